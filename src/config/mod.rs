@@ -1,0 +1,98 @@
+//! What an operator asked for, parsed once into types that cannot be wrong.
+//! The one place with defaults and limits; the outside world (names, users, files) is not touched here.
+
+use std::path::PathBuf;
+
+use crate::time::Span;
+
+/// A memcached server as named on the command line: `HOST[:PORT][:WEIGHT]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerSpec {
+    /// Host name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// TCP port, 1 to 65535; 11211 when not given.
+    pub port: u16,
+    /// How many shares of the keys it gets, 1 to 1000; 1 when not given. Always 1 for backups.
+    pub weight: u32,
+}
+
+/// How many backups hold a copy of each key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copies {
+    /// Every backup (the default).
+    All,
+    /// At most this many, the hashed one first; 1 is magent 0.6's placement.
+    AtMost(usize),
+}
+
+/// The effective configuration of one proxy process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// `-u`: user name or numeric id to become.
+    pub user: Option<String>,
+    /// `-g`: group name or numeric id to become.
+    pub group: Option<String>,
+    /// `-p`: TCP port; 0 means no TCP listener.
+    pub port: u16,
+    /// `-l`: addresses or names to listen on; empty means all.
+    pub listen: Vec<String>,
+    /// `-f`: path of a Unix stream socket to listen on as well.
+    pub socket: Option<PathBuf>,
+    /// `-s`: primaries in placement order, at least one.
+    pub servers: Vec<ServerSpec>,
+    /// `-b`: backups in placement order.
+    pub backups: Vec<ServerSpec>,
+    /// `-n`: most client connections at once.
+    pub max_conns: usize,
+    /// `-i`: connections to each server, 1 to 64.
+    pub server_conns: usize,
+    /// `-k`: ketama placement instead of modula.
+    pub ketama: bool,
+    /// `-D`, or implied by `-v`: stay in the foreground.
+    pub foreground: bool,
+    /// `-v`: how often it was given; 1 logs state changes, 2 requests, 3 everything.
+    pub verbose: u8,
+    /// `--timeout`: to connect to a server, and for each of its answers.
+    pub timeout: Span,
+    /// `--copies`.
+    pub copies: Copies,
+    /// `--pidfile`.
+    pub pidfile: Option<PathBuf>,
+    /// `--log-file`; without it a daemon logs to syslog.
+    pub log_file: Option<PathBuf>,
+    /// `--max-item-size`: largest item in bytes, counted as memcached counts (`-I`): header, key and value.
+    pub max_item_size: usize,
+    /// `--memory-limit`: bytes that buffered requests and replies may take in total.
+    pub memory_limit: usize,
+    /// `--idle-timeout`: close clients that were silent that long; `None`: never.
+    pub idle_timeout: Option<Span>,
+    /// `--drain-ms`: how long SIGTERM lets requests in flight finish.
+    pub drain: Span,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            user: None,
+            group: None,
+            port: 11211,
+            listen: Vec::new(),
+            socket: None,
+            servers: Vec::new(),
+            backups: Vec::new(),
+            max_conns: 4096,
+            server_conns: 1,
+            ketama: false,
+            foreground: false,
+            verbose: 0,
+            timeout: Span::from_millis(200),
+            copies: Copies::All,
+            pidfile: None,
+            log_file: None,
+            max_item_size: 1024 * 1024,
+            memory_limit: 1 << 30,
+            idle_timeout: None,
+            drain: Span::from_millis(1000),
+        }
+    }
+}

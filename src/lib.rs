@@ -1,0 +1,17 @@
+//! magent: a highly available proxy between applications and their memcached servers.
+//!
+//! The tree, from the inside out:
+//! - [`time`], [`buf`], [`hash`], [`proto`]: pure building blocks (time, bytes in transit, placement, protocol).
+//! - [`proxy`]: the core. Bytes and time in, bytes and intentions out; no socket, no clock.
+//! - [`config`]: the command line, parsed into types that cannot be wrong.
+//! - [`net`]: the edge: the mio event loop, listeners, signals, names.
+//! - [`sys`]: users, limits, daemon, and the only place with `unsafe`.
+
+pub mod buf;
+pub mod config;
+pub mod hash;
+pub mod net;
+pub mod proto;
+pub mod proxy;
+pub mod sys;
+pub mod time;
