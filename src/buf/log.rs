@@ -41,9 +41,9 @@ impl RequestLog {
         self.base + self.buffer.len() as u64
     }
 
-    /// Place of the first byte that is not sent.
-    pub fn sent(&self) -> u64 {
-        self.sent
+    /// Whether everything up to `end` is sent, a body that stands there included.
+    pub fn is_sent(&self, end: u64) -> bool {
+        self.sent >= end && self.bodies.front().is_none_or(|body| body.0 > end)
     }
 
     /// Bytes that wait to be sent.
