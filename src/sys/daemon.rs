@@ -110,6 +110,14 @@ fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Runs `make` with that umask. For files that must have their mode from the first moment.
+pub fn with_umask<T>(mask: u32, make: impl FnOnce() -> T) -> T {
+    let before = umask(Mode::from_bits_truncate(mask));
+    let made = make();
+    umask(before);
+    made
+}
+
 /// What the child says until it closes the pipe. A child that dies without a word has failed.
 fn listen(mut reader: File) -> (u8, String) {
     let mut message = Vec::new();

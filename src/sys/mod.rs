@@ -46,6 +46,22 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// This host has no IPv6: bind of its wildcard failed for that reason.
+pub fn is_no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
+    )
+}
+
+/// Descriptors or kernel memory ran out: trying again at once would fail again.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
