@@ -40,6 +40,8 @@ pub enum Ending {
     Awaits,
     /// The server has closed the connection.
     Closed,
+    /// Whichever it is: nothing more is sent, and what came until the server closes is taken.
+    Any,
 }
 
 /// How the bytes of each step are cut into packets.
@@ -228,7 +230,19 @@ impl Target {
         static RUNS: AtomicU64 = AtomicU64::new(0);
         // Letters and digits of 36, from the top: a nonce has no likeness to a word of the protocol.
         let nonce = base36(1_900_000_000 + RUNS.fetch_add(1, Ordering::Relaxed));
-        let names = exchange.base64_names(&nonce);
+        self.run_as(&nonce, exchange, ending, feed, patience)
+    }
+
+    /// Runs the exchange with a given name in its keys.
+    pub fn run_as(
+        &mut self,
+        nonce: &str,
+        exchange: &Exchange,
+        ending: Ending,
+        feed: Feed,
+        patience: Duration,
+    ) -> Result<Outcome, String> {
+        let names = exchange.base64_names(nonce);
         let kept = self.kept.take();
         let mut client = match kept {
             Some(client) => client,
@@ -239,15 +253,15 @@ impl Target {
         let mut steps = Vec::new();
         for step in 0..exchange.steps.len() {
             let last = step + 1 == exchange.steps.len();
-            let bytes = exchange.expand(step, &nonce, &normal.last_cas);
+            let bytes = exchange.expand(step, nonce, &normal.last_cas);
             let ready = !last || ending == Ending::Ready;
             let mark = format!("NF O{nonce}{step}\r\n");
-            let sentinel = match ready {
+            let sentinel = match ready || ending == Ending::Any {
                 true => format!("md {nonce}~nothing O{nonce}{step}\r\n"),
                 false => String::new(),
             };
             self.feed(&mut client, &bytes, sentinel.as_bytes(), feed);
-            if last && ending == Ending::Awaits {
+            if last && matches!(ending, Ending::Awaits | Ending::Any) {
                 client.finish();
             }
             let got = if ready {
@@ -265,11 +279,13 @@ impl Target {
                     Ok(reply) => return Err(format!("odd reply: {}", show(&reply))),
                 }
             };
-            let plain = normal.replies(&got);
-            let mut lines = readable(&plain, &nonce, &names);
+            let whole = got.strip_suffix(mark.as_bytes());
+            let plain = normal.replies(whole.unwrap_or(&got));
+            let mut lines = readable(&plain, nonce, &names);
             match ending {
                 Ending::Awaits if last => lines.push("<awaits".to_string()),
                 Ending::Closed if last => lines.push("<closed".to_string()),
+                Ending::Any if last && whole.is_none() => lines.push("<lost".to_string()),
                 _ => {}
             }
             steps.push(lines);

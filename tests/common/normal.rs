@@ -1,7 +1,8 @@
 //! Replies made comparable: what two servers may rightly say differently is replaced, nothing else.
 //!
 //! - cas unique numbers: `cas#1`, `cas#2`, ... in order of appearance (`c0`, the answer of a failure, stays);
-//! - remaining seconds to live: rounded up to ten, as a second may begin between two servers;
+//! - remaining seconds to live: rounded up to ten, as a second may begin between two servers; over thirty days
+//!   left out, as such an expiry is a moment and not a span;
 //! - seconds since the last access; the version number; the time fields of `me`.
 
 /// What one conversation has shown so far.
@@ -67,6 +68,7 @@ impl Normal {
             let (letter, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
             match (letter, value.parse::<u64>()) {
                 ("c", Ok(1..)) => format!("c{}", self.cas(value)),
+                ("t", Ok(2_592_001..)) => "t*".to_string(),
                 ("t", Ok(seconds @ 2..)) => format!("t{}", seconds.div_ceil(10) * 10),
                 ("l", Ok(0..=5)) => "l*".to_string(),
                 _ => word.to_string(),
