@@ -1,0 +1,80 @@
+//! What all end-to-end tests share: real memcached processes, the proxy under test, a blocking client, a scripted server.
+//!
+//! Nothing here sleeps for a fixed time to "let things settle": every wait is for a condition, with a deadline.
+//! Processes die with the test that started them, also when it panics (kill on drop, and a parent-death signal).
+
+// Each test binary compiles this module anew and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+pub mod client;
+pub mod exchange;
+pub mod fake;
+pub mod normal;
+pub mod process;
+pub mod rng;
+
+use std::time::{Duration, Instant};
+
+pub use client::Client;
+pub use process::{Magent, Memcached, Port};
+
+/// How long anything may take before a test gives up: generous, as the machine may be busy. Never a measure of speed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds; panics with `what` when it does not within `deadline`.
+#[track_caller]
+pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(
+            begin.elapsed() < deadline,
+            "waited {deadline:?} in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs `work` and tells how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begin = Instant::now();
+    let result = work();
+    (result, begin.elapsed())
+}
+
+/// Bytes as one can read and type them: printable as they are, the rest escaped, long ones cut in the middle.
+pub fn show(bytes: &[u8]) -> String {
+    const WHOLE: usize = 6000;
+    if bytes.len() > WHOLE {
+        let (head, tail) = (&bytes[..WHOLE / 2], &bytes[bytes.len() - WHOLE / 2..]);
+        return format!(
+            "{} ...({} bytes in all)... {}",
+            head.escape_ascii(),
+            bytes.len(),
+            tail.escape_ascii()
+        );
+    }
+    bytes.escape_ascii().to_string()
+}
+
+/// The whole of an escaped reply, one protocol line per text line, for failure messages.
+pub fn show_lines(bytes: &[u8]) -> String {
+    let text = show(bytes).replace("\\r\\n", "\\r\\n\n    ");
+    format!("    {}", text.trim_end())
+}
+
+/// A key that the default placement (DJB, lowest 31 bits, modulo) sends to server `index` of `servers`.
+pub fn key_on(index: usize, servers: usize, name: &str) -> String {
+    (0..)
+        .map(|n| format!("{name}{n}"))
+        .find(|key| djb31(key.as_bytes()) as usize % servers == index)
+        .expect("some key hashes there")
+}
+
+/// magent 0.6's hash, written here anew so that the tests do not trust the code under test.
+pub fn djb31(key: &[u8]) -> u32 {
+    let hash = key.iter().fold(5381u32, |hash, &byte| {
+        hash.wrapping_mul(33)
+            .wrapping_add(i32::from(byte as i8) as u32)
+    });
+    hash & 0x7fff_ffff
+}

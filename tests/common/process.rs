@@ -1,0 +1,454 @@
+//! Real processes: memcached servers and the proxy under test.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use super::client::Client;
+use super::{show, wait_for, PATIENCE};
+
+/// A port of 127.0.0.1 that is ours as long as this lives, whether something listens on it or not.
+///
+/// It lies below the range the kernel takes for outgoing connections, so that nobody can sit on it while a server is
+/// down; an abstract socket named after it keeps other test processes away.
+pub struct Port {
+    number: u16,
+    _claim: UnixListener,
+}
+
+impl Port {
+    /// Claims a free one.
+    pub fn claim() -> Port {
+        const FIRST: u32 = 13_000;
+        const COUNT: u32 = 19_000;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let start = std::process::id().wrapping_mul(397);
+        for _ in 0..COUNT {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let number = (FIRST + start.wrapping_add(step) % COUNT) as u16;
+            let name = format!("magent-test-port-{number}");
+            let address = UnixAddr::from_abstract_name(name).expect("a short name is valid");
+            let Ok(claim) = UnixListener::bind_addr(&address) else {
+                continue;
+            };
+            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Port {
+                    number,
+                    _claim: claim,
+                };
+            }
+        }
+        panic!("no free port");
+    }
+
+    /// The number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// A command that is killed when the thread that starts it ends, however that happens.
+pub fn mortal(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
+}
+
+/// A running child with what it writes to stderr.
+pub struct Process {
+    child: Child,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Process {
+    /// Starts the command, with stdin and stdout closed to it.
+    pub fn start(command: &mut Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut pipe = child.stderr.take().expect("stderr is piped");
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&stderr);
+        std::thread::spawn(move || {
+            let mut scratch = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut scratch) {
+                sink.lock()
+                    .expect("no panic while locked")
+                    .extend_from_slice(&scratch[..count]);
+            }
+        });
+        Process { child, stderr }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        let bytes = self.stderr.lock().expect("no panic while locked");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends a signal; the process must be there.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        kill(pid, signal).unwrap_or_else(|error| panic!("{signal}: {error}"));
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child can be awaited")
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            assert!(
+                begin.elapsed() < deadline,
+                "still running after {deadline:?}; stderr:\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| {
+                rest.trim()
+                    .trim_end_matches(" kB")
+                    .trim()
+                    .parse::<u64>()
+                    .ok()
+            })
+            .expect("a running process has VmRSS")
+            * 1024
+    }
+
+    /// CPU time used so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let rest = stat.rsplit(')').next().unwrap_or_default();
+        let field = |n: usize| -> u64 {
+            rest.split_whitespace()
+                .nth(n)
+                .and_then(|text| text.parse().ok())
+                .expect("a running process has times")
+        };
+        // Fields 14 and 15 of proc(5), in hundredths of a second; the two before the bracket are cut off.
+        Duration::from_millis((field(11) + field(12)) * 10)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A real memcached server on its own port, which it keeps over restarts.
+pub struct Memcached {
+    port: Port,
+    extra: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Memcached {
+    /// Starts one and waits until it answers.
+    pub fn start() -> Memcached {
+        Memcached::with(&[])
+    }
+
+    /// Starts one with further options.
+    pub fn with(extra: &[&str]) -> Memcached {
+        let mut server = Memcached {
+            port: Port::claim(),
+            extra: extra.iter().map(ToString::to_string).collect(),
+            process: None,
+        };
+        server.restart();
+        server
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
+    /// A new connection to it.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.port())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// SIGSTOP: its sockets stay, it answers no more.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.running().signal(Signal::SIGSTOP);
+        let pid = self.running().pid();
+        // The signal is only sent; frozen it is when the kernel says so.
+        wait_for("memcached is stopped", PATIENCE, || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')')
+                .next()
+                .unwrap_or("")
+                .trim_start()
+                .starts_with('T')
+        });
+    }
+
+    /// SIGCONT.
+    #[track_caller]
+    pub fn thaw(&self) {
+        self.running().signal(Signal::SIGCONT);
+    }
+
+    /// Starts it (again, empty) on its port.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process = None;
+        let port = self.port().to_string();
+        let mut command = mortal("memcached");
+        command.args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-m", "64"]);
+        if nix::unistd::Uid::effective().is_root() {
+            command.args(["-u", "root"]);
+        }
+        let mut process = Process::start(command.args(&self.extra));
+        wait_answering(self.port(), &mut process, "memcached");
+        self.process = Some(process);
+    }
+
+    fn running(&self) -> &Process {
+        self.process.as_ref().expect("the server is running")
+    }
+}
+
+/// The proxy under test.
+pub struct Magent {
+    port: Port,
+    process: Process,
+    /// A test that ends the process itself takes the guard off.
+    may_end: bool,
+}
+
+impl Magent {
+    /// In the foreground in front of these ports.
+    pub fn front(primaries: &[u16], backups: &[u16]) -> MagentCommand {
+        let mut arguments = Vec::new();
+        for (option, ports) in [("-s", primaries), ("-b", backups)] {
+            for port in ports {
+                arguments.extend([option.to_string(), format!("127.0.0.1:{port}")]);
+            }
+        }
+        MagentCommand {
+            arguments,
+            wrapper: Vec::new(),
+        }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
+    /// A new connection to it.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.port())
+    }
+
+    /// The process, for signals and measures.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Ends it by a signal and tells how it ended.
+    #[track_caller]
+    pub fn end(mut self, signal: Signal) -> ExitStatus {
+        self.may_end = true;
+        self.process.signal(signal);
+        self.process.wait(PATIENCE)
+    }
+
+    /// SIGTERM is on its way: the process may end from here on.
+    pub fn begin_end(&mut self) {
+        self.may_end = true;
+        self.process.signal(Signal::SIGTERM);
+    }
+
+    /// Waits for the end after `begin_end`.
+    #[track_caller]
+    pub fn wait_end(&mut self) -> ExitStatus {
+        self.process.wait(PATIENCE)
+    }
+
+    /// Still the same process, and it answers a new client.
+    #[track_caller]
+    pub fn assert_alive(&mut self) {
+        if let Some(status) = self.process.ended() {
+            panic!(
+                "the proxy ended: {status}; stderr:\n{}",
+                self.process.stderr()
+            );
+        }
+        let version = self.client().ask("version");
+        assert!(
+            version.starts_with("VERSION "),
+            "version answered {version}"
+        );
+    }
+}
+
+impl Drop for Magent {
+    fn drop(&mut self) {
+        let ended = if self.may_end {
+            None
+        } else {
+            self.process.ended()
+        };
+        if std::thread::panicking() {
+            eprintln!(
+                "--- stderr of the proxy ({ended:?}) ---\n{}---",
+                self.process.stderr()
+            );
+        } else if let Some(status) = ended {
+            panic!(
+                "the proxy died: {status}; stderr:\n{}",
+                self.process.stderr()
+            );
+        }
+    }
+}
+
+/// What to start the proxy with.
+pub struct MagentCommand {
+    arguments: Vec<String>,
+    wrapper: Vec<String>,
+}
+
+impl MagentCommand {
+    /// Further options.
+    pub fn args(mut self, more: &[&str]) -> MagentCommand {
+        self.arguments.extend(more.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Run by another program, as `prlimit --nofile=64`.
+    pub fn under(mut self, wrapper: &[&str]) -> MagentCommand {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Starts it on a port of its own and waits until it answers.
+    #[track_caller]
+    pub fn start(self) -> Magent {
+        let port = Port::claim();
+        let number = port.number.to_string();
+        let mut command = match self.wrapper.split_first() {
+            Some((program, rest)) => {
+                let mut command = mortal(program);
+                command.args(rest).arg(magent_binary());
+                command
+            }
+            None => mortal(&magent_binary()),
+        };
+        command
+            .args(["-v", "-l", "127.0.0.1", "-p", &number])
+            .args(&self.arguments);
+        let mut process = Process::start(&mut command);
+        wait_answering(port.number, &mut process, "magent");
+        Magent {
+            port,
+            process,
+            may_end: false,
+        }
+    }
+}
+
+/// The binary under test: ours, or the one that `MAGENT_BIN` names (an installed one, say).
+fn magent_binary() -> String {
+    std::env::var("MAGENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_magent").to_string())
+}
+
+/// Waits until `version` is answered on the port.
+#[track_caller]
+fn wait_answering(port: u16, process: &mut Process, name: &str) {
+    let mut last = String::new();
+    wait_for(&format!("{name} answers on port {port}"), PATIENCE, || {
+        if let Some(status) = process.ended() {
+            panic!(
+                "{name} ended at start: {status}; stderr:\n{}",
+                process.stderr()
+            );
+        }
+        let Ok(client) = Client::try_connect(port) else {
+            return false;
+        };
+        let mut client = client.patience(Duration::from_secs(2));
+        if client.try_send(b"version\r\n").is_err() {
+            return false;
+        }
+        match client.until_or_end(b"\r\n") {
+            Ok(line) if line.starts_with(b"VERSION ") => true,
+            Ok(line) | Err((_, line)) => {
+                last = show(&line);
+                false
+            }
+        }
+    });
+}
+
+/// Runs the proxy with exactly these arguments until it ends: exit code and stderr.
+#[track_caller]
+pub fn run_magent(arguments: &[&str]) -> (i32, String) {
+    let mut process = Process::start(mortal(&magent_binary()).args(arguments));
+    let status = process.wait(PATIENCE);
+    let code = status
+        .code()
+        .unwrap_or_else(|| panic!("magent {arguments:?} was ended by a signal: {status}"));
+    // The end of the process closes the pipe, but the reading thread may still be at it.
+    let pid = process.pid();
+    let mut seen = process.stderr();
+    wait_for(&format!("stderr of {pid} is read"), PATIENCE, || {
+        let now = process.stderr();
+        let same = now == seen && Arc::strong_count(&process.stderr) == 1;
+        seen = now;
+        same
+    });
+    (code, seen)
+}
