@@ -183,8 +183,9 @@ impl Server {
     /// Serves until a signal ends it. An error means that the poll itself failed.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut now = self.now();
         loop {
-            let now = self.now();
+            // Judged by the time of the last poll: whatever had come by then has been read.
             self.proxy.tick(now);
             let settled = self.settle(now);
             self.advance(now)?;
@@ -200,7 +201,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            let now = self.now();
+            now = self.now();
             for event in &events {
                 match self.tokens.origin(event.token()) {
                     Origin::Client(index) => self.client_event(index, event, now),

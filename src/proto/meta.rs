@@ -145,8 +145,8 @@ fn parse_flags(
             },
             b'M' if text.len() != 2 => refuse(Some(replies::BAD_MODE_LENGTH)),
             b'M' => meta.mode = text[1],
-            // Their wording is replaced by the command's own.
-            b'J' | b'D' if parse_u64(argument).is_none() => refuse(Some(replies::BAD_DELTA)),
+            b'J' if parse_u64(argument).is_none() => refuse(Some(replies::BAD_INITIAL)),
+            b'D' if parse_u64(argument).is_none() => refuse(Some(replies::BAD_META_DELTA)),
             b'b' if decode_base64(tokens.get(1).of(line)).is_none() => {
                 refuse(Some(replies::BAD_BASE64));
             }

@@ -18,6 +18,10 @@ lines! {
     BAD_DELETE = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
     /// `incr` by something that is no number.
     BAD_DELTA = "CLIENT_ERROR invalid numeric delta argument";
+    /// Meta flag `J` without a number.
+    BAD_INITIAL = "CLIENT_ERROR invalid numeric initial value";
+    /// Meta flag `D` without a number.
+    BAD_META_DELTA = "CLIENT_ERROR invalid numeric delta value";
     /// `touch`, `gat`, `flush_all` with a bad time.
     BAD_EXPTIME = "CLIENT_ERROR invalid exptime argument";
     /// A meta flag given twice.

@@ -51,11 +51,15 @@ impl Proxy {
     /// Deadlines, probes, retries. Call when `next_timeout` has come, and at least once before sleeping.
     pub fn tick(&mut self, now: Time) {
         self.now = now;
+        if now.since(self.last_tick) > Span(self.settings.timeout.0 / 2) {
+            self.resumed = now;
+        }
+        self.last_tick = now;
         for index in 0..self.servers.len() {
             match self.servers[index].state {
                 State::Down(retry) if retry <= now => self.connect(index),
                 State::Down(_) => {}
-                State::Connecting if self.servers[index].deadline <= now => {
+                State::Connecting if self.limit(self.servers[index].attempted) <= now => {
                     self.server_lost(index, CloseReason::ConnectTimeout);
                 }
                 State::Connecting => {}
@@ -80,15 +84,19 @@ impl Proxy {
         for server in &self.servers {
             match server.state {
                 State::Down(retry) => earliest(retry),
-                State::Connecting => earliest(server.deadline),
+                State::Connecting => {
+                    earliest(self.limit(server.attempted));
+                    earliest(self.now + self.wake_interval());
+                }
                 State::Up => {
                     for link in &server.links {
                         match link.silent_since() {
                             Some(since) => {
-                                earliest(since + self.settings.timeout);
+                                earliest(self.limit(since));
                                 if let Some(flight) = link.fifo.get(link.expired) {
-                                    earliest(flight.queued + self.settings.timeout);
+                                    earliest(self.limit(flight.queued));
                                 }
+                                earliest(self.now + self.wake_interval());
                             }
                             None => earliest(link.last_received + PROBE_AFTER),
                         }
@@ -102,11 +110,21 @@ impl Proxy {
         next
     }
 
+    /// When something that began at `since` is over its time limit.
+    fn limit(&self, since: Time) -> Time {
+        since.max(self.resumed) + self.settings.timeout
+    }
+
+    /// While answers are due the proxy wakes this often, so that a longer gap shows that it was stopped itself.
+    fn wake_interval(&self) -> Span {
+        Span(self.settings.timeout.0 / 4)
+    }
+
     fn connect(&mut self, index: usize) {
         let now = self.now;
         let server = &mut self.servers[index];
         server.state = State::Connecting;
-        server.deadline = now + self.settings.timeout;
+        server.attempted = now;
         for (conn, link) in server.links.iter_mut().enumerate() {
             link.state = LinkState::Connecting;
             self.actions
@@ -180,10 +198,9 @@ impl Proxy {
     fn watch(&mut self, index: usize) {
         for conn in 0..self.servers[index].links.len() {
             let now = self.now;
-            let timeout = self.settings.timeout;
             let link = &self.servers[index].links[conn];
             match link.silent_since() {
-                Some(since) if since + timeout <= now => {
+                Some(since) if self.limit(since) <= now => {
                     self.server_lost(index, CloseReason::Silent);
                     return;
                 }
@@ -199,13 +216,13 @@ impl Proxy {
     /// Requests over their time limit move on; their place in the stream stays.
     fn expire(&mut self, id: LinkId) {
         loop {
-            let (now, timeout) = (self.now, self.settings.timeout);
+            let (now, resumed, timeout) = (self.now, self.resumed, self.settings.timeout);
             let server = &mut self.servers[usize::from(id.server)];
             let link = &mut server.links[usize::from(id.conn)];
             let Some(flight) = link.fifo.get_mut(link.expired) else {
                 return;
             };
-            if flight.queued + timeout > now {
+            if flight.queued.max(resumed) + timeout > now {
                 return;
             }
             link.expired += 1;

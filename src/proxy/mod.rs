@@ -78,6 +78,10 @@ pub struct Proxy {
     meta: bool,
     draining: bool,
     next_idle_check: Time,
+    /// When `tick` was last called, and when the proxy itself was last found to have been stopped for a while: no
+    /// server is blamed for that time.
+    last_tick: Time,
+    resumed: Time,
     started: Time,
     /// Reused for bytes that go from one server's log to another's.
     scratch: Vec<u8>,
@@ -121,6 +125,8 @@ impl Proxy {
             meta: true,
             draining: false,
             next_idle_check: now,
+            last_tick: now,
+            resumed: now,
             started: now,
             scratch: Vec::new(),
         }

@@ -205,8 +205,8 @@ pub struct Server {
     pub links: Vec<Link>,
     /// Pause before the next attempt.
     pub retry: Span,
-    /// When the attempt under way must have succeeded.
-    pub deadline: Time,
+    /// When the last attempt to reach it began.
+    pub attempted: Time,
     /// It has answered or failed at least once.
     pub tried: bool,
     /// What it said to `version`, numbers only.
@@ -231,7 +231,7 @@ impl Server {
             since: now,
             links: (0..conns).map(|_| Link::new()).collect(),
             retry: RETRY_FIRST,
-            deadline: now,
+            attempted: now,
             tried: false,
             version: None,
             requests: 0,
