@@ -28,7 +28,9 @@ impl Proxy {
 
     /// Sends `op` on its way, or puts it behind what it must not pass.
     pub(super) fn dispatch(&mut self, op: &Op<'_>) {
-        if self.barrier.is_raised() {
+        // A list of keys that has to wait for one of them would have to wait in the queues of all: the barrier serves.
+        let waits = self.barrier.is_raised() || (op.key_count > 1 && self.must_wait(op));
+        if waits {
             self.counters.held += 1;
             let held = op.to_held(&mut self.memory);
             self.barrier.hold(held);
@@ -37,24 +39,29 @@ impl Proxy {
         }
     }
 
-    /// The same for one that is past the barrier of `flush_all`.
+    /// The same for one that is past the barrier, and, if it has several keys, need not wait for any.
     pub(super) fn proceed(&mut self, op: &Op<'_>) {
-        let class = op.class();
-        if self.order.is_holding() || self.order.is_undecided() {
-            let to_all = class == Class::Unconditional || op.verb.is_gat();
-            if let Some(bucket) = self.bucket_to_wait_for(op, to_all) {
-                self.counters.held += 1;
-                let held = op.to_held(&mut self.memory);
-                self.order.hold(bucket, held);
-                return;
-            }
+        if op.key_count == 1 && self.must_wait(op) {
+            self.counters.held += 1;
+            let held = op.to_held(&mut self.memory);
+            self.order.hold(bucket(op.route.hash), held);
+            return;
         }
-        match class {
+        match op.class() {
             Class::Read if op.verb.is_retrieval() => self.retrieve(op),
             Class::Read => self.read_one(op),
             Class::Unconditional => self.write_all(op),
             Class::Conditional => self.write_deciding(op),
         }
+    }
+
+    /// Whether an operation on one of its keys is in the way of `op`.
+    pub(super) fn must_wait(&self, op: &Op<'_>) -> bool {
+        if !self.order.is_undecided() && !self.order.is_holding() {
+            return false;
+        }
+        let to_all = op.class() == Class::Unconditional || op.verb.is_gat();
+        self.bucket_to_wait_for(op, to_all).is_some()
     }
 
     fn bucket_to_wait_for(&self, op: &Op<'_>, to_all: bool) -> Option<usize> {
@@ -75,7 +82,7 @@ impl Proxy {
 
     /// A conditional write on this bucket is decided: what waited for it may go.
     pub(super) fn decided(&mut self, bucket: usize) {
-        if !self.order.decided(bucket) {
+        if self.routes.ranks() == 1 || !self.order.decided(bucket) {
             return;
         }
         for held in self.order.release(bucket) {

@@ -1,5 +1,7 @@
-//! Flow and room: `flush_all`. It concerns all keys, so nothing may pass it in either direction: what is in flight is
-//! finished first, what comes after waits.
+//! Flow and room: the barrier, for what concerns many keys at once.
+//!
+//! `flush_all` concerns all keys, so nothing may pass it in either direction: what is in flight is finished first, what
+//! comes after waits. A list of keys of which one has to wait stands here too, rather than in the queues of all its keys.
 
 use std::collections::VecDeque;
 
@@ -66,35 +68,29 @@ impl Proxy {
         self.pass_barrier();
     }
 
-    /// Lets pass what can: called whenever something has been finished while the barrier is up.
+    /// Lets pass what can: called whenever something may have been finished while the barrier is up.
     pub(super) fn pass_barrier(&mut self) {
         while self.barrier.sent.is_none() {
-            match self.barrier.queue.front() {
+            match self.barrier.queue.pop_front() {
                 Some(Waiting::Flush(flush)) => {
                     if !self.txns.is_empty() || self.order.is_holding() {
+                        self.barrier.queue.push_front(Waiting::Flush(flush));
                         return;
                     }
-                    let flush = *flush;
-                    self.barrier.queue.pop_front();
                     self.send_flush(flush);
                 }
-                Some(Waiting::Op(_)) => self.pass_ops(),
+                Some(Waiting::Op(held)) => {
+                    let op = held.op();
+                    if op.key_count > 1 && self.must_wait(&op) {
+                        self.barrier.queue.push_front(Waiting::Op(held));
+                        return;
+                    }
+                    self.proceed(&op);
+                    held.release(&mut self.memory);
+                }
                 None => return,
             }
         }
-    }
-
-    /// Lets the operations at the front of the queue pass.
-    fn pass_ops(&mut self) {
-        let mut queue = std::mem::take(&mut self.barrier.queue);
-        while matches!(queue.front(), Some(Waiting::Op(_))) {
-            if let Some(Waiting::Op(held)) = queue.pop_front() {
-                self.proceed(&held.op());
-                held.release(&mut self.memory);
-            }
-        }
-        // Nothing was added meanwhile: an operation that proceeds asks for no flush.
-        self.barrier.queue = queue;
     }
 
     fn send_flush(&mut self, flush: Flush) {

@@ -47,7 +47,10 @@ impl Proxy {
         let txn = self.txns.at(id);
         txn.rank = rank as u8;
         txn.undecided = true;
-        self.order.begin(bucket(op.route.hash));
+        // With one copy the order of its stream is all the order there is.
+        if self.routes.ranks() > 1 {
+            self.order.begin(bucket(op.route.hash));
+        }
         let link_id = self.link_for(server, op.route);
         self.queue_op(link_id, op, Role::Decide, id);
     }
