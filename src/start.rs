@@ -73,7 +73,7 @@ pub fn prepare(config: &Config, daemon: bool) -> Result<Started, SystemError> {
     let pidfile = paths.pidfile.as_deref().map(PidFile::create).transpose()?;
     let mut listeners = Listeners::default();
     for place in &places {
-        listeners.add_tcp(place)?;
+        listeners.add_tcp(place, &marks)?;
     }
     if let Some(path) = &paths.socket {
         listeners.add_unix(path, identity.owner())?;

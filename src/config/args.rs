@@ -94,32 +94,47 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
         )));
     }
     let mut config = Config::default();
-    for given in in_order(&matches, &args) {
+    let all = in_order(&matches, &args);
+    for given in &all {
         (given.row.set)(&mut config, &given.value).map_err(|wrong| {
             let value = shown(&given.value);
             UsageError(format!("{} {value}: {wrong}", given.written))
         })?;
     }
-    check_together(&config)?;
+    check_together(&config, &all)?;
     Ok(Parsed::Run(Box::new(config)))
 }
 
 /// What only the options together can get wrong.
-fn check_together(config: &Config) -> Result<(), UsageError> {
+fn check_together(config: &Config, all: &[Given]) -> Result<(), UsageError> {
     let wrong = if config.servers.is_empty() {
         "-s: at least one server is needed (HOST[:PORT][:WEIGHT])".to_owned()
     } else if config.port == 0 && config.socket.is_none() {
-        "-p 0: nothing would listen (needs -f PATH)".to_owned()
+        format!(
+            "{}: nothing would listen (needs -f PATH)",
+            as_written(all, "port")
+        )
     } else if config.memory_limit < 2 * config.max_item_size {
         // One item has to fit as a request and as a reply, or a single client could never be served.
-        format!(
-            "--memory-limit {}: too small for --max-item-size {} (at least twice as much)",
-            config.memory_limit, config.max_item_size
-        )
+        let (limit, item) = (
+            as_written(all, "memory-limit"),
+            as_written(all, "max-item-size"),
+        );
+        format!("{limit}: too small for {item} (at least twice as much)")
     } else {
         return Ok(());
     };
     Err(UsageError(wrong))
+}
+
+/// The last of an option's appearances, with its value; one that was not given, with its default.
+fn as_written(all: &[Given], long: &str) -> String {
+    if let Some(given) = all.iter().rev().find(|given| given.row.long == long) {
+        return format!("{} {}", given.written, given.value);
+    }
+    let row = TABLE.iter().find(|row| row.long == long);
+    let default = row.map(|row| (row.default)(&Config::default()));
+    format!("--{long} {}", default.unwrap_or_default())
 }
 
 fn options() -> Options {

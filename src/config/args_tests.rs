@@ -259,7 +259,7 @@ fn every_wrong_value_is_named_as_written() {
         ),
         (
             "--memory-limit 1m",
-            "--memory-limit 1048576: too small for --max-item-size 1048576 (at least twice as much)",
+            "--memory-limit 1m: too small for --max-item-size 1m (at least twice as much)",
         ),
         ("--idle-timeout -5", "--idle-timeout -5: not a number from 0 to 31536000"),
         ("--drain-ms x", "--drain-ms x: not a number from 0 to 3600000"),
@@ -267,6 +267,11 @@ fn every_wrong_value_is_named_as_written() {
         ("--log-file=", "--log-file '': not a path"),
         ("-f ", "-f '': not a path"),
         ("-p 0", "-p 0: nothing would listen (needs -f PATH)"),
+        (
+            "--max-item-size=600000k",
+            "--memory-limit 1g: too small for --max-item-size 600000k (at least twice as much)",
+        ),
+        ("--port=0", "--port 0: nothing would listen (needs -f PATH)"),
         ("-x", "-x: unknown option (-h lists them)"),
         ("-Dx", "-x: unknown option (-h lists them)"),
         ("--nonsense=1", "--nonsense: unknown option (-h lists them)"),

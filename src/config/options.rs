@@ -94,7 +94,7 @@ pub(super) const TABLE: &[Row] = &[
         short: "f",
         long: "socket",
         value: "PATH",
-        meaning: "listen on this Unix socket as well",
+        meaning: "listen on this Unix socket as well (mode 0660, owned by -u and -g)",
         default: none,
         set: |c, v| {
             if v.len() > SOCKET_PATH_MAX {

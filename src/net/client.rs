@@ -241,3 +241,19 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_costs_little() {
+        // Debug builds of mio keep the poll's number in each socket.
+        let most = if cfg!(debug_assertions) { 40 } else { 16 };
+        assert!(
+            size_of::<Option<Client>>() <= most,
+            "{}",
+            size_of::<Option<Client>>()
+        );
+    }
+}

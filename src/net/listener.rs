@@ -16,7 +16,8 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use super::resolve;
 use super::stream::Stream;
 use crate::config::Config;
-use crate::sys::{self, instance, SystemError};
+use crate::sys::instance::Marks;
+use crate::sys::{self, SystemError};
 
 const BACKLOG: i32 = 1024;
 
@@ -90,7 +91,7 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Binds and listens. Nobody is accepted before the event loop asks.
-    pub fn tcp(place: &Place) -> Result<Listener, SystemError> {
+    pub fn tcp(place: &Place, marks: &Marks) -> Result<Listener, SystemError> {
         let listener = match open_tcp(place) {
             Err(error) if place.or_v4 && sys::is_no_ipv6(&error) => open_tcp(&Place {
                 address: (Ipv4Addr::UNSPECIFIED, place.address.port()).into(),
@@ -101,7 +102,7 @@ impl Listener {
         listener
             .map(Listener::Tcp)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::AddrInUse if instance::any_on_port(place.address.port()) => {
+                io::ErrorKind::AddrInUse if marks.others_on_port(place.address.port()) => {
                     SystemError::new(
                         &place.asked,
                         "address already in use by a magent with other options",

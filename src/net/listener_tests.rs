@@ -17,6 +17,16 @@ fn addresses(listen: &[&str]) -> Vec<String> {
     places.iter().map(|p| p.address.to_string()).collect()
 }
 
+/// A place at any free port of that address.
+fn place(ip: &str) -> Place {
+    Place {
+        address: SocketAddr::new(ip.parse().unwrap(), 0),
+        asked: format!("-l {ip} -p 0"),
+        only_v6: true,
+        or_v4: false,
+    }
+}
+
 fn temporary(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("magent-{name}-{}", std::process::id()))
 }
@@ -61,8 +71,7 @@ fn a_name_that_does_not_resolve_is_named() {
 #[test]
 fn an_address_that_is_not_here_is_no_error() {
     // 192.0.2.0/24 is for documentation: no host has it.
-    let place = &places(&config(41211, &["192.0.2.7"])).unwrap()[0];
-    assert!(Listener::tcp(place).is_ok());
+    assert!(Listener::tcp(&place("192.0.2.7"), &Marks::default()).is_ok());
 }
 
 #[test]
@@ -70,16 +79,22 @@ fn a_port_held_by_a_stranger_is_an_error() {
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = stranger.local_addr().unwrap().port();
     let place = &places(&config(port, &["127.0.0.1"])).unwrap()[0];
-    let error = Listener::tcp(place).err().map(|e| e.to_string());
+    let error = Listener::tcp(place, &Marks::default())
+        .err()
+        .map(|e| e.to_string());
     let expected = format!("-l 127.0.0.1 -p {port}: address already in use by another program");
     assert_eq!(error, Some(expected));
 }
 
 #[test]
 fn accepted_sockets_inherit_their_options() {
-    let place = &places(&config(41212, &["127.0.0.1"])).unwrap()[0];
-    let listener = Listener::tcp(place).ok().unwrap();
-    let _client = std::net::TcpStream::connect("127.0.0.1:41212").unwrap();
+    let listener = Listener::tcp(&place("127.0.0.1"), &Marks::default())
+        .ok()
+        .unwrap();
+    let Listener::Tcp(tcp) = &listener else {
+        panic!("not TCP");
+    };
+    let _client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
     let Ok(Stream::Tcp(accepted)) = listener.accept() else {
         panic!("not accepted");
     };

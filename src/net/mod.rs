@@ -21,11 +21,12 @@ mod stream;
 mod token;
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
-use std::os::fd::AsRawFd;
 
 use self::client::{Accepting, Client};
 use self::linger::{Lingering, LINGER_MAX};
@@ -38,6 +39,7 @@ use crate::sys::instance::Marks;
 use crate::sys::limits;
 use crate::sys::log::Logs;
 use crate::sys::signal::{Signal, Signals};
+use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
 pub use self::listener::{places, Place};
@@ -72,18 +74,18 @@ pub struct Parts {
 pub struct Listeners(Vec<listener::Listener>);
 
 impl Listeners {
-    /// Binds and listens at a TCP address.
-    pub fn add_tcp(&mut self, place: &Place) -> Result<(), crate::sys::SystemError> {
-        self.0.push(listener::Listener::tcp(place)?);
+    /// Binds and listens at a TCP address; `marks` are those this process holds.
+    pub fn add_tcp(&mut self, place: &Place, marks: &Marks) -> Result<(), SystemError> {
+        self.0.push(listener::Listener::tcp(place, marks)?);
         Ok(())
     }
 
     /// Binds and listens at a Unix socket; see [`crate::sys::user::Identity::owner`] for its owner.
     pub fn add_unix(
         &mut self,
-        path: &std::path::Path,
+        path: &Path,
         owner: (Option<u32>, Option<u32>),
-    ) -> Result<(), crate::sys::SystemError> {
+    ) -> Result<(), SystemError> {
         self.0.push(listener::Listener::unix(path, owner)?);
         Ok(())
     }

@@ -13,10 +13,13 @@ use std::path::Path;
 /// The longest abstract name: `sun_path` without its leading NUL.
 const NAME_MAX: usize = 107;
 
+/// How every mark begins.
+const PREFIX: &str = "magent/";
+
 /// Marks held by this process, until it ends or drops them.
 #[derive(Default)]
 pub struct Marks {
-    held: Vec<UnixDatagram>,
+    held: Vec<(String, UnixDatagram)>,
 }
 
 /// What came of an attempt to take a mark.
@@ -34,18 +37,30 @@ impl Marks {
         let address = UnixAddr::from_abstract_name(name)?;
         match UnixDatagram::bind_addr(&address) {
             Ok(socket) => {
-                self.held.push(socket);
+                self.held.push((name.to_owned(), socket));
                 Ok(Taken::Ours)
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Taken::Theirs),
             Err(error) => Err(error),
         }
     }
+
+    /// True when a magent other than this process listens on that port at any address: tells "a magent with other
+    /// options" from strangers.
+    pub fn others_on_port(&self, port: u16) -> bool {
+        let ending = format!(":{port}");
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        let mut names = sockets.lines().filter_map(|line| line.split_once(" @"));
+        names.any(|(_, name)| {
+            let is_mark = name.starts_with(PREFIX) && name.ends_with(&ending);
+            is_mark && !self.held.iter().any(|(ours, _)| ours == name)
+        })
+    }
 }
 
 /// The mark of a TCP listener.
 pub fn tcp_mark(address: &SocketAddr) -> String {
-    format!("magent/{address}")
+    format!("{PREFIX}{address}")
 }
 
 /// The mark of a Unix socket: the directory's device and inode stand for its path, so that links to it mean the same
@@ -57,22 +72,12 @@ pub fn socket_mark(path: &Path) -> io::Result<String> {
     };
     let place = fs::metadata(parent)?;
     let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = format!("magent/unix/{:x}:{:x}/{file}", place.dev(), place.ino());
+    let name = format!("{PREFIX}unix/{:x}:{:x}/{file}", place.dev(), place.ino());
     if name.len() <= NAME_MAX {
         return Ok(name);
     }
     let hash = fnv1a(name.as_bytes());
-    Ok(format!("magent/unix/{hash:016x}"))
-}
-
-/// True when some magent listens on that port at any address: tells "a magent with other options" from strangers.
-pub fn any_on_port(port: u16) -> bool {
-    let ending = format!(":{port}");
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    sockets
-        .lines()
-        .filter_map(|line| line.split_once(" @magent/"))
-        .any(|(_, address)| address.ends_with(&ending))
+    Ok(format!("{PREFIX}unix/{hash:016x}"))
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -111,12 +116,15 @@ mod tests {
 
     #[test]
     fn another_magent_on_the_port_is_seen() {
-        let mut marks = Marks::default();
+        let (mut ours, mut theirs) = (Marks::default(), Marks::default());
         let port = 1; // A port that no test and hardly anybody listens on.
-        assert!(!any_on_port(port));
-        marks
-            .take(&format!("magent/127.0.0.{}:1", std::process::id()))
+        let pid = std::process::id();
+        ours.take(&format!("magent/127.0.0.1-{pid}:{port}"))
             .unwrap();
-        assert!(any_on_port(port));
+        assert!(!ours.others_on_port(port));
+        theirs
+            .take(&format!("magent/127.0.0.2-{pid}:{port}"))
+            .unwrap();
+        assert!(ours.others_on_port(port));
     }
 }
