@@ -155,14 +155,14 @@ pub fn parse(line: &[u8], explicit_cas: bool) -> Parsed<'_> {
 
 /// `get` of one or more keys with single spaces and no surprises; anything else takes the long way.
 fn parse_plain_get(line: &[u8]) -> Option<Request<'_>> {
+    if memchr::memchr(0, line).is_some() {
+        return None;
+    }
     let mut start = 4;
     let mut first = Token::default();
     loop {
         let rest = &line[start..];
-        let length = rest
-            .iter()
-            .position(|&byte| byte <= b' ')
-            .unwrap_or(rest.len());
+        let length = memchr::memchr(b' ', rest).unwrap_or(rest.len());
         if length == 0 || length > KEY_MAX {
             return None;
         }
@@ -172,9 +172,6 @@ fn parse_plain_get(line: &[u8]) -> Option<Request<'_>> {
         }
         if end == line.len() {
             break;
-        }
-        if line[end] != b' ' {
-            return None;
         }
         start = end + 1;
     }

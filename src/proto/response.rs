@@ -133,18 +133,34 @@ pub struct ValueHead {
     pub data_len: usize,
 }
 
+/// The decimal number at `at`, and where it ends.
+fn leading_number(line: &[u8], at: usize) -> Option<(u64, usize)> {
+    let mut value: u64 = 0;
+    let mut end = at;
+    while let Some(digit) = line.get(end).filter(|byte| byte.is_ascii_digit()) {
+        value = value
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+        end += 1;
+    }
+    (end > at).then_some((value, end))
+}
+
 /// Reads a `VALUE` line (without its end). `None`: it is none.
 pub fn value_head(line: &[u8]) -> Option<ValueHead> {
-    if !line.starts_with(b"VALUE ") {
+    let key_len = memchr::memchr(b' ', line.strip_prefix(b"VALUE ")?)?;
+    let end = 6 + key_len;
+    // Flags and length, a few digits each, a space between them, and perhaps a CAS.
+    let (_, length_at) = leading_number(line, end + 1)?;
+    if line.get(length_at) != Some(&b' ') {
         return None;
     }
-    let key = next_token(line, 6)?;
-    let flags = next_token(line, key.end)?;
-    parse_decimal(flags.of(line))?;
-    let length = next_token(line, flags.end)?;
-    let data_len = parse_decimal(length.of(line))?;
+    let (data_len, behind) = leading_number(line, length_at + 1)?;
+    if !matches!(line.get(behind), None | Some(b' ')) {
+        return None;
+    }
     Some(ValueHead {
-        key,
+        key: Token { start: 6, end },
         data_len: usize::try_from(data_len).ok()?,
     })
 }

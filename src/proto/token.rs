@@ -28,11 +28,10 @@ pub fn next_token(line: &[u8], from: usize) -> Option<Token> {
     if start >= line.len() {
         return None;
     }
-    // Keys are short: a plain loop beats a call to memchr.
-    let mut end = start + 1;
-    while end < line.len() && line[end] != b' ' {
-        end += 1;
-    }
+    let end = match memchr::memchr(b' ', &line[start..]) {
+        Some(length) => start + length,
+        None => line.len(),
+    };
     Some(Token { start, end })
 }
 

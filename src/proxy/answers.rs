@@ -212,8 +212,14 @@ impl Proxy {
         let mut at = if link.cursor == 0 {
             usize::from(head.key_at)
         } else {
-            link.cursor
+            link.cursor + 1
         };
+        // Most often it is the next one.
+        let rest = &request[at.min(request.len())..];
+        if rest.starts_with(key) && matches!(rest.get(key.len()), None | Some(b' ')) {
+            link.cursor = at + key.len();
+            return Some(0);
+        }
         let mut skipped = 0;
         while let Some(token) = next_token(request, at) {
             at = token.end;

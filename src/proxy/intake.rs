@@ -416,6 +416,11 @@ impl Proxy {
         if !self.admits(id, request, 0) {
             return;
         }
+        if request.key.end == request.line.len() {
+            self.counters.cmd_get += 1;
+            self.begin(id, request, Data::None);
+            return;
+        }
         let mut run = KeyList {
             verb: request.verb,
             exptime: request.exptime,
