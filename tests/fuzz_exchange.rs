@@ -341,10 +341,11 @@ fn fuzz(proxy_port: u16, salt: u64) {
             1 => Feed::Bytewise,
             _ => Feed::Whole,
         };
-        if difference(&items, feed, &mut targets, &mut turn).is_none() {
+        let Some(first) = difference(&items, feed, &mut targets, &mut turn) else {
             answered += 1;
             continue;
-        }
+        };
+        let whole = items.clone();
         // Leave out whatever is not needed to see the difference.
         for at in (1..items.len()).rev() {
             let mut fewer = items.clone();
@@ -353,10 +354,12 @@ fn fuzz(proxy_port: u16, salt: u64) {
                 items = fewer;
             }
         }
-        let (expect, got) = difference(&items, feed, &mut targets, &mut turn).unwrap_or((
-            Err("it does not happen again".into()),
-            Err("so here".into()),
-        ));
+        // What does not happen again is shown as it happened.
+        let (expect, got) =
+            difference(&items, feed, &mut targets, &mut turn).unwrap_or_else(|| {
+                items = whole;
+                first
+            });
         let text = |side| match side {
             Ok(outcome) => Outcome::to_string(&outcome),
             Err(why) => format!("    {why}\n"),
