@@ -61,7 +61,7 @@ impl Grammar {
         match self.rng.below(40) {
             // Not more: where a read of 16 KiB ends, memcached sends what it would else hold back.
             0 => (3000, "0123\r\n789\n".repeat(300)),
-            1 => (2100, "get @a\r\n123456789012\n".repeat(100)),
+            1 => (2100, "get ab\r\n123456789012\n".repeat(100)),
             2..=12 => {
                 let number = self.rng.below(100_000).to_string();
                 (number.len(), number)

@@ -173,7 +173,7 @@ fn get_of_many_keys_with_duplicates_and_misses() {
         (100, "get"),
         (100, "gats 0"),
         (10_000, "get"),
-        (10_000, "gat 0"),
+        (1000, "gets"),
     ] {
         // A fixed disorder, with every tenth key asked for a second time.
         let mut line = verb.to_string();
@@ -183,7 +183,7 @@ fn get_of_many_keys_with_duplicates_and_misses() {
                 line += &format!(" key{}", n * 7919 % 10_000);
             }
         }
-        if verb.starts_with("gat") || verb == "gets" {
+        if verb != "get" {
             // The cas uniques differ by right: only the shape is compared.
             let reply = sides
                 .proxy
