@@ -59,8 +59,9 @@ impl Grammar {
 
     fn value(&mut self) -> (usize, String) {
         match self.rng.below(40) {
-            0 => (5000, "0123\\r\\n789\\n".repeat(500)),
-            1 => (20_000, "get @a\\r\\n123456789012\\n".repeat(1000)),
+            // Not more: where a read of 16 KiB ends, memcached sends what it would else hold back.
+            0 => (3000, "0123\r\n789\n".repeat(300)),
+            1 => (2100, "get ab\r\n123456789012\n".repeat(100)),
             2..=12 => {
                 let number = self.rng.below(100_000).to_string();
                 (number.len(), number)
@@ -278,7 +279,8 @@ fn shout(word: &str) -> String {
 }
 
 /// Equal, or lost in the middle of a data block: memcached holds the replies of the commands before it back until the
-/// block is complete, and a client that ends there never sees them. To have answered them is no fault.
+/// block is complete, and a client that ends there never sees them. To have answered them is no fault. How many it
+/// holds hangs on its reads; that nothing is lost before a close is demanded by the tables.
 fn agree(expect: &Outcome, got: &Outcome) -> bool {
     let (Some(last), Some(other)) = (expect.0.last(), got.0.last()) else {
         return false;
@@ -286,7 +288,8 @@ fn agree(expect: &Outcome, got: &Outcome) -> bool {
     let (lost, also) = (last.split_last(), other.split_last());
     match (lost, also) {
         (Some((mark, seen)), Some((same, more))) if mark == "<lost" && same == mark => {
-            expect.0[..expect.0.len() - 1] == got.0[..got.0.len() - 1] && more.starts_with(seen)
+            expect.0[..expect.0.len() - 1] == got.0[..got.0.len() - 1]
+                && (more.starts_with(seen) || seen.starts_with(more))
         }
         _ => expect == got,
     }
@@ -341,10 +344,11 @@ fn fuzz(proxy_port: u16, salt: u64) {
             1 => Feed::Bytewise,
             _ => Feed::Whole,
         };
-        if difference(&items, feed, &mut targets, &mut turn).is_none() {
+        let Some(first) = difference(&items, feed, &mut targets, &mut turn) else {
             answered += 1;
             continue;
-        }
+        };
+        let whole = items.clone();
         // Leave out whatever is not needed to see the difference.
         for at in (1..items.len()).rev() {
             let mut fewer = items.clone();
@@ -353,10 +357,12 @@ fn fuzz(proxy_port: u16, salt: u64) {
                 items = fewer;
             }
         }
-        let (expect, got) = difference(&items, feed, &mut targets, &mut turn).unwrap_or((
-            Err("it does not happen again".into()),
-            Err("so here".into()),
-        ));
+        // What does not happen again is shown as it happened.
+        let (expect, got) =
+            difference(&items, feed, &mut targets, &mut turn).unwrap_or_else(|| {
+                items = whole;
+                first
+            });
         let text = |side| match side {
             Ok(outcome) => Outcome::to_string(&outcome),
             Err(why) => format!("    {why}\n"),

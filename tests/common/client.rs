@@ -179,6 +179,29 @@ impl Client {
         self.expect("a reply", reply_end)
     }
 
+    /// Sends any number of commands and returns all their replies, however large both are: a last command with an
+    /// answer of its own marks the end.
+    #[track_caller]
+    pub fn converse(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut writer = self.stream.try_clone().expect("a socket can be cloned");
+        let mark = b"NF Oend-of-conversation\r\n";
+        let replies = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // If the other side goes away, the reader sees it.
+                let _ = writer.write_all(bytes);
+                let _ = writer.write_all(b"md no-such-key Oend-of-conversation\r\n");
+            });
+            self.until_or_end(mark)
+        });
+        match replies {
+            Ok(mut bytes) => {
+                bytes.truncate(bytes.len() - mark.len());
+                bytes
+            }
+            Err((how, sofar)) => panic!("{how} before the end, after: {}", show(&sofar)),
+        }
+    }
+
     /// Sends a command (and data, separated by CRLF) and reads its one reply; both without the last CRLF.
     #[track_caller]
     pub fn ask(&mut self, command: &str) -> String {

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod exchange;
 pub mod fake;
+pub mod files;
 pub mod normal;
 pub mod process;
 pub mod rng;

@@ -1,0 +1,181 @@
+//! Connections, descriptors and memory at their limits: refused in words, and back to normal by itself.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{timed, wait_for, Client, Magent, Memcached, PATIENCE};
+
+#[test]
+fn over_the_connection_limit_is_said_and_passes() {
+    let memcached = Memcached::start();
+    let mut proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["-n", "10"])
+        .start();
+    // Earlier clients (those that waited for the start) may not have been forgotten yet.
+    wait_for("nobody else is connected", PATIENCE, || {
+        proxy.client().stat("curr_connections") == "1"
+    });
+    for _ in 0..3 {
+        let mut clients: Vec<Client> = Vec::new();
+        wait_for("ten clients are served", PATIENCE, || {
+            let mut client = proxy.client();
+            // The place of one that has just left may not be free yet.
+            if client.try_send(b"version\r\n").is_ok() && client.line().starts_with(b"VERSION") {
+                clients.push(client);
+            }
+            clients.len() == 10
+        });
+        for _ in 0..5 {
+            let mut refused = proxy.client();
+            let line = refused.read_to_end();
+            assert!(
+                line.starts_with(b"SERVER_ERROR "),
+                "{}",
+                line.escape_ascii()
+            );
+            assert!(line.ends_with(b"\r\n"), "{}", line.escape_ascii());
+        }
+        for client in &mut clients {
+            assert_eq!(client.get("nokey"), None, "those within are served on");
+        }
+        drop(clients);
+        wait_for("a new client is served", PATIENCE, || {
+            let mut client = proxy.client();
+            client.try_send(b"version\r\n").is_ok() && client.line().starts_with(b"VERSION")
+        });
+    }
+    proxy.assert_alive();
+}
+
+#[test]
+fn out_of_descriptors_accepting_pauses_and_resumes() {
+    let memcached = Memcached::start();
+    // Soft and hard, so that it cannot raise it. A few dozen clients are more than fit.
+    let mut proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["-n", "1000"])
+        .under(&["prlimit", "--nofile=40:40", "--"])
+        .start();
+    let mut first = proxy.client();
+    first.set("key1", "value");
+    let before = proxy.process().cpu();
+    let mut clients: Vec<Client> = (0..100).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        let _ = client.try_send(b"get key1\r\n");
+    }
+    // The original spent a core and wrote 900,000 lines of log in two seconds of this.
+    for _ in 0..20 {
+        let (value, time) = timed(|| first.get("key1"));
+        assert_eq!(value.as_deref(), Some("value"));
+        assert!(time < Duration::from_millis(500), "took {time:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let spent = proxy.process().cpu() - before;
+    assert!(
+        spent < Duration::from_millis(500),
+        "{spent:?} of CPU in a second"
+    );
+    let log = proxy.process().stderr();
+    assert!(
+        log.lines().count() < 100,
+        "{} lines of log",
+        log.lines().count()
+    );
+    // Whoever was let in was served; the others are told, closed, or still wait for their turn.
+    drop(clients.drain(..95));
+    for client in &mut clients {
+        let reply = client.until_or_end(b"\r\n");
+        let (Ok(line) | Err((_, line))) = reply;
+        assert!(
+            line.is_empty()
+                || line.starts_with(b"VALUE key1 ")
+                || line.starts_with(b"SERVER_ERROR "),
+            "{}",
+            line.escape_ascii()
+        );
+    }
+    drop(clients);
+    wait_for("new clients are served", PATIENCE, || {
+        let mut client = proxy.client().patience(Duration::from_millis(500));
+        client.try_send(b"version\r\n").is_ok() && client.until_or_end(b"\r\n").is_ok()
+    });
+    proxy.assert_alive();
+}
+
+#[test]
+fn the_descriptor_limit_is_raised_to_fit() {
+    let memcached = Memcached::start();
+    let proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["-n", "300"])
+        .under(&["prlimit", "--nofile=64:4096", "--"])
+        .start();
+    let mut clients: Vec<_> = (0..290).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("nokey"), None);
+    }
+}
+
+#[test]
+fn out_of_memory_is_said_and_passes() {
+    let memcached = Memcached::start();
+    let mut proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["--memory-limit", "8000000"])
+        .start();
+    let mut client = proxy.client();
+    let value = "x".repeat(900_000);
+    client.set("large", &value);
+    let before = proxy.process().resident();
+    let mut slow: Vec<Client> = (0..30).map(|_| proxy.client()).collect();
+    for one in &mut slow {
+        one.send("get large large large large\r\n".repeat(3));
+    }
+    let mut worst = Duration::ZERO;
+    for _ in 0..50 {
+        let mut other = proxy.client();
+        let (reply, time) = timed(|| other.ask("get small"));
+        assert!(
+            reply == "END" || reply == "SERVER_ERROR out of memory",
+            "{reply}"
+        );
+        worst = worst.max(time);
+    }
+    assert!(
+        worst < Duration::from_millis(500),
+        "the slowest took {worst:?}"
+    );
+    let grown = proxy.process().resident().saturating_sub(before);
+    assert!(
+        grown < 40 << 20,
+        "the proxy has grown by {} MiB",
+        grown >> 20
+    );
+    drop(slow);
+    wait_for("large values are served again", PATIENCE, || {
+        let reply = proxy.client().ask("get large");
+        assert!(
+            reply.starts_with("VALUE large ")
+                || reply == "SERVER_ERROR out of memory"
+                || reply == "END"
+        );
+        reply.len() > 900_000
+    });
+    proxy.assert_alive();
+}
+
+#[test]
+fn an_idle_connection_costs_little() {
+    let memcached = Memcached::start();
+    let proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["-n", "5000"])
+        .start();
+    let mut clients: Vec<_> = (0..500).map(|_| proxy.client()).collect();
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.get("nokey"), None));
+    let before = proxy.process().resident();
+    let mut more: Vec<_> = (0..2000).map(|_| proxy.client()).collect();
+    more.iter_mut()
+        .for_each(|client| assert_eq!(client.get("nokey"), None));
+    let each = proxy.process().resident().saturating_sub(before) / 2000;
+    assert!(each < 1024, "{each} bytes for each idle connection");
+}

@@ -1,0 +1,268 @@
+//! `stats` and `version`: what people, memcached's own tools and exporters read.
+
+mod common;
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use common::{wait_for, Client, Magent, Memcached, PATIENCE};
+
+fn stats(client: &mut Client) -> HashMap<String, String> {
+    let reply = client.ask("stats");
+    let (lines, end) = reply.rsplit_once("\r\n").expect("more than one line");
+    assert_eq!(end, "END");
+    let pair = |line: &str| {
+        let mut words = line.splitn(3, ' ');
+        assert_eq!(words.next(), Some("STAT"), "{line:?}");
+        let name = words.next().expect("a name").to_string();
+        (
+            name,
+            words
+                .next()
+                .unwrap_or_else(|| panic!("no value: {line:?}"))
+                .to_string(),
+        )
+    };
+    lines.split("\r\n").map(pair).collect()
+}
+
+/// magent 1.0's version, as memcached's clients want to read it.
+#[track_caller]
+fn assert_version(text: &str) {
+    let digits = text
+        .strip_prefix("1.6.")
+        .unwrap_or_else(|| panic!("version {text}"));
+    let number = digits
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap_or("");
+    assert!(!number.is_empty(), "version {text}");
+    assert!(text.contains("-magent-"), "version {text}");
+}
+
+#[test]
+fn the_lines_that_everybody_reads() {
+    let servers = [Memcached::start(), Memcached::start()];
+    let proxy = Magent::front(&[servers[0].port()], &[servers[1].port()]).start();
+    let mut client = proxy.client();
+    let before = stats(&mut client);
+    for name in [
+        "pid",
+        "uptime",
+        "time",
+        "version",
+        "curr_connections",
+        "total_connections",
+        "cmd_get",
+        "cmd_set",
+        "cmd_touch",
+        "cmd_flush",
+        "get_hits",
+        "get_misses",
+        "rusage_user",
+        "rusage_system",
+        "pointer_size",
+    ] {
+        assert!(before.contains_key(name), "no {name} in {before:?}");
+    }
+    assert_eq!(before["pid"], proxy.process().pid().to_string());
+    assert_version(&before["version"]);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    assert!(
+        before["time"]
+            .parse::<u64>()
+            .unwrap()
+            .abs_diff(now.as_secs())
+            <= 2
+    );
+    assert!(before["uptime"].parse::<u64>().unwrap() < 60);
+
+    let _others: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    client.set("a", "1");
+    client.set("b", "1");
+    client.send("set c 0 0 1 noreply\r\n1\r\n");
+    client.ask("get a");
+    client.ask("get a b nokey");
+    client.ask("get nokey");
+    client.ask("touch a 0");
+    client.ask("flush_all");
+    wait_for("the others are counted", PATIENCE, || {
+        stats(&mut client)["curr_connections"]
+            .parse::<u64>()
+            .unwrap()
+            >= 4
+    });
+    let after = stats(&mut client);
+    let grown =
+        |name: &str| after[name].parse::<u64>().unwrap() - before[name].parse::<u64>().unwrap();
+    let expect = [
+        ("cmd_get", 5),
+        ("get_hits", 3),
+        ("get_misses", 2),
+        ("cmd_set", 3),
+        ("cmd_touch", 1),
+        ("cmd_flush", 1),
+    ];
+    for (name, by) in expect {
+        assert_eq!(grown(name), by, "{name} as memcached counts it");
+    }
+    assert!(grown("total_connections") >= 3);
+}
+
+#[test]
+fn counts_are_memcacheds_own() {
+    let (alone, behind) = (Memcached::start(), Memcached::start());
+    let proxy = Magent::front(&[behind.port()], &[]).start();
+    let count = |client: &mut Client| {
+        client.converse(
+            b"get a\r\nset a 0 0 1\r\n1\r\nget a a b\r\ngets a\r\nincr a 1\r\nincr b 1\r\ndecr a 1\r\ndelete b\r\n\
+              cas a 0 0 1 99999999999\r\nx\r\ntouch a 0\r\ntouch b 0\r\ngat 0 a\r\ngat 0 b\r\nadd a 0 0 1\r\nx\r\n\
+              delete a\r\nflush_all\r\n",
+        );
+        stats(client)
+    };
+    let (expect, got) = (count(&mut alone.client()), count(&mut proxy.client()));
+    for name in [
+        "cmd_get",
+        "cmd_set",
+        "cmd_touch",
+        "cmd_flush",
+        "get_hits",
+        "get_misses",
+    ] {
+        assert_eq!(got[name], expect[name], "{name}");
+    }
+}
+
+#[test]
+fn reset_counts_from_zero() {
+    let server = Memcached::start();
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    let mut client = proxy.client();
+    client.set("a", "1");
+    client.ask("get a");
+    assert_eq!(client.stat("cmd_get"), "1");
+    assert_eq!(client.ask("stats reset"), "RESET");
+    for name in ["cmd_get", "cmd_set", "get_hits", "get_misses"] {
+        assert_eq!(client.stat(name), "0", "{name}");
+    }
+    assert_eq!(client.get("a").as_deref(), Some("1"));
+    assert_eq!(client.stat("get_hits"), "1");
+}
+
+#[test]
+fn matrix_lines_as_of_old() {
+    let servers = [Memcached::start(), Memcached::start(), Memcached::start()];
+    let [first, second, backup] = servers.each_ref().map(Memcached::port);
+    let proxy = Magent::front(&[first, second], &[backup]).start();
+    let reply = proxy.client().ask("stats matrix");
+    let lines: Vec<_> = reply
+        .split("\r\n")
+        .filter(|line| line.starts_with("matrix "))
+        .collect();
+    assert_eq!(lines.len(), 2, "primaries only: {reply}");
+    for (n, port) in [first, second].iter().enumerate() {
+        let head = format!("matrix {} -> 127.0.0.1:{port}, pool size ", n + 1);
+        let size = lines[n]
+            .strip_prefix(&head)
+            .unwrap_or_else(|| panic!("{reply}"));
+        assert!(size.parse::<u32>().is_ok(), "{reply}");
+    }
+    assert!(reply.ends_with("END"), "{reply}");
+}
+
+#[test]
+fn servers_and_their_states() {
+    let mut servers = [Memcached::start(), Memcached::start()];
+    let [primary, backup] = servers.each_ref().map(Memcached::port);
+    let proxy = Magent::front(&[primary], &[backup]).start();
+    let mut client = proxy.client();
+    client.set("a", "1");
+    let reply = client.ask("stats servers");
+    assert!(reply.ends_with("END"), "{reply}");
+    let all_stat = reply
+        .split("\r\n")
+        .all(|line| line.starts_with("STAT ") || line == "END");
+    assert!(all_stat, "clients read nothing else: {reply}");
+    for part in [
+        primary.to_string(),
+        backup.to_string(),
+        "primary".into(),
+        "backup".into(),
+    ] {
+        assert!(reply.contains(&part), "no {part} in {reply}");
+    }
+    let healthy = client.ask("stats servers");
+    servers[0].kill();
+    assert_eq!(client.get("a").as_deref(), Some("1"));
+    wait_for("the state has changed", PATIENCE, || {
+        let reply = client.ask("stats servers");
+        reply.contains("down") && !healthy.contains("down")
+    });
+}
+
+#[test]
+fn other_words_are_well_formed() {
+    let server = Memcached::start();
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    let mut client = proxy.client();
+    for word in ["items", "slabs", "settings", "sizes", "conns"] {
+        let reply = client.ask(&format!("stats {word}"));
+        let good = reply
+            .split("\r\n")
+            .all(|line| line.starts_with("STAT ") || line == "END");
+        assert!(good && reply.ends_with("END"), "stats {word}: {reply}");
+    }
+    assert_eq!(client.ask("mn"), "MN", "the connection is in step");
+}
+
+#[test]
+fn version_says_what_the_servers_can() {
+    let mut server = Memcached::start();
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    let mut client = proxy.client();
+    let number = server.client().ask("version");
+    let reply = client.ask("version");
+    assert!(reply.starts_with(&format!("{number}-magent-")), "{reply}");
+    assert_version(reply.strip_prefix("VERSION ").unwrap());
+    // The server is gone: many clients send nothing else to see whether there is anybody.
+    server.kill();
+    assert_eq!(client.get("key1"), None);
+    assert!(client.ask("version").starts_with("VERSION "));
+}
+
+/// A tool of libmemcached, run on the port: what it prints.
+fn tool(name: &str, port: u16) -> Option<String> {
+    let run = Command::new(name)
+        .arg(format!("--servers=127.0.0.1:{port}"))
+        .output();
+    let output = match run {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("{name} is not installed");
+            return None;
+        }
+        Err(error) => panic!("{name}: {error}"),
+    };
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{name}: {}: {text}", output.status);
+    Some(text)
+}
+
+#[test]
+fn the_tools_of_libmemcached_understand_it() {
+    let servers = [Memcached::start(), Memcached::start()];
+    let proxy = Magent::front(&[servers[0].port()], &[servers[1].port()]).start();
+    tool("memcping", proxy.port());
+    if let Some(text) = tool("memcstat", proxy.port()) {
+        for name in ["pid", "uptime", "version", "curr_connections", "get_hits"] {
+            assert!(text.contains(&format!("{name}:")), "no {name} in {text}");
+        }
+    }
+    proxy.client().set("a", "1");
+    tool("memcflush", proxy.port());
+    assert_eq!(proxy.client().get("a"), None);
+}
