@@ -3,6 +3,7 @@
 //! An answer that does not fit its request means that the two ends have lost each other: the connection is given up
 //! before one client reads what belongs to another.
 
+use super::client::estimate;
 use super::ids::{CloseReason, LinkId};
 use super::server::{Block, InFlight, LinkState, Role};
 use super::Proxy;
@@ -130,6 +131,8 @@ impl Proxy {
         let link = self.link_mut(id);
         link.hits += 1;
         let whole = next + head.data_len + 2;
+        self.typical = estimate(self.typical, head.data_len);
+        let link = self.link_mut(id);
         let only = link.hits == 1;
         if bytes.len() < whole {
             self.begin_value(id, skipped, whole);
@@ -158,6 +161,7 @@ impl Proxy {
     /// The answer to `mg` or `ma` with a value of `data_len` bytes, whose line ends at `next`.
     fn take_meta_value(&mut self, id: LinkId, data_len: usize, next: usize, bytes: &[u8]) -> Step {
         let whole = next + data_len + 2;
+        self.typical = estimate(self.typical, data_len);
         if bytes.len() >= whole {
             if &bytes[whole - 2..whole] != b"\r\n" {
                 return self.nonsense(id, bytes);

@@ -123,8 +123,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A fresh client.
-    pub fn new(generation: u32, now: Time) -> Client {
+    /// A fresh client. `typical`: recent size of values, of whichever client.
+    pub fn new(generation: u32, now: Time, typical: usize) -> Client {
         Client {
             generation,
             out: SendQueue::default(),
@@ -140,7 +140,7 @@ impl Client {
             slots: VecDeque::new(),
             first_seq: 0,
             due: 0,
-            estimate: ESTIMATE_FIRST,
+            estimate: typical.max(ESTIMATE_FIRST),
         }
     }
 
@@ -287,7 +287,7 @@ impl Client {
 }
 
 /// The new expectation after a reply of `size` bytes: up at once, down slowly.
-fn estimate(old: usize, size: usize) -> usize {
+pub fn estimate(old: usize, size: usize) -> usize {
     if size >= old {
         size
     } else {
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn replies_go_out_in_the_order_of_the_requests() {
         let mut memory = Memory::new(usize::MAX);
-        let mut client = Client::new(1, Time(0));
+        let mut client = Client::new(1, Time(0), 0);
         let seqs: Vec<u32> = (0..4).map(|_| client.open_slot(1)).collect();
         client.finish(seqs[2], 1, b"c", &mut memory);
         client.extend(seqs[1], b"b", 1, &mut memory);
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn large_replies_narrow_the_window_and_small_ones_widen_it() {
         let mut memory = Memory::new(usize::MAX);
-        let mut client = Client::new(1, Time(0));
+        let mut client = Client::new(1, Time(0), 0);
         assert_eq!(client.room(), 64);
         let seq = client.open_slot(1);
         client.extend(seq, &vec![0; 1 << 20], 1 << 20, &mut memory);

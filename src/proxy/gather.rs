@@ -83,7 +83,7 @@ impl Proxy {
         while let Some(key) = next_token(&op.line[..op.keys_end], at) {
             at = key.end;
             let route = self.routes.of(key.of(op.line));
-            targets.extend(self.target(gather.keys.len(), route, 0, key));
+            targets.extend(self.target(op.verb, gather.keys.len(), route, 0, key));
             gather.keys.push(Wanted::new(route));
         }
         let same = targets.len() == gather.keys.len()
@@ -99,9 +99,16 @@ impl Proxy {
     }
 
     /// The copy to ask for a key, the first that is up from rank `from` on.
-    fn target(&mut self, index: usize, route: Route, from: usize, key: Token) -> Option<Target> {
+    fn target(
+        &mut self,
+        verb: Verb,
+        index: usize,
+        route: Route,
+        from: usize,
+        key: Token,
+    ) -> Option<Target> {
         let Some((rank, server)) = self.acting(route, from) else {
-            self.counters.failed_reads += 1;
+            self.count_failed_reads(verb, 1);
             return None;
         };
         self.counters.failovers += u64::from(rank > 0);
@@ -222,7 +229,7 @@ impl Proxy {
     pub(super) fn regather(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8], server: usize) {
         let txn = self.txns.at(id);
         txn.answered = true;
-        let (client, seq) = (txn.client, txn.seq);
+        let (client, seq, verb) = (txn.client, txn.seq, txn.verb);
         let line = &bytes[..bytes.len() - 2];
         let mut targets = Vec::new();
         let gather_id = match txn.part {
@@ -237,7 +244,7 @@ impl Proxy {
                         let route =
                             self.gathers[part_id.gather as usize].keys[usize::from(index)].route;
                         let from = self.rank_after(route, server);
-                        targets.extend(self.target(usize::from(index), route, from, key));
+                        targets.extend(self.target(verb, usize::from(index), route, from, key));
                     }
                 }
                 self.gathers[part_id.gather as usize].due -= 1;
@@ -260,7 +267,7 @@ impl Proxy {
                     at = key.end;
                     let route = self.routes.of(key.of(line));
                     let from = self.rank_after(route, server);
-                    targets.extend(self.target(gather.keys.len(), route, from, key));
+                    targets.extend(self.target(verb, gather.keys.len(), route, from, key));
                     gather.keys.push(Wanted::new(route));
                 }
                 self.gathers.insert(gather) as u32

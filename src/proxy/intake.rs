@@ -1,6 +1,6 @@
 //! Flow: bytes of a client become requests, and places in its order of replies.
 
-use super::client::{Client, Input, KeyRun, PendingData, Reply};
+use super::client::{estimate, Client, Input, KeyRun, PendingData, Reply};
 use super::ids::{Action, ClientId};
 use super::op::{Data, Held, Op};
 use super::Proxy;
@@ -326,6 +326,7 @@ impl Proxy {
         if !self.admits(id, request, need) {
             return 0;
         }
+        self.typical = estimate(self.typical, need);
         if following.len() >= need {
             self.take_whole_block(id, request, &following[..need]);
             return need;
@@ -417,7 +418,6 @@ impl Proxy {
             return;
         }
         if request.key.end == request.line.len() {
-            self.counters.cmd_get += 1;
             self.begin(id, request, Data::None);
             return;
         }
@@ -505,7 +505,6 @@ impl Proxy {
             route: self.routes.of(first.of(run.line)),
             ..Op::of_keys(id, seq, run.verb, run.exptime, count)
         };
-        self.counters.cmd_get += count as u64;
         self.dispatch(&op);
     }
 

@@ -45,6 +45,9 @@ impl Proxy {
             b"" => self.stats_general(&mut reply),
             b"servers" => self.stats_servers(&mut reply),
             b"matrix" => self.stats_matrix(&mut reply),
+            b"settings" => self.stats_settings(&mut reply),
+            // The servers know these; the proxy has nothing to add, and says so in good form.
+            b"items" | b"slabs" | b"sizes" | b"conns" => {}
             b"reset" => {
                 self.reset_stats();
                 return self.say(id, replies::RESET);
@@ -121,6 +124,24 @@ impl Proxy {
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());
         }
+    }
+
+    fn stats_settings(&self, out: &mut Vec<u8>) {
+        let settings = &self.settings;
+        let idle = settings.idle_timeout.map_or(0, |span| span.0 / 1_000_000);
+        let numbers = [
+            ("maxconns", settings.max_conns as u64),
+            ("maxbytes", self.memory.limit() as u64),
+            ("item_size_max", settings.max_item_size as u64),
+            ("num_threads", 1),
+            ("idle_timeout", idle),
+            ("magent_timeout_ms", settings.timeout.0 / 1000),
+        ];
+        for (name, value) in numbers {
+            push_stat(out, name, &value.to_string());
+        }
+        push_stat(out, "cas_enabled", "yes");
+        push_stat(out, "flush_enabled", "yes");
     }
 
     fn in_flight(&self) -> usize {
@@ -200,11 +221,7 @@ impl Proxy {
     pub(super) fn count_write(&mut self, verb: Verb) {
         match verb {
             Verb::Incr | Verb::Decr | Verb::Delete | Verb::Touch => {}
-            Verb::MetaGet => {
-                self.counters.cmd_meta += 1;
-                self.counters.cmd_get += 1;
-            }
-            Verb::MetaDelete | Verb::MetaArithmetic => self.counters.cmd_meta += 1,
+            Verb::MetaGet | Verb::MetaDelete | Verb::MetaArithmetic => self.counters.cmd_meta += 1,
             Verb::MetaSet => {
                 self.counters.cmd_meta += 1;
                 self.counters.cmd_set += 1;
@@ -216,20 +233,31 @@ impl Proxy {
         }
     }
 
-    /// Counts the keys of a retrieval as they are answered.
+    /// Counts the keys of a retrieval as they are answered; memcached counts a `gat` as a touch.
     pub(super) fn count_retrieval(&mut self, verb: Verb, hits: u64, keys: u64) {
-        self.counters.get_hits += hits;
-        self.counters.get_misses += keys - hits.min(keys);
+        let misses = keys - hits.min(keys);
+        let counters = &mut self.counters;
         if verb.is_gat() {
-            self.counters.cmd_touch += keys;
-            self.counters.touch_hits += hits;
-            self.counters.touch_misses += keys - hits.min(keys);
+            counters.cmd_touch += keys;
+            counters.touch_hits += hits;
+            counters.touch_misses += misses;
+        } else {
+            counters.cmd_get += keys;
+            counters.get_hits += hits;
+            counters.get_misses += misses;
         }
+    }
+
+    /// Counts keys that no copy could be asked for: misses, as the client sees it.
+    pub(super) fn count_failed_reads(&mut self, verb: Verb, keys: u64) {
+        self.counters.failed_reads += keys;
+        self.count_retrieval(verb, 0, keys);
     }
 
     /// Counts what a server said.
     pub(super) fn count_reply(&mut self, verb: Verb, code: Code) {
         let counters = &mut self.counters;
+        counters.cmd_get += u64::from(verb == Verb::MetaGet);
         let counter = match (verb, code) {
             (Verb::MetaGet, Code::MetaMiss) => &mut counters.get_misses,
             (Verb::MetaGet, Code::MetaDone | Code::MetaValue) => &mut counters.get_hits,

@@ -83,6 +83,8 @@ pub struct Proxy {
     last_tick: Time,
     resumed: Time,
     started: Time,
+    /// What size values had lately, in bytes: what a new client is expected to ask for.
+    typical: usize,
     /// Reused for bytes that go from one server's log to another's.
     scratch: Vec<u8>,
 }
@@ -128,6 +130,7 @@ impl Proxy {
             last_tick: now,
             resumed: now,
             started: now,
+            typical: 0,
             scratch: Vec::new(),
         }
     }
@@ -142,7 +145,9 @@ impl Proxy {
         self.counters.total_connections += 1;
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
-        let index = self.clients.insert(Client::new(generation, now)) as u32;
+        let index = self
+            .clients
+            .insert(Client::new(generation, now, self.typical)) as u32;
         let id = ClientId { index, generation };
         if self.draining {
             self.close_when_settled(id);

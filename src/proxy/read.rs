@@ -79,9 +79,6 @@ impl Proxy {
     /// `mg` and `me`: like a retrieval of one key, passed on as they came.
     pub(super) fn read_one(&mut self, op: &Op<'_>) {
         self.counters.cmd_meta += 1;
-        if op.verb == Verb::MetaGet {
-            self.counters.cmd_get += 1;
-        }
         let Some((rank, server)) = self.acting(op.route, 0) else {
             self.answer_unreachable(op);
             return;
@@ -97,7 +94,7 @@ impl Proxy {
 
     /// No copy is up: the keys are misses, and counted as failed.
     fn answer_unreachable(&mut self, op: &Op<'_>) {
-        self.counters.failed_reads += op.key_count as u64;
+        self.count_failed_reads(op.verb, op.key_count as u64);
         let line = miss_line(op.verb, op.last, op.quiet);
         self.finish_with(op.client, op.seq, op.key_count, line);
     }
@@ -133,8 +130,8 @@ impl Proxy {
         let txn = self.txns.at(id);
         txn.answered = true;
         let line = miss_line(txn.verb, txn.last, txn.quiet);
-        let (client, seq, keys) = (txn.client, txn.seq, usize::from(txn.keys));
-        self.counters.failed_reads += keys as u64;
+        let (client, seq, verb, keys) = (txn.client, txn.seq, txn.verb, usize::from(txn.keys));
+        self.count_failed_reads(verb, keys as u64);
         self.finish_with(client, seq, keys, line);
     }
 
