@@ -6,9 +6,10 @@
 use super::client::estimate;
 use super::ids::{CloseReason, LinkId};
 use super::server::{Block, InFlight, LinkState, Role};
-use super::Proxy;
+use super::{cas, Proxy};
 use crate::proto::response::{self, code, Code};
 use crate::proto::token::next_token;
+use crate::proto::Verb;
 use crate::time::Time;
 
 /// Longest line a server sends: a `VALUE` or meta reply with the longest key and every flag.
@@ -107,21 +108,55 @@ impl Proxy {
         if !response::fits(head.verb, code) {
             return self.nonsense(id, bytes);
         }
+        let verb = head.verb;
+        if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
+            return self.take_known(id, code, line, &bytes[..next], bytes);
+        }
+        let mut tagged = std::mem::take(&mut self.scratch);
+        tagged.clear();
+        let tag = self.servers[usize::from(id.server)].tag;
+        let shown = if cas::tag_reply(verb, line, tag, &mut tagged) {
+            &tagged[..]
+        } else {
+            &bytes[..next]
+        };
+        let step = self.take_known(id, code, line, shown, bytes);
+        self.scratch = tagged;
+        step
+    }
+
+    /// `line` begins `bytes` and fits the oldest request; `shown` is how the client is to see it, line end included.
+    fn take_known(
+        &mut self,
+        id: LinkId,
+        code: Code,
+        line: &[u8],
+        shown: &[u8],
+        bytes: &[u8],
+    ) -> Step {
+        let next = line.len() + if bytes[line.len()] == b'\r' { 2 } else { 1 };
         match code {
-            Code::Value => self.take_value(id, line, next, bytes),
+            Code::Value => self.take_value(id, line, shown, next, bytes),
             Code::MetaValue => match response::meta_value_len(line) {
-                Some(data_len) => self.take_meta_value(id, data_len, next, bytes),
+                Some(data_len) => self.take_meta_value(id, data_len, shown, next, bytes),
                 None => self.nonsense(id, bytes),
             },
             _ => {
-                self.finish_answer(id, code, &bytes[..next]);
+                self.finish_answer(id, code, shown);
                 Step::Used(next)
             }
         }
     }
 
     /// A `VALUE` block begins with `line`; its data begins at `next`.
-    fn take_value(&mut self, id: LinkId, line: &[u8], next: usize, bytes: &[u8]) -> Step {
+    fn take_value(
+        &mut self,
+        id: LinkId,
+        line: &[u8],
+        shown: &[u8],
+        next: usize,
+        bytes: &[u8],
+    ) -> Step {
         let Some(head) = response::value_head(line) else {
             return self.nonsense(id, bytes);
         };
@@ -130,13 +165,12 @@ impl Proxy {
         };
         let link = self.link_mut(id);
         link.hits += 1;
+        let only = link.hits == 1;
         let whole = next + head.data_len + 2;
         self.typical = estimate(self.typical, head.data_len);
-        let link = self.link_mut(id);
-        let only = link.hits == 1;
         if bytes.len() < whole {
             self.begin_value(id, skipped, whole);
-            self.extend_value(id, &bytes[..next], whole - next);
+            self.extend_value(id, shown, whole - next);
             self.link_mut(id).block = Some(Block {
                 left: whole - next,
                 ends_reply: false,
@@ -147,29 +181,47 @@ impl Proxy {
             return self.nonsense(id, bytes);
         }
         // The commonest answer, a hit for a single key, passes in one piece.
-        if only && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
+        let as_it_is = std::ptr::eq(shown.as_ptr(), bytes.as_ptr());
+        if only && as_it_is && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
             let whole = whole + 5;
             self.finish_answer(id, Code::End, &bytes[..whole]);
             return Step::Used(whole);
         }
         self.begin_value(id, skipped, whole);
-        self.extend_value(id, &bytes[..whole], 0);
+        if as_it_is {
+            self.extend_value(id, &bytes[..whole], 0);
+        } else {
+            self.extend_value(id, shown, whole - next);
+            self.extend_value(id, &bytes[next..whole], 0);
+        }
         self.end_value(id);
         Step::Used(whole)
     }
 
     /// The answer to `mg` or `ma` with a value of `data_len` bytes, whose line ends at `next`.
-    fn take_meta_value(&mut self, id: LinkId, data_len: usize, next: usize, bytes: &[u8]) -> Step {
+    fn take_meta_value(
+        &mut self,
+        id: LinkId,
+        data_len: usize,
+        shown: &[u8],
+        next: usize,
+        bytes: &[u8],
+    ) -> Step {
         let whole = next + data_len + 2;
         self.typical = estimate(self.typical, data_len);
         if bytes.len() >= whole {
             if &bytes[whole - 2..whole] != b"\r\n" {
                 return self.nonsense(id, bytes);
             }
-            self.finish_answer(id, Code::MetaValue, &bytes[..whole]);
+            if std::ptr::eq(shown.as_ptr(), bytes.as_ptr()) {
+                self.finish_answer(id, Code::MetaValue, &bytes[..whole]);
+            } else {
+                self.extend_value(id, shown, whole - next);
+                self.finish_answer(id, Code::MetaValue, &bytes[next..whole]);
+            }
             return Step::Used(whole);
         }
-        self.extend_value(id, &bytes[..next], whole - next);
+        self.extend_value(id, shown, whole - next);
         self.link_mut(id).block = Some(Block {
             left: whole - next,
             ends_reply: true,

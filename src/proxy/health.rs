@@ -6,6 +6,7 @@
 //!     +--refused, late--+---- silent, reset, nonsense -------------+
 //! ```
 
+use super::cas::Tag;
 use super::ids::{Action, CloseReason, LinkId};
 use super::server::{
     InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_FIRST, RETRY_MAX,
@@ -145,6 +146,12 @@ impl Proxy {
         let server = &mut self.servers[index];
         if code == Code::Version {
             server.version = response::version(tail.trim_ascii_end());
+            let is_magent = memchr::memmem::find(tail, b"-magent-").is_some();
+            server.tag = if is_magent {
+                Tag::none()
+            } else {
+                Tag::new(index, 0)
+            };
         }
         let link = &mut server.links[usize::from(id.conn)];
         if link.state != LinkState::Unproven {

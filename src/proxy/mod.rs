@@ -9,6 +9,7 @@
 //! `answers` (bytes of servers), `health` (up, down, time limits), `local` (what the proxy answers itself).
 
 mod answers;
+mod cas;
 mod client;
 mod dispatch;
 mod flush;

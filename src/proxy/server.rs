@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::cas::Tag;
 use super::ids::{CloseReason, LinkId};
 use super::stats::Latency;
 use super::txn::TxnId;
@@ -211,6 +212,8 @@ pub struct Server {
     pub tried: bool,
     /// What it said to `version`, numbers only.
     pub version: Option<[u32; 3]>,
+    /// What names it in CAS tokens.
+    pub tag: Tag,
     /// Requests sent to it.
     pub requests: u64,
     /// How often it was lost or not reached, by [`CloseReason`].
@@ -234,6 +237,7 @@ impl Server {
             attempted: now,
             tried: false,
             version: None,
+            tag: Tag::none(),
             requests: 0,
             failures: [0; CloseReason::ALL.len()],
             timeouts: 0,

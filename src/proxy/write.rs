@@ -10,9 +10,10 @@ use super::order::bucket;
 use super::read::key_token;
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
-use super::Proxy;
+use super::{cas, Proxy};
 use crate::buf::Body;
 use crate::proto::response::{took_effect, Code};
+use crate::proto::token::Token;
 use crate::proto::{replies, Verb};
 
 impl Proxy {
@@ -52,7 +53,31 @@ impl Proxy {
             self.order.begin(bucket(op.route.hash));
         }
         let link_id = self.link_for(server, op.route);
-        self.queue_op(link_id, op, Role::Decide, id);
+        let Some(token) = cas::condition(op.verb, op.line) else {
+            self.queue_op(link_id, op, Role::Decide, id);
+            return;
+        };
+        let mut line = std::mem::take(&mut self.scratch);
+        line.clear();
+        let tag = self.servers[server].tag;
+        cas::open_request(op.line, token, Some(tag), &mut line);
+        // What is left out (`noreply`, `q`) may stand on either side of the token.
+        let moved = if op.strip.start > token.start {
+            line.len() as isize - op.line.len() as isize
+        } else {
+            0
+        };
+        let strip = Token {
+            start: op.strip.start.wrapping_add_signed(moved),
+            end: op.strip.end.wrapping_add_signed(moved),
+        };
+        let opened = Op {
+            line: &line,
+            strip,
+            ..*op
+        };
+        self.queue_op(link_id, &opened, Role::Decide, id);
+        self.scratch = line;
     }
 
     fn refuse_write(&mut self, op: &Op<'_>) {
@@ -219,7 +244,17 @@ impl Proxy {
         let link_id = self.link_for(server, route);
         let body: Option<&Body> = flight.body.as_ref();
         let purpose = (Role::Decide, flight.verb, Some(id));
-        self.queue_bytes(link_id, bytes, body, key_token(flight), purpose);
+        let line_end = memchr::memchr(b'\n', bytes).map_or(0, |newline| newline - 1);
+        let Some(token) = cas::condition(flight.verb, &bytes[..line_end]) else {
+            self.queue_bytes(link_id, bytes, body, key_token(flight), purpose);
+            return;
+        };
+        // The token was given by the server that is lost.
+        let mut request = std::mem::take(&mut self.scratch);
+        request.clear();
+        cas::open_request(bytes, token, None, &mut request);
+        self.queue_bytes(link_id, &request, body, key_token(flight), purpose);
+        self.scratch = request;
     }
 }
 
