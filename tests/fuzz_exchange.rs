@@ -273,15 +273,19 @@ impl Grammar {
 }
 
 /// Takes out what two right answers exist for. A unique shown for one key says nothing about a key on another server.
-/// memcached 1.6.18 answers a quiet `ma` that creates its item, though its protocol says it does not; and it carries an
-/// `ma` with too long an opaque out before it refuses it.
+/// memcached 1.6.18 answers a quiet `ma` that creates its item, though its protocol says it does not; and it carries
+/// `mg` and `ma` with too long an opaque out before it refuses them.
 fn tame(words: &mut [String]) {
     if words.len() > 1 && words.iter().any(|word| word.contains("{cas}")) {
         words[1] = "@a".to_string();
     }
-    if words.first().is_some_and(|verb| verb.contains("ma")) {
-        for word in words.iter_mut().skip(2) {
-            *word = word.replace("o*32", "o*31").replace('N', "T");
+    let verb = words.first().cloned().unwrap_or_default();
+    for word in words.iter_mut().skip(2) {
+        if verb.contains("ma") || verb.contains("mg") {
+            *word = word.replace("o*32", "o*31");
+        }
+        if verb.contains("ma") {
+            *word = word.replace('N', "T");
         }
     }
 }

@@ -46,7 +46,8 @@ impl Tag {
 
     /// The server's unique in a token; [`NEVER`] if another server gave it.
     fn open(self, token: u64) -> u64 {
-        if self.0 == 0 {
+        // 0 is no token: some commands take it for "whatever is there".
+        if self.0 == 0 || token == 0 {
             token
         } else if token >> UNIQUE_BITS == self.0 >> UNIQUE_BITS {
             token & ((1 << UNIQUE_BITS) - 1)
@@ -64,6 +65,11 @@ pub fn tag_reply(verb: Verb, line: &[u8], tag: Tag, out: &mut Vec<u8>) -> bool {
     }
     let token = match verb {
         Verb::Gets | Verb::Gats => last_of_five(line),
+        Verb::MetaDebug => memchr::memmem::find(line, b" cas=").and_then(|at| {
+            let token = next_token(line, at)?;
+            let start = token.start + 4;
+            Some(Token { start, ..token })
+        }),
         _ if verb.is_meta() => meta_flag(line, 0, b'c'),
         _ => None,
     };
@@ -171,6 +177,9 @@ mod tests {
         assert_eq!(reply, format!("VA 1 kc5 c{token} Oc9\r\n"));
         assert_eq!(tagged(Verb::MetaSet, b"EX c0", tag), None);
         assert_eq!(tagged(Verb::MetaSet, b"HD", tag), None);
+        let debug = tagged(Verb::MetaDebug, b"ME k exp=-1 cas=5 cls=1", tag);
+        let expected = format!("ME k exp=-1 cas={} cls=1\r\n", 3u64 << 57 | 5);
+        assert_eq!(debug, Some(expected));
         let request = format!("ms C5 1 C{token} T0");
         assert_eq!(opened(Verb::MetaSet, &request, Some(tag)), "ms C5 1 C5 T0");
     }

@@ -163,6 +163,12 @@ impl Client {
         self.slots.is_empty() && self.out.is_empty()
     }
 
+    /// Whether nothing is done for it: all is answered, or it is the client that owes the rest of a request.
+    pub fn is_idle(&self) -> bool {
+        let owed = matches!(self.input, Input::Data(_) | Input::Swallow { .. });
+        self.is_settled() || (owed && self.slots.len() == 1 && self.out.is_empty())
+    }
+
     /// Begins a reply for `keys` keys; its place in the order.
     pub fn open_slot(&mut self, keys: usize) -> u32 {
         self.due += keys;

@@ -7,7 +7,7 @@ use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
-use crate::proto::token::{next_token, push_decimal, Token};
+use crate::proto::token::{next_token, push_decimal, Token, Tokens};
 use crate::proto::{replies, Verb};
 
 /// The words a retrieval begins with, and the offset of its first key.
@@ -95,8 +95,8 @@ impl Proxy {
     /// No copy is up: the keys are misses, and counted as failed.
     fn answer_unreachable(&mut self, op: &Op<'_>) {
         self.count_failed_reads(op.verb, op.key_count as u64);
-        let line = miss_line(op.verb, op.last, op.quiet);
-        self.finish_with(op.client, op.seq, op.key_count, line);
+        let reply = miss_reply(op.verb, op.last, op.quiet, op.line);
+        self.finish_slot(op.client, op.seq, op.key_count, &reply);
     }
 
     /// A read got no answer from the copy it was asked of: the next one is asked. `bytes` is the request.
@@ -110,7 +110,7 @@ impl Proxy {
         let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
         self.replace_reply(client, seq, Reply::None);
         let Some((rank, server)) = self.acting(route, usize::from(rank) + 1) else {
-            self.fail_read(id);
+            self.fail_read(id, bytes);
             return;
         };
         self.counters.failovers += 1;
@@ -125,14 +125,14 @@ impl Proxy {
         );
     }
 
-    /// No copy is left to be asked.
-    fn fail_read(&mut self, id: TxnId) {
+    /// No copy is left to be asked for the key of `request`.
+    fn fail_read(&mut self, id: TxnId, request: &[u8]) {
         let txn = self.txns.at(id);
         txn.answered = true;
-        let line = miss_line(txn.verb, txn.last, txn.quiet);
+        let reply = miss_reply(txn.verb, txn.last, txn.quiet, request.trim_ascii_end());
         let (client, seq, verb, keys) = (txn.client, txn.seq, txn.verb, usize::from(txn.keys));
         self.count_failed_reads(verb, keys as u64);
-        self.finish_with(client, seq, keys, line);
+        self.finish_slot(client, seq, keys, &reply);
     }
 
     /// Tells the other copies of a `gat`'s keys their new time to live.
@@ -186,12 +186,50 @@ pub(super) fn key_token(flight: &InFlight) -> Token {
     }
 }
 
-/// What a client sees of a read that found nothing.
-pub(super) fn miss_line(verb: Verb, last: bool, quiet: bool) -> &'static [u8] {
+/// What a client sees of a read that found nothing. `line` is the request.
+pub(super) fn miss_reply(verb: Verb, last: bool, quiet: bool, line: &[u8]) -> Vec<u8> {
     match verb {
-        Verb::MetaGet if quiet => b"",
-        Verb::MetaGet | Verb::MetaDebug => replies::META_MISS,
-        _ if last => replies::END,
-        _ => b"",
+        Verb::MetaGet if quiet => Vec::new(),
+        Verb::MetaGet => meta_miss(line),
+        Verb::MetaDebug => replies::META_MISS.to_vec(),
+        _ if last => replies::END.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// `EN` with what a client knows its request by: `k` (and `b`) and `O`, in the order asked for.
+fn meta_miss(line: &[u8]) -> Vec<u8> {
+    let tokens = Tokens::split(line);
+    let base64 = tokens.as_slice().iter().skip(2).any(|t| t.of(line) == b"b");
+    let mut reply = b"EN".to_vec();
+    for token in tokens.as_slice().iter().skip(2) {
+        match line[token.start] {
+            b'O' => {
+                reply.push(b' ');
+                reply.extend_from_slice(token.of(line));
+            }
+            b'k' => {
+                reply.extend_from_slice(b" k");
+                reply.extend_from_slice(tokens.get(1).of(line));
+                if base64 {
+                    reply.extend_from_slice(b" b");
+                }
+            }
+            _ => {}
+        }
+    }
+    reply.extend_from_slice(b"\r\n");
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_miss_echoes_what_it_is_known_by() {
+        assert_eq!(meta_miss(b"mg k O7 v k"), b"EN O7 kk\r\n");
+        assert_eq!(meta_miss(b"mg YQ== b k t"), b"EN kYQ== b\r\n");
+        assert_eq!(miss_reply(Verb::Get, false, false, b"get k"), b"");
     }
 }
