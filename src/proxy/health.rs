@@ -320,7 +320,7 @@ impl Proxy {
             .client_ids()
             .filter(|&id| {
                 self.client(id)
-                    .is_some_and(|client| client.is_settled() && client.last_active + limit <= now)
+                    .is_some_and(|client| client.is_idle() && client.last_active + limit <= now)
             })
             .collect();
         for id in idle {
