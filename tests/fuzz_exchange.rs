@@ -281,9 +281,15 @@ fn tame(words: &mut [String]) {
         words[1] = "@a".to_string();
     }
     let verb = words.first().cloned().unwrap_or_default();
+    for (at, word) in words.iter_mut().enumerate() {
+        // As a length or a time the two sides' numbers mean different things.
+        if word.contains("{cas}") && !(verb == "cas" && at == 5) && !word.contains('C') {
+            *word = "0".to_string();
+        }
+    }
     for word in words.iter_mut().skip(2) {
         if verb.contains("ma") || verb.contains("mg") {
-            *word = word.replace("o*32", "o*31");
+            *word = word.replace("*32}", "*30}").replace("*31}", "*30}");
         }
         if verb.contains("ma") {
             *word = word.replace('N', "T");
