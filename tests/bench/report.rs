@@ -13,18 +13,17 @@ const FULL: f64 = 0.95;
 
 /// Prints the machine, the versions and the conditions.
 pub fn conditions(programs: &Programs, cpus: Cpus, real: bool) {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown", |(_, name)| name);
+        .map_or("unknown CPU", |(_, name)| name);
+    let many = info
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let many = std::thread::available_parallelism().map_or(0, usize::from);
-    let many = many.max(usize::from(cpus.proxy.is_some()) + usize::from(cpus.load.is_some()));
-    println!(
-        "machine: {cpu}, at least {many} CPUs, Linux {}",
-        kernel.trim()
-    );
+    println!("machine: {model}, {many} CPUs, Linux {}", kernel.trim());
     for line in programs.versions() {
         println!("{line}");
     }
