@@ -30,14 +30,14 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]
 	$(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) $(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) \
 	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) \
-	$(CARGO) test --release --locked --test sim -- --nocapture
+	$(CARGO) test --profile tools --locked --test sim -- --nocapture
 
-# `build` comes first so that the binary that is measured is the one that is installed.
+# `build`: the binary that is measured is the one that is installed, not the one cargo bench makes.
 bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows w1,w2 --rounds 7"
-	$(CARGO) bench --locked --bench load -- --magent $(abspath $(BIN)) $(ARGS)
+	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) $(ARGS)
 
 bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
-	$(CARGO) bench --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
+	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
 
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):
