@@ -144,7 +144,8 @@ impl Grammar {
                 (words(format!("{line}{quiet}")), None)
             }
             16..=18 => (
-                words(format!("mg {key}{}", self.flags("vktfschlquOTNRb"))),
+                // Not `h`: whether `incr` made a new item, never read, hangs on who else looked at the old one.
+                words(format!("mg {key}{}", self.flags("vktfsclquOTNRb"))),
                 None,
             ),
             19..=20 => {

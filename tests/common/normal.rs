@@ -3,7 +3,7 @@
 //! - cas unique numbers: `cas#1`, `cas#2`, ... in order of appearance (`c0`, the answer of a failure, stays);
 //! - remaining seconds to live: rounded up to ten, as a second may begin between two servers; over thirty days
 //!   left out, as such an expiry is a moment and not a span;
-//! - seconds since the last access; whether it was ever read; the version number; the time fields of `me`.
+//! - seconds since the last access; the version number; the time fields of `me`.
 
 /// What one conversation has shown so far.
 #[derive(Default)]
@@ -71,8 +71,6 @@ impl Normal {
                 ("t", Ok(2_592_001..)) => "t*".to_string(),
                 ("t", Ok(seconds @ 2..)) => format!("t{}", seconds.div_ceil(10) * 10),
                 ("l", Ok(0..=5)) => "l*".to_string(),
-                // Whether `incr` makes a new item hangs on who else looks at the old one.
-                ("h", Ok(_)) => "h*".to_string(),
                 _ => word.to_string(),
             }
         };
