@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, Copies, ServerSpec};
+use crate::config::{Config, Copies, ServerSpec, PROXY_ID_MAX};
+use crate::hash::djb31;
 use crate::net::{self, Addresses, Listeners, Parts, Place, Server};
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::log::Logs;
 use crate::sys::pidfile::PidFile;
 use crate::sys::user::Identity;
-use crate::sys::{limits, SystemError};
+use crate::sys::{self, limits, SystemError};
 
 /// A mark may belong to a magent that was told to end a moment ago.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
@@ -57,6 +58,7 @@ pub fn prepare(config: &Config, daemon: bool) -> Result<Started, SystemError> {
             )))
         }
     };
+    let config = &named(config, &paths)?;
     let identity = Identity::resolve(config.user.as_deref(), config.group.as_deref())?;
     let mut addresses = resolve("-s", &config.servers)?;
     addresses.extend(resolve("-b", &config.backups)?);
@@ -113,6 +115,40 @@ impl Paths {
             log_file: absolute("--log-file", &config.log_file)?,
         })
     }
+}
+
+/// The configuration with a proxy id: the given one, or one made of where the proxy runs and listens.
+fn named(config: &Config, paths: &Paths) -> Result<Config, SystemError> {
+    let mut config = config.clone();
+    if config.proxy_id.is_empty() {
+        let host = sys::host_name().map_err(|error| SystemError::io("--proxy-id", &error))?;
+        config.proxy_id = default_proxy_id(&host, &config, paths.socket.as_deref());
+    }
+    Ok(config)
+}
+
+/// Host name and first address as given: the same after a restart, and not the same as another proxy's. The addresses
+/// alone would not do, as that of `-l` moves between two nodes.
+fn default_proxy_id(host: &str, config: &Config, socket: Option<&Path>) -> String {
+    let place = match (config.port, socket, config.listen.first()) {
+        (0, Some(path), _) => path.to_string_lossy().into_owned(),
+        (port, _, None) => format!("*:{port}"),
+        (port, _, Some(v6)) if v6.contains(':') => format!("[{v6}]:{port}"),
+        (port, _, Some(address)) => format!("{address}:{port}"),
+    };
+    let whole = format!("{host}/{place}");
+    let plain = whole.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain && whole.len() <= PROXY_ID_MAX {
+        return whole;
+    }
+    // What has to be changed to fit could become another's; the hash of the whole keeps them apart.
+    let hash = format!("~{:08x}", djb31(whole.as_bytes()));
+    let kept = whole.chars().take(PROXY_ID_MAX - hash.len());
+    let plain = kept.map(|letter| match letter {
+        '!'..='~' => letter,
+        _ => '_',
+    });
+    plain.collect::<String>() + &hash
 }
 
 /// Takes the marks of all places; `Err` is the place that a running magent holds.
@@ -188,6 +224,50 @@ fn tell_copies(config: &Config) {
                 );
             }
             _ => log::info!("each key is copied to all {backups} backups (--copies all)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(host: &str, port: u16, listen: &[&str], socket: Option<&str>) -> String {
+        let config = Config {
+            port,
+            listen: listen.iter().map(ToString::to_string).collect(),
+            ..Config::default()
+        };
+        default_proxy_id(host, &config, socket.map(Path::new))
+    }
+
+    #[test]
+    fn a_proxy_is_called_by_its_host_and_address() {
+        assert_eq!(id("n1", 11211, &[], None), "n1/*:11211");
+        assert_eq!(
+            id("n1", 12000, &["10.0.0.1", "::1"], Some("/s")),
+            "n1/10.0.0.1:12000"
+        );
+        assert_eq!(id("n1", 12000, &["::1"], None), "n1/[::1]:12000");
+        assert_eq!(id("n1", 0, &["::1"], Some("/run/m.sock")), "n1//run/m.sock");
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_stays_distinct() {
+        let long = "é".repeat(100);
+        let names = [
+            id(&"h".repeat(64), 1, &[], None),
+            id(&"h".repeat(64), 2, &[], None),
+            id(&"h".repeat(63), 1, &[], None),
+            id("n1", 0, &[], Some(&format!("/run/a b/{long}/1"))),
+            id("n1", 0, &[], Some(&format!("/run/a b/{long}/2"))),
+            id("a b", 1, &[], None),
+            id("a_b", 1, &[], None),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            assert!((1..=PROXY_ID_MAX).contains(&name.len()), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
+            assert!(!names[..index].contains(name), "{name}");
         }
     }
 }

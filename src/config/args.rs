@@ -9,6 +9,9 @@ use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 use super::options::{Row, TABLE};
 use super::Config;
 
+/// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
+const VERIFY_RATE: u32 = 50_000;
+
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Parsed {
@@ -16,7 +19,7 @@ pub enum Parsed {
     Help,
     /// `-V`: print [`version`].
     Version,
-    /// Run a proxy.
+    /// Run a proxy, or with `--verify` compare the copies.
     Run(Box<Config>),
 }
 
@@ -62,7 +65,8 @@ pub fn help() -> String {
     }
     text.push_str(
         "Without -D or -v magent goes to the background once everything has succeeded.\n\
-         Exit codes: 0 success (also: a magent already listens there), 64 wrong options, 71 system error.\n",
+         Exit codes: 0 success (also: a magent already listens there), 1 copies differ (--verify), 64 wrong options,\n\
+         71 system error.\n",
     );
     text
 }
@@ -101,6 +105,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
             UsageError(format!("{} {value}: {wrong}", given.written))
         })?;
     }
+    if config.verify && !all.iter().any(|given| given.row.long == "resync-rate") {
+        config.resync_rate = VERIFY_RATE;
+    }
     check_together(&config, &all)?;
     Ok(Parsed::Run(Box::new(config)))
 }
@@ -109,7 +116,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
 fn check_together(config: &Config, all: &[Given]) -> Result<(), UsageError> {
     let wrong = if config.servers.is_empty() {
         "-s: at least one server is needed (HOST[:PORT][:WEIGHT])".to_owned()
-    } else if config.port == 0 && config.socket.is_none() {
+    } else if config.eject && !config.backups.is_empty() {
+        "--eject: not with -b (with backups a key has its copies already)".to_owned()
+    } else if config.verify && config.backups.is_empty() {
+        "--verify: there are no copies to compare (needs -b)".to_owned()
+    } else if config.port == 0 && config.socket.is_none() && !config.verify {
         format!(
             "{}: nothing would listen (needs -f PATH)",
             as_written(all, "port")

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
-use crate::config::{Copies, ServerSpec};
+use crate::config::{Ack, Copies, ReadRepair, Rejoin, ServerSpec};
 use crate::time::Span;
 
 fn parse_words(words: &[&str]) -> Result<Parsed, UsageError> {
@@ -109,6 +109,36 @@ fn each_option_short_long_glued_and_apart() {
         (&["--copies 1", "--copies=1"], |c| {
             c.copies = Copies::AtMost(1)
         }),
+        (&["--ack primary", "--ack=all --ack=primary"], |c| {
+            c.ack = Ack::Primary
+        }),
+        (
+            &["--ack all", "--rejoin safe", "--read-repair auto"],
+            |_| (),
+        ),
+        (&["--journal-keys 0"], |c| c.journal_keys = 0),
+        (&["--journal-keys=1000000000"], |c| {
+            c.journal_keys = 1_000_000_000
+        }),
+        (&["--rejoin as-is"], |c| c.rejoin = Rejoin::AsIs),
+        (&["--read-repair always"], |c| {
+            c.read_repair = ReadRepair::Always
+        }),
+        (&["--read-repair=off"], |c| c.read_repair = ReadRepair::Off),
+        (&["--resync-rate 0"], |c| c.resync_rate = 0),
+        (&["--proxy-id n1/a:1", "--proxy-id=n1/a:1"], |c| {
+            c.proxy_id = "n1/a:1".into()
+        }),
+        (&["--eject"], |c| c.eject = true),
+        (&["--verify -b b", "-b b --verify"], |c| {
+            c.verify = true;
+            c.backups = vec![server("b", 11211, 1)];
+            c.resync_rate = 50_000;
+        }),
+        (&["--verify -b b --resync-rate 20000"], |c| {
+            c.verify = true;
+            c.backups = vec![server("b", 11211, 1)];
+        }),
         (&["--pidfile /run/m.pid"], |c| {
             c.pidfile = Some("/run/m.pid".into())
         }),
@@ -209,6 +239,16 @@ fn help_has_every_option_and_its_default() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
+    for default in [
+        "(default: all)",
+        "(default: safe)",
+        "(default: auto)",
+        "(default: 1000000)",
+        "(default: 20000)",
+        "(default: host name/address)",
+    ] {
+        assert!(text.contains(default), "{default}");
+    }
     assert!(text.contains("(default: 1m)") && text.contains("(default: 1g)"));
 }
 
@@ -245,6 +285,27 @@ fn every_wrong_value_is_named_as_written() {
         ("--timeout 0", "--timeout 0: not a number from 1 to 60000"),
         ("--copies 0", "--copies 0: not a number of copies (1 to 1000, or all)"),
         ("--copies some", "--copies some: not a number of copies (1 to 1000, or all)"),
+        ("--ack both", "--ack both: not one of all, primary"),
+        ("--ack=", "--ack '': not one of all, primary"),
+        ("--rejoin asis", "--rejoin asis: not one of safe, as-is"),
+        ("--read-repair on", "--read-repair on: not one of auto, always, off"),
+        ("--journal-keys -1", "--journal-keys -1: not a number from 0 to 1000000000"),
+        ("--resync-rate 1k", "--resync-rate 1k: not a number from 0 to 100000000"),
+        (
+            "--proxy-id=a\tb",
+            "--proxy-id a\\tb: not a name (1 to 64 printable ASCII characters, no blanks)",
+        ),
+        (
+            "--proxy-id=",
+            "--proxy-id '': not a name (1 to 64 printable ASCII characters, no blanks)",
+        ),
+        (
+            "--proxy-id é",
+            "--proxy-id é: not a name (1 to 64 printable ASCII characters, no blanks)",
+        ),
+        ("--eject=1", "--eject: takes no value"),
+        ("--eject -b b", "--eject: not with -b (with backups a key has its copies already)"),
+        ("--verify", "--verify: there are no copies to compare (needs -b)"),
         (
             "--max-item-size 1",
             "--max-item-size 1: not a size from 1k to 1g (bytes, or with k, m, g)",
@@ -286,6 +347,22 @@ fn every_wrong_value_is_named_as_written() {
     ] {
         assert_eq!(error(line), message, "{line}");
     }
+}
+
+#[test]
+fn a_proxy_id_is_not_too_long() {
+    let fits = "x".repeat(64);
+    assert_eq!(config(&format!("--proxy-id {fits}")).proxy_id, fits);
+    assert_eq!(
+        error(&format!("--proxy-id {fits}x")),
+        format!("--proxy-id {fits}x: not a name (1 to 64 printable ASCII characters, no blanks)")
+    );
+}
+
+#[test]
+fn verify_listens_nowhere() {
+    let config = config("--verify -b b -p 0 -l 10.0.0.1 -n 5");
+    assert!(config.verify && config.port == 0);
 }
 
 #[test]

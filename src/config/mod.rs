@@ -4,6 +4,7 @@
 pub mod addr;
 pub mod args;
 mod options;
+mod values;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,38 @@ pub enum Copies {
     All,
     /// At most this many, the hashed one first; 1 is magent 0.6's placement.
     AtMost(usize),
+}
+
+/// The longest [`Config::proxy_id`].
+pub const PROXY_ID_MAX: usize = 64;
+
+/// When a write is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ack {
+    /// When every copy that is up has answered (the default).
+    All,
+    /// When the acting primary has answered; the others follow.
+    Primary,
+}
+
+/// What happens to a server that returns, before it serves again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rejoin {
+    /// What it may hold stale is deleted, or all of it flushed (the default).
+    Safe,
+    /// Nothing: magent 0.6's way.
+    AsIs,
+}
+
+/// When a key that a server misses is asked for at its other copies, and put back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadRepair {
+    /// While the server has not yet got back what its peers hold (the default).
+    Auto,
+    /// On every miss.
+    Always,
+    /// Never.
+    Off,
 }
 
 /// The effective configuration of one proxy process.
@@ -60,6 +93,25 @@ pub struct Config {
     pub timeout: Span,
     /// `--copies`.
     pub copies: Copies,
+    /// `--ack`.
+    pub ack: Ack,
+    /// `--journal-keys`: most keys remembered for each server that is away; 0: no journal, a server that missed
+    /// writes is always flushed.
+    pub journal_keys: usize,
+    /// `--rejoin`.
+    pub rejoin: Rejoin,
+    /// `--read-repair`.
+    pub read_repair: ReadRepair,
+    /// `--resync-rate`: keys per second of the background copy; 0: none. With `--verify` keys per second that are
+    /// compared; 0: no limit.
+    pub resync_rate: u32,
+    /// `--proxy-id`: 1 to [`PROXY_ID_MAX`] printable ASCII characters without blanks. Empty as parsed when it was not
+    /// given; the start fills it in before the core sees it.
+    pub proxy_id: String,
+    /// `--eject`: without backups, the keys of a dead server go to the others while it is away.
+    pub eject: bool,
+    /// `--verify`: compare all copies once instead of serving.
+    pub verify: bool,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
     /// `--log-file`; without it a daemon logs to syslog.
@@ -91,6 +143,14 @@ impl Default for Config {
             verbose: 0,
             timeout: Span::from_millis(200),
             copies: Copies::All,
+            ack: Ack::All,
+            journal_keys: 1_000_000,
+            rejoin: Rejoin::Safe,
+            read_repair: ReadRepair::Auto,
+            resync_rate: 20_000,
+            proxy_id: String::new(),
+            eject: false,
+            verify: false,
             pidfile: None,
             log_file: None,
             max_item_size: 1024 * 1024,

@@ -1,10 +1,11 @@
 //! The table of options: one row says how an option is written, what it means, what its default is
 //! and how its value is checked. Parser and `-h` text are made from the same rows.
 
-use std::path::PathBuf;
-
 use super::addr::{self, number};
-use super::{Config, Copies};
+use super::values::{
+    bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
+};
+use super::{Ack, Config, Copies, ReadRepair, Rejoin};
 use crate::time::Span;
 
 /// Most servers, primaries and backups together.
@@ -15,6 +16,22 @@ pub const CONNS_MAX: u64 = 10_000_000;
 
 /// The longest path of a Unix socket: what `sockaddr_un` holds besides its final NUL.
 pub const SOCKET_PATH_MAX: usize = 107;
+
+/// Most keys that a journal may hold: at some 100 bytes each, more memory than a host has.
+const JOURNAL_KEYS_MAX: u64 = 1_000_000_000;
+
+/// The highest rate of the background copy: more than any server gives.
+const RESYNC_RATE_MAX: u64 = 100_000_000;
+
+const ACKS: &[(&str, Ack)] = &[("all", Ack::All), ("primary", Ack::Primary)];
+
+const REJOINS: &[(&str, Rejoin)] = &[("safe", Rejoin::Safe), ("as-is", Rejoin::AsIs)];
+
+const READ_REPAIRS: &[(&str, ReadRepair)] = &[
+    ("auto", ReadRepair::Auto),
+    ("always", ReadRepair::Always),
+    ("off", ReadRepair::Off),
+];
 
 /// One option.
 pub(super) struct Row {
@@ -219,6 +236,93 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "ack",
+        value: "all|primary",
+        meaning: "a write is answered when all its copies that are up have it, or only the first",
+        default: |c| word(c.ack, ACKS),
+        set: |c, v| {
+            c.ack = choice(v, ACKS)?;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "journal-keys",
+        value: "N",
+        meaning: "keys written while a server was away that are remembered for it, to delete only \
+                  those on its return; 0: none, it is flushed",
+        default: |c| c.journal_keys.to_string(),
+        set: |c, v| {
+            c.journal_keys = within(v, 0, JOURNAL_KEYS_MAX)? as usize;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "rejoin",
+        value: "safe|as-is",
+        meaning: "before a server that was away serves again, take from it what it may hold stale; or not",
+        default: |c| word(c.rejoin, REJOINS),
+        set: |c, v| {
+            c.rejoin = choice(v, REJOINS)?;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "read-repair",
+        value: "auto|always|off",
+        meaning: "ask the other copies for a key that a server misses: while it refills, always, or never",
+        default: |c| word(c.read_repair, READ_REPAIRS),
+        set: |c, v| {
+            c.read_repair = choice(v, READ_REPAIRS)?;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "resync-rate",
+        value: "N",
+        meaning: "keys per second that are copied to a server that came back; 0: none. With --verify: \
+                  that are compared (50000 unless given); 0: as fast as it goes",
+        default: |c| c.resync_rate.to_string(),
+        set: |c, v| {
+            c.resync_rate = within(v, 0, RESYNC_RATE_MAX)? as u32;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "proxy-id",
+        value: "NAME",
+        meaning: "how this proxy signs on the servers; each of a pool needs its own, the same after a restart",
+        default: |_| "host name/address".into(),
+        set: |c, v| put_proxy_id(&mut c.proxy_id, v),
+    },
+    Row {
+        short: "",
+        long: "eject",
+        value: "",
+        meaning: "without backups: a dead server's keys go to the others until it is back",
+        default: none,
+        set: |c, _| {
+            c.eject = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "verify",
+        value: "",
+        meaning: "serve nobody: compare all copies of all keys once, exit 0 if none differ, 1 if any do",
+        default: none,
+        set: |c, _| {
+            c.verify = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "max-item-size",
         value: "BYTES",
         meaning: "largest item, as memcached's -I: 1k to 1024m (suffixes k, m, g)",
@@ -279,65 +383,3 @@ pub(super) const TABLE: &[Row] = &[
         set: |c, v| put_path(&mut c.log_file, v),
     },
 ];
-
-fn none(_: &Config) -> String {
-    String::new()
-}
-
-fn within(text: &str, least: u64, most: u64) -> Result<u64, String> {
-    number(text)
-        .filter(|n| (least..=most).contains(n))
-        .ok_or_else(|| format!("not a number from {least} to {most}"))
-}
-
-/// A number of bytes with an optional k, m or g (powers of 1024, as memcached's `-I`).
-fn bytes(text: &str, least: u64, most: u64) -> Result<usize, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    number(digits)
-        .and_then(|n| n.checked_mul(1 << shift))
-        .filter(|n| (least..=most).contains(n))
-        .and_then(|n| usize::try_from(n).ok())
-        .ok_or_else(|| {
-            let (least, most) = (bytes_text(least as usize), bytes_text(most as usize));
-            format!("not a size from {least} to {most} (bytes, or with k, m, g)")
-        })
-}
-
-fn bytes_text(bytes: usize) -> String {
-    for (shift, suffix) in [(30, 'g'), (20, 'm'), (10, 'k')] {
-        if bytes > 0 && bytes.trailing_zeros() >= shift {
-            return format!("{}{suffix}", bytes >> shift);
-        }
-    }
-    bytes.to_string()
-}
-
-fn put_name(slot: &mut Option<String>, value: &str, wrong: &str) -> Result<(), String> {
-    if value.is_empty() || value.contains([':', '\n', '\0']) {
-        return Err(wrong.into());
-    }
-    *slot = Some(value.to_owned());
-    Ok(())
-}
-
-fn put_path(slot: &mut Option<PathBuf>, value: &str) -> Result<(), String> {
-    if value.is_empty() || value.contains('\0') {
-        return Err("not a path".into());
-    }
-    *slot = Some(PathBuf::from(value));
-    Ok(())
-}
-
-fn check_servers(config: &Config) -> Result<(), String> {
-    if config.servers.len() + config.backups.len() > SERVERS_MAX {
-        return Err(format!(
-            "too many servers (at most {SERVERS_MAX} with the backups)"
-        ));
-    }
-    Ok(())
-}

@@ -37,11 +37,35 @@ impl Server {
 
     /// Begins to connect to the server's current address; where that fails at once, to its others.
     pub(super) fn connect(&mut self, id: LinkId, now: Time) {
+        if let Some(address) = self.address_in_use(id) {
+            match self.begin(id, address, 0) {
+                Ok(link) => self.put_link(id, link),
+                Err(error) => self.proxy.link_closed(id, reason(&error), now),
+            }
+            return;
+        }
         let tries = self
             .resolver
             .server(id.server)
             .map_or(0, |server| server.count());
         self.connect_any(id, tries, CloseReason::Unreachable, now);
+    }
+
+    /// For the background connection: where the others lead. A name may mean another host by now, and what that one
+    /// holds says nothing of this one.
+    fn address_in_use(&mut self, id: LinkId) -> Option<SocketAddr> {
+        if !self.tokens.is_background(id) {
+            return None;
+        }
+        let mut others = (0..id.conn).map(|conn| LinkId { conn, ..id });
+        others.find_map(|other| self.link(other).filter(|l| l.connected).map(|l| l.address))
+    }
+
+    fn put_link(&mut self, id: LinkId, link: Link) {
+        let index = self.tokens.link_index(id);
+        if let Some(place) = self.links.get_mut(index) {
+            *place = Some(link);
+        }
     }
 
     /// Tries up to `tries` addresses. `why` is what the core hears when none is left.
@@ -52,13 +76,7 @@ impl Server {
             };
             let address = server.current();
             match self.begin(id, address, left) {
-                Ok(link) => {
-                    let index = self.tokens.link_index(id);
-                    if let Some(place) = self.links.get_mut(index) {
-                        *place = Some(link);
-                    }
-                    return;
-                }
+                Ok(link) => return self.put_link(id, link),
                 Err(error) => {
                     log::debug!("{address}: {}", crate::sys::reason(&error));
                     why = reason(&error);
@@ -109,7 +127,10 @@ impl Server {
             link.blocked = false;
             self.writable.push(ConnId::Link(id));
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
+        if event.is_error() && !self.proxy.link_wants_read(id) {
+            // No event will tell of it again, and an answer that is due is not coming.
+            self.link_broke(id, now);
+        } else if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read_link(id, now);
         }
     }
@@ -123,10 +144,13 @@ impl Server {
         }
     }
 
-    /// Reads until the kernel has nothing left or the turn's share is used up.
+    /// Reads until the kernel has nothing left, the core wants no more, or the turn's share is used up.
     pub(super) fn read_link(&mut self, id: LinkId, now: Time) {
         let index = self.tokens.link_index(id);
         for _ in 0..READS_MAX {
+            if !self.proxy.link_wants_read(id) {
+                return;
+            }
             let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else {
                 return;
             };
@@ -144,6 +168,11 @@ impl Server {
                 Err(_) => return self.link_broke(id, now),
             }
         }
+        self.read_link_again(id);
+    }
+
+    /// Puts the link on the list of those that are read in the next turn, whether or not an event comes.
+    pub(super) fn read_link_again(&mut self, id: LinkId) {
         let Some(link) = self.link(id) else {
             return;
         };
@@ -180,7 +209,10 @@ impl Server {
         // Should it fail, the connection is closed in the ordinary way.
         let _ = SockRef::from(&link.stream).set_linger(Some(Duration::ZERO));
         if link.connected {
-            self.resolver.renew(id.server, now);
+            // The background connection is closed when its work is done: no sign of trouble.
+            if !self.tokens.is_background(id) {
+                self.resolver.renew(id.server, now);
+            }
         } else {
             // It took too long: the next attempt goes to the next address.
             server_failed(self, id, link.address, now);

@@ -93,8 +93,13 @@ impl Listeners {
 
 /// How many descriptors `config` needs, with that many listeners.
 pub fn descriptors_needed(config: &Config, listeners: usize) -> u64 {
-    let links = (config.servers.len() + config.backups.len()) * config.server_conns;
+    let links = (config.servers.len() + config.backups.len()) * links_each(config);
     (config.max_conns + links + 2 * listeners + LINGER_MAX + DESCRIPTORS_SPARE) as u64
+}
+
+/// Places for connections to each server: the ones of `-i`, and one that lists keys in the background now and then.
+fn links_each(config: &Config) -> usize {
+    config.server_conns + 1
 }
 
 /// Where the process stands between start and end.
@@ -157,10 +162,10 @@ impl Server {
         )?;
         let waker = Waker::new(registry, token::WAKER)?;
         let mut links = Vec::new();
-        links.resize_with(servers * config.server_conns, || None);
+        links.resize_with(servers * links_each(config), || None);
         Ok(Server {
             proxy: Proxy::new(config, facts, now),
-            tokens: Tokens::new(parts.listeners.0.len(), servers, config.server_conns),
+            tokens: Tokens::new(parts.listeners.0.len(), servers, links_each(config)),
             poll,
             signals,
             marks: Some(parts.marks),
@@ -245,6 +250,7 @@ impl Server {
                 Action::CloseClient(id) => self.close_client(id, now),
                 // Its event may have come while it was held back, and will not come again.
                 Action::ReadClient(id) => self.read_again(id),
+                Action::ReadLink(id) => self.read_link_again(id),
             }
         }
         acted
@@ -385,5 +391,24 @@ impl Server {
         self.marks = None;
         self.proxy.begin_drain(now);
         self.phase = Phase::Draining(now + self.drain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_for_each_connection_that_there_may_be() {
+        let needed = |line: &str| {
+            let words = line.split(' ').map(Into::into);
+            match crate::config::args::parse(words) {
+                Ok(crate::config::args::Parsed::Run(config)) => descriptors_needed(&config, 3),
+                other => panic!("{line}: {other:?}"),
+            }
+        };
+        let fixed = 6 + (LINGER_MAX + DESCRIPTORS_SPARE) as u64;
+        assert_eq!(needed("-n 100 -s a"), fixed + 100 + 2);
+        assert_eq!(needed("-n 100 -s a -s b -b c -i 4"), fixed + 100 + 15);
     }
 }

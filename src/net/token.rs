@@ -30,6 +30,7 @@ pub(super) enum Origin {
 pub(super) struct Tokens {
     links: usize,
     clients: usize,
+    /// Links of each server, the background one included.
     conns: usize,
 }
 
@@ -51,6 +52,11 @@ impl Tokens {
     /// The place of a link in a table of all links.
     pub fn link_index(&self, id: LinkId) -> usize {
         usize::from(id.server) * self.conns + usize::from(id.conn)
+    }
+
+    /// Whether it is the last of its server's links, the one that the core uses now and then to list keys.
+    pub fn is_background(&self, id: LinkId) -> bool {
+        usize::from(id.conn) + 1 == self.conns
     }
 
     pub fn link(&self, id: LinkId) -> Token {
@@ -101,6 +107,7 @@ mod tests {
             for conn in 0..4 {
                 let id = LinkId { server, conn };
                 assert_eq!(next(tokens.link(id)), Origin::Link(id));
+                assert_eq!(tokens.is_background(id), conn == 3);
             }
         }
         for index in 0..10 {

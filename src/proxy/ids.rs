@@ -14,7 +14,8 @@ pub struct ClientId {
 pub struct LinkId {
     /// The server: primaries in `-s` order, then backups in `-b` order.
     pub server: u16,
-    /// Which of the server's connections, below `Config::server_conns`.
+    /// Which of the server's connections. Those below `Config::server_conns` carry requests; that number itself is the
+    /// one that lists keys in the background, made when it is needed.
     pub conn: u16,
 }
 
@@ -38,6 +39,8 @@ pub enum Action {
     CloseClient(ClientId),
     /// A client that was held back may be read again.
     ReadClient(ClientId),
+    /// A link that was held back may be read again.
+    ReadLink(LinkId),
 }
 
 /// Why a connection to a server ended, could not be made, or was given up.

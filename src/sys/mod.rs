@@ -46,6 +46,12 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// The name of this host; bytes that are no text are replaced.
+pub fn host_name() -> io::Result<String> {
+    let name = nix::unistd::gethostname().map_err(io::Error::from)?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
 /// This host has no IPv6: bind of its wildcard failed for that reason.
 pub fn is_no_ipv6(error: &io::Error) -> bool {
     matches!(
