@@ -179,7 +179,6 @@ impl Load {
                 Ok(timer)
             })
             .map_err(|e| format!("timerfd: {e}"))?;
-        // Edge-triggered: every expiry is an event of its own, so it need not be read.
         let fd = timer.as_fd().as_raw_fd();
         self.poll
             .registry()
@@ -190,7 +189,13 @@ impl Load {
         let mut turn = 0;
         while due < end {
             self.wait(&mut events, Some(SILENCE))?;
-            for event in events.iter().filter(|e| e.token() != TIMER) {
+            for event in &events {
+                if event.token() == TIMER {
+                    // The kernel winds it up again only when it is read; that it may be gone
+                    // off once more by then is no matter.
+                    let _ = timer.wait();
+                    continue;
+                }
                 let conn = &mut self.conns[event.token().0];
                 if event.is_writable() {
                     conn.flush(&self.corpus)?;

@@ -56,6 +56,13 @@ pub struct Programs {
 impl Programs {
     /// Looks for them; `memcached_proxy` is tried for memcached's proxy before the one in PATH.
     pub fn find(magent: PathBuf, memcached_proxy: Option<PathBuf>) -> Result<Programs, String> {
+        if let Some(missing) = memcached_proxy
+            .iter()
+            .chain([&magent])
+            .find(|file| !file.is_file())
+        {
+            return Err(format!("{} is not there", missing.display()));
+        }
         let memcached = find("memcached");
         // Without a path of its own: the usual memcached, if it was built with the proxy.
         let memcached_proxy =
@@ -72,10 +79,9 @@ impl Programs {
     /// Whether a peer can take part.
     pub fn has(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Magent | Kind::MagentMirrored => self.magent.is_file(),
             Kind::Nutcracker => self.nutcracker.is_some(),
             Kind::MemcachedProxy => self.memcached_proxy.is_some(),
-            Kind::Direct => true,
+            Kind::Magent | Kind::MagentMirrored | Kind::Direct => true,
         }
     }
 
