@@ -23,7 +23,7 @@ use crate::rows::Shape;
 /// Bytes per read. Measured best between 32 and 48 KiB with values of 1 MB.
 const SCRATCH: usize = 48 * 1024;
 /// A proxy that answers nothing for so long has failed.
-const SILENCE: Duration = Duration::from_secs(5);
+pub const SILENCE: Duration = Duration::from_secs(5);
 /// Requests in flight per connection while the keys are stored before a row.
 const PRELOAD_DEPTH: usize = 16;
 const TIMER: Token = Token(usize::MAX);
