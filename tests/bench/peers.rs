@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::corpus::Corpus;
 use crate::procs::{find, first_line, Child, Cpus, Ports};
 
+/// How long the proxies wait for a server. It costs nothing while servers answer; on a busy machine a
+/// process may stand still for half a second, which is no fault of the proxy's.
+const TIMEOUT_MS: u32 = 2000;
+
 /// Who takes part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -219,7 +223,7 @@ impl Peer {
 
 fn magent(port: u16, primaries: &[u16], backups: &[u16]) -> Vec<String> {
     let mut args = words(&format!(
-        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout 400",
+        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout {TIMEOUT_MS}",
         as_root("-u root ")
     ));
     for port in primaries {
@@ -246,7 +250,7 @@ fn nutcracker(
         .ok_or("nutcracker is not installed")?;
     let mut text = format!(
         "bench:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: modula\n  \
-         timeout: 400\n  backlog: 1024\n  server_connections: 1\n  auto_eject_hosts: false\n  servers:\n"
+         timeout: {TIMEOUT_MS}\n  backlog: 1024\n  server_connections: 1\n  auto_eject_hosts: false\n  servers:\n"
     );
     for port in servers {
         text.push_str(&format!("   - 127.0.0.1:{port}:1\n"));
