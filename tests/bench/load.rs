@@ -23,7 +23,7 @@ use crate::rows::Shape;
 /// Bytes per read. Measured best between 32 and 48 KiB with values of 1 MB.
 const SCRATCH: usize = 48 * 1024;
 /// A proxy that answers nothing for so long has failed.
-const SILENCE: Duration = Duration::from_secs(5);
+pub const SILENCE: Duration = Duration::from_secs(5);
 /// Requests in flight per connection while the keys are stored before a row.
 const PRELOAD_DEPTH: usize = 16;
 const TIMER: Token = Token(usize::MAX);
@@ -179,7 +179,6 @@ impl Load {
                 Ok(timer)
             })
             .map_err(|e| format!("timerfd: {e}"))?;
-        // Edge-triggered: every expiry is an event of its own, so it need not be read.
         let fd = timer.as_fd().as_raw_fd();
         self.poll
             .registry()
@@ -190,7 +189,13 @@ impl Load {
         let mut turn = 0;
         while due < end {
             self.wait(&mut events, Some(SILENCE))?;
-            for event in events.iter().filter(|e| e.token() != TIMER) {
+            for event in &events {
+                if event.token() == TIMER {
+                    // The kernel winds it up again only when it is read; that it may be gone
+                    // off once more by then is no matter.
+                    let _ = timer.wait();
+                    continue;
+                }
                 let conn = &mut self.conns[event.token().0];
                 if event.is_writable() {
                     conn.flush(&self.corpus)?;

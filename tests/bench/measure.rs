@@ -1,13 +1,13 @@
 //! One row: all contenders are started, and loaded in turn, A B A B, so that whatever the machine
 //! does meanwhile hits all of them. Ratios are taken within a round.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::corpus::Corpus;
-use crate::load::Load;
+use crate::load::{Load, SILENCE};
 use crate::options::Options;
 use crate::peers::{Kind, Peer, Place, Servers};
 use crate::rows::{Row, Shape, What};
@@ -239,23 +239,27 @@ fn idle_row(
 fn bytes_per_connection(peer: &Peer, conns: usize, corpus: &Corpus) -> Result<f64, String> {
     let child = peer.child.as_ref().ok_or("there is no proxy to measure")?;
     let mut open = Vec::with_capacity(conns + IDLE_FIRST);
-    for _ in 0..IDLE_FIRST {
-        open.push(idle_connection(peer.addresses[0], corpus)?);
-    }
+    let mut more = |count: usize| -> Result<(), String> {
+        for _ in 0..count {
+            let next = idle_connection(peer.addresses[0], corpus);
+            open.push(next.map_err(|why| format!("{why}, after {} connections", open.len()))?);
+        }
+        Ok(())
+    };
+    more(IDLE_FIRST)?;
     let before = child.rss()?;
-    for _ in 0..conns {
-        open.push(idle_connection(peer.addresses[0], corpus)?);
-    }
+    more(conns)?;
     Ok(child.rss()?.saturating_sub(before) as f64 / conns as f64)
 }
 
 /// Opens a connection and waits for the reply to one get.
 fn idle_connection(to: SocketAddr, corpus: &Corpus) -> Result<TcpStream, String> {
-    let failed = |e| format!("idle connection to {to}: {e}");
+    let failed = |e: std::io::Error| match e.kind() {
+        ErrorKind::WouldBlock => format!("no reply for {} s from {to}", SILENCE.as_secs()),
+        _ => format!("idle connection to {to}: {e}"),
+    };
     let mut stream = TcpStream::connect(to).map_err(failed)?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .map_err(failed)?;
+    stream.set_read_timeout(Some(SILENCE)).map_err(failed)?;
     let key = corpus.key(0);
     stream
         .write_all(&[b"get ", key, b"\r\n"].concat())
@@ -268,13 +272,18 @@ fn idle_connection(to: SocketAddr, corpus: &Corpus) -> Result<TcpStream, String>
         b"\r\nEND\r\n",
     ]
     .concat();
-    let mut reply = vec![0; expected.len()];
-    stream.read_exact(&mut reply).map_err(failed)?;
-    if reply != expected {
-        return Err(format!(
-            "wrong reply: {:?}",
-            String::from_utf8_lossy(&reply)
-        ));
+    let mut reply = Vec::new();
+    let mut piece = [0; 512];
+    // Up to the first difference: a shorter error must not be waited on as if it were half a value.
+    while reply.len() < expected.len() {
+        let n = stream.read(&mut piece).map_err(failed)?;
+        reply.extend_from_slice(&piece[..n]);
+        if n == 0 || !expected.starts_with(&reply) {
+            return Err(format!(
+                "wrong reply: {:?}",
+                String::from_utf8_lossy(&reply)
+            ));
+        }
     }
     Ok(stream)
 }

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::corpus::Corpus;
 use crate::procs::{find, first_line, Child, Cpus, Ports};
 
+/// How long the proxies wait for a server. It costs nothing while servers answer; on a busy machine a
+/// process may stand still for half a second, which is no fault of the proxy's.
+const TIMEOUT_MS: u32 = 2000;
+
 /// Who takes part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -56,6 +60,13 @@ pub struct Programs {
 impl Programs {
     /// Looks for them; `memcached_proxy` is tried for memcached's proxy before the one in PATH.
     pub fn find(magent: PathBuf, memcached_proxy: Option<PathBuf>) -> Result<Programs, String> {
+        if let Some(missing) = memcached_proxy
+            .iter()
+            .chain([&magent])
+            .find(|file| !file.is_file())
+        {
+            return Err(format!("{} is not there", missing.display()));
+        }
         let memcached = find("memcached");
         // Without a path of its own: the usual memcached, if it was built with the proxy.
         let memcached_proxy =
@@ -72,10 +83,9 @@ impl Programs {
     /// Whether a peer can take part.
     pub fn has(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Magent | Kind::MagentMirrored => self.magent.is_file(),
             Kind::Nutcracker => self.nutcracker.is_some(),
             Kind::MemcachedProxy => self.memcached_proxy.is_some(),
-            Kind::Direct => true,
+            Kind::Magent | Kind::MagentMirrored | Kind::Direct => true,
         }
     }
 
@@ -213,7 +223,7 @@ impl Peer {
 
 fn magent(port: u16, primaries: &[u16], backups: &[u16]) -> Vec<String> {
     let mut args = words(&format!(
-        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout 400",
+        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout {TIMEOUT_MS}",
         as_root("-u root ")
     ));
     for port in primaries {
@@ -240,7 +250,7 @@ fn nutcracker(
         .ok_or("nutcracker is not installed")?;
     let mut text = format!(
         "bench:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: modula\n  \
-         timeout: 400\n  backlog: 1024\n  server_connections: 1\n  auto_eject_hosts: false\n  servers:\n"
+         timeout: {TIMEOUT_MS}\n  backlog: 1024\n  server_connections: 1\n  auto_eject_hosts: false\n  servers:\n"
     );
     for port in servers {
         text.push_str(&format!("   - 127.0.0.1:{port}:1\n"));
