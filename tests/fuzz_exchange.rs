@@ -74,10 +74,11 @@ impl Grammar {
         }
     }
 
-    fn cas(&mut self) -> String {
-        self.rng
-            .pick(&["{cas}", "{cas}", "900000000000", "0"])
-            .to_string()
+    /// The unique that was seen belongs to `@a`; another server may have given the same number to another key.
+    fn cas(&mut self, key: &str) -> String {
+        let choices = ["900000000000", "0", "{cas}", "{cas}"];
+        let count = if key == "@a" { 4 } else { 2 };
+        choices[self.rng.below(count)].to_string()
     }
 
     /// A well-formed command: its words, and the data that follows.
@@ -96,7 +97,7 @@ impl Grammar {
                 (words(line), Some(value))
             }
             6 => {
-                let (cas, value) = (self.cas(), self.value());
+                let (cas, value) = (self.cas(&key), self.value());
                 (
                     words(format!("cas {key} 3 {span} {} {cas}{quiet}", value.0)),
                     Some(value),
@@ -144,17 +145,20 @@ impl Grammar {
                 (words(format!("{line}{quiet}")), None)
             }
             16..=18 => (
-                words(format!("mg {key}{}", self.flags("vktfschlquOTNRb"))),
+                words(format!("mg {key}{}", self.flags(&key, "vktfschlquOTNRb"))),
                 None,
             ),
             19..=20 => {
                 let value = self.value();
-                let flags = self.flags("kcqOTFMCIb");
+                let flags = self.flags(&key, "kcqOTFMCIb");
                 (words(format!("ms {key} {}{flags}", value.0)), Some(value))
             }
-            21 => (words(format!("md {key}{}", self.flags("kqOCITb"))), None),
+            21 => (
+                words(format!("md {key}{}", self.flags(&key, "kqOCITb"))),
+                None,
+            ),
             _ => (
-                words(format!("ma {key}{}", self.flags("kqOCNJDMvtcb"))),
+                words(format!("ma {key}{}", self.flags(&key, "kqOCNJDMvtcb"))),
                 None,
             ),
         }
@@ -165,7 +169,7 @@ impl Grammar {
         keys.join(" ")
     }
 
-    fn flags(&mut self, letters: &str) -> String {
+    fn flags(&mut self, key: &str, letters: &str) -> String {
         let mut out = String::new();
         for letter in letters
             .chars()
@@ -184,7 +188,7 @@ impl Grammar {
                 'T' | 'N' => self.rng.pick(&SPANS).to_string(),
                 'R' => self.rng.pick(&["50", "200"]).to_string(),
                 'F' => self.rng.pick(&["0", "9", "4294967295"]).to_string(),
-                'C' => self.cas(),
+                'C' => self.cas(key),
                 'M' => self
                     .rng
                     .pick(&["S", "E", "A", "P", "R", "I", "D", "+", "-", "X"])

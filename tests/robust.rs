@@ -401,14 +401,7 @@ fn a_server_that_closes_at_once_gets_no_request_twice() {
 #[test]
 fn servers_nowhere_are_an_error_not_a_crash() {
     let mut proxy = Magent::front(&[], &[])
-        .args(&[
-            "-s",
-            "240.0.0.1:11211",
-            "-b",
-            "240.0.0.2:11211",
-            "-s",
-            "no-such-host.invalid:11211",
-        ])
+        .args(&["-s", "240.0.0.1:11211", "-b", "240.0.0.2:11211"])
         .start();
     let mut client = proxy.client();
     for n in 0..4 {
