@@ -2,8 +2,9 @@
 //!
 //! `MAGENT_FUZZ_SEED` starts from a given seed (a failure prints it), `MAGENT_FUZZ_CASES` sets how many cases.
 //! What is left out of the noise, because memcached's own answer to it hangs on the clock or on packets: times of a
-//! few seconds, small cas uniques, retrievals of keys over 250 bytes, very long lines, and `ma` with `T` (which is lost
-//! while an unsent reply still holds the item).
+//! few seconds, small cas uniques, retrievals of keys over 250 bytes, very long lines. While an unsent reply holds an
+//! item, incr makes a new one in its place: marks that are then lost (`ma T`, `h`, won and stale) are kept from the
+//! one key that is counted. `mg` and `ma` with too long an opaque are errors that act all the same: left out too.
 
 mod common;
 
@@ -116,6 +117,7 @@ impl Grammar {
                 None,
             ),
             12..=13 => {
+                let key = self.counter(key);
                 let verb = self.rng.pick(&["incr", "decr"]);
                 (
                     words(format!(
@@ -157,10 +159,23 @@ impl Grammar {
                 words(format!("md {key}{}", self.flags(&key, "kqOCITb"))),
                 None,
             ),
-            _ => (
-                words(format!("ma {key}{}", self.flags(&key, "kqOCNJDMvtcb"))),
-                None,
-            ),
+            _ => {
+                let key = self.counter(key);
+                (
+                    words(format!("ma {key}{}", self.flags(&key, "kqOCNJDMvtcb"))),
+                    None,
+                )
+            }
+        }
+    }
+
+    /// The one key that is counted, or one that is no key.
+    fn counter(&mut self, key: String) -> String {
+        let odd = key.contains("k*245") || key.contains("missing");
+        if odd {
+            key
+        } else {
+            "@n".to_string()
         }
     }
 
@@ -180,11 +195,14 @@ impl Grammar {
             if letter == 'b' && !self.rng.one_in(6) {
                 continue;
             }
+            if matches!(letter, 'h' | 'R' | 'I') && key == "@n" {
+                continue;
+            }
             let value = match letter {
-                'O' => self
-                    .rng
-                    .pick(&["opaque", "1", "{o*31}", "{o*32}", ""])
-                    .to_string(),
+                'O' if letters.contains('I') => {
+                    self.rng.pick(&["1", "{o*31}", "{o*32}"]).to_string()
+                }
+                'O' => self.rng.pick(&["opaque", "1", "{o*31}", ""]).to_string(),
                 'T' | 'N' => self.rng.pick(&SPANS).to_string(),
                 'R' => self.rng.pick(&["50", "200"]).to_string(),
                 'F' => self.rng.pick(&["0", "9", "4294967295"]).to_string(),
@@ -235,6 +253,10 @@ impl Grammar {
         let (mut words, value) = self.command();
         if self.rng.one_in(4) {
             self.spoil(&mut words);
+        }
+        // Left without its key: a unique in its place would be echoed as a key.
+        if let Some(word) = words.get_mut(1) {
+            *word = word.replace("{cas}", "900000000000");
         }
         let retrieval = words.first().is_some_and(|verb| verb.starts_with('g'));
         if retrieval {
@@ -401,5 +423,9 @@ fn two_primaries_and_a_backup_behind_the_proxy() {
 /// The measure measured: two memcacheds must never differ, or the noise holds what is left to chance.
 #[test]
 fn memcached_agrees_with_itself() {
-    fuzz(Memcached::start().port(), 0);
+    let other = Memcached::start();
+    // Its cas uniques are others from the start, as those of a proxy are.
+    let sets = "set x 0 0 1\r\nx\r\n".repeat(997);
+    other.client().converse(sets.as_bytes());
+    fuzz(other.port(), 0);
 }

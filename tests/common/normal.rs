@@ -33,13 +33,12 @@ impl Normal {
 
     /// Rewrites one line; tells how many bytes of value follow it.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> usize {
-        let text = match line.strip_suffix(b"\r\n").map(std::str::from_utf8) {
-            Some(Ok(text)) => text,
-            _ => {
-                out.extend_from_slice(line);
-                return 0;
-            }
+        let Some(text) = line.strip_suffix(b"\r\n") else {
+            out.extend_from_slice(line);
+            return 0;
         };
+        // Keys are any bytes: each byte stands for the character of its number here, and back below.
+        let text: String = text.iter().map(|&byte| char::from(byte)).collect();
         let words: Vec<&str> = text.split(' ').collect();
         let length = |n: usize| {
             let length = words.get(n).and_then(|word| word.parse::<usize>().ok());
@@ -57,7 +56,7 @@ impl Normal {
             "ME" => (0, self.debug(&words)),
             _ => (0, text.to_string()),
         };
-        out.extend_from_slice(rewritten.as_bytes());
+        out.extend(rewritten.chars().map(|one| one as u8));
         out.extend_from_slice(b"\r\n");
         body
     }
