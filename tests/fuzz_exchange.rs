@@ -22,7 +22,7 @@ const KEYS: [&str; 8] = [
     "@{k*244}",
     "@\\xe4\\x80",
 ];
-const NUMBERS: [&str; 16] = [
+const NUMBERS: [&str; 15] = [
     "-1",
     "0",
     "00",
@@ -38,7 +38,6 @@ const NUMBERS: [&str; 16] = [
     "2592001",
     "0x10",
     "1.5",
-    "",
 ];
 const SPANS: [&str; 6] = ["0", "0", "0", "100", "300", "-1"];
 const BYTES: [&str; 12] = [
@@ -202,7 +201,7 @@ impl Grammar {
                 'O' if letters.contains('I') => {
                     self.rng.pick(&["1", "{o*31}", "{o*32}"]).to_string()
                 }
-                'O' => self.rng.pick(&["opaque", "1", "{o*31}", ""]).to_string(),
+                'O' => self.rng.pick(&["opaque", "1", "{o*30}", ""]).to_string(),
                 'T' | 'N' => self.rng.pick(&SPANS).to_string(),
                 'R' => self.rng.pick(&["50", "200"]).to_string(),
                 'F' => self.rng.pick(&["0", "9", "4294967295"]).to_string(),
