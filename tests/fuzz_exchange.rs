@@ -4,7 +4,7 @@
 //! What is left out of the noise, because memcached's own answer to it hangs on the clock or on packets: times of a
 //! few seconds, small cas uniques, retrievals of keys over 250 bytes, very long lines. While an unsent reply holds an
 //! item, incr makes a new one in its place: marks that are then lost (`ma T`, `h`, won and stale) are kept from the
-//! one key that is counted. `mg` and `ma` with too long an opaque are errors that act all the same: left out too.
+//! one key that is counted, and its numbers keep their length. `mg` and `ma` with too long an opaque are errors that act all the same: left out too.
 
 mod common;
 
@@ -64,7 +64,7 @@ impl Grammar {
             0 => (3000, "0123\r\n789\n".repeat(300)),
             1 => (2100, "get ab\r\n123456789012\n".repeat(100)),
             2..=12 => {
-                let number = self.rng.below(100_000).to_string();
+                let number = (20_000 + self.rng.below(60_000)).to_string();
                 (number.len(), number)
             }
             _ => {
@@ -287,10 +287,10 @@ impl Grammar {
 
     /// A case: a healthy beginning that shows a cas unique, then noise, an item each.
     fn case(&mut self) -> Vec<String> {
-        let (number, size) = (self.rng.below(90) + 10, self.rng.below(10));
+        let (number, size) = (self.rng.below(4000) + 5000, self.rng.below(10));
         let value = "v".repeat(size);
         let mut items = vec![format!(
-            "set @n 1 0 2\\r\\n{number}\\r\\nset @a 2 300 {size}\\r\\n{value}\\r\\ngets @a\\r\\n"
+            "set @n 1 0 4\\r\\n{number}\\r\\nset @a 2 300 {size}\\r\\n{value}\\r\\ngets @a\\r\\n"
         )];
         items.extend((0..4 + self.rng.below(12)).map(|_| self.item()));
         items
