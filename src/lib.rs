@@ -5,6 +5,7 @@
 //! - [`proxy`]: the core. Bytes and time in, bytes and intentions out; no socket, no clock.
 //! - [`config`]: the command line, parsed into types that cannot be wrong.
 //! - [`net`]: the edge: the mio event loop, listeners, signals, names.
+//! - [`start`]: the order of a start, from options to a loop that serves.
 //! - [`sys`]: users, limits, daemon, and the only place with `unsafe`.
 
 pub mod buf;
@@ -13,5 +14,6 @@ pub mod hash;
 pub mod net;
 pub mod proto;
 pub mod proxy;
+pub mod start;
 pub mod sys;
 pub mod time;

@@ -1,3 +1,76 @@
 //! The binary: command line in, exit code out.
+//!
+//! Exit codes: 0 success, also when a magent already holds the place; 64 a wrong command line; 71 what the system
+//! refuses (names, users, files, sockets).
 
-fn main() {}
+use std::io::{self, Write};
+use std::process;
+
+use magent::config::args::{self, Parsed};
+use magent::config::Config;
+use magent::start::{self, Started};
+use magent::sys::daemon::{self, Detached, Herald};
+use magent::sys::reason;
+
+const USAGE: u8 = 64;
+const SYSTEM: u8 = 71;
+
+fn main() {
+    let code = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Parsed::Help) => print(&args::help()),
+        Ok(Parsed::Version) => print(&format!("{}\n", args::version())),
+        Ok(Parsed::Run(config)) => launch(&config),
+        Err(error) => complain(USAGE, &error.to_string()),
+    };
+    process::exit(i32::from(code));
+}
+
+/// Goes to the background first, unless asked not to: what follows then happens in the process that will serve.
+fn launch(config: &Config) -> u8 {
+    if config.foreground {
+        return serve(config, Herald::default());
+    }
+    match daemon::detach() {
+        Ok(Detached::Child(herald)) => serve(config, herald),
+        Ok(Detached::Parent(0, _)) => 0,
+        Ok(Detached::Parent(code, text)) => complain(code, &text),
+        Err(error) => complain(SYSTEM, &format!("to the background: {}", reason(&error))),
+    }
+}
+
+fn serve(config: &Config, mut herald: Herald) -> u8 {
+    let (code, text) = match start::prepare(config, herald.is_daemon()) {
+        Ok(Started::Ready(mut running)) => match herald.ready() {
+            Ok(()) => match running.run() {
+                Ok(()) => return 0,
+                Err(error) => {
+                    log::error!("{error}");
+                    return SYSTEM;
+                }
+            },
+            Err(error) => (SYSTEM, format!("to the background: {}", reason(&error))),
+        },
+        Ok(Started::Already(text)) => {
+            if config.verbose > 0 {
+                complain(0, &text);
+            }
+            (0, String::new())
+        }
+        Err(error) => (SYSTEM, error.to_string()),
+    };
+    if !herald.end(code, &text) && code != 0 {
+        complain(code, &text);
+    }
+    code
+}
+
+fn print(text: &str) -> u8 {
+    // A reader that went away (`magent -h | head`) is no reason to fail.
+    let _ = io::stdout().write_all(text.as_bytes());
+    0
+}
+
+fn complain(code: u8, text: &str) -> u8 {
+    let _ = writeln!(io::stderr(), "magent: {text}");
+    code
+}

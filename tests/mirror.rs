@@ -57,12 +57,13 @@ const STEPS: [(&str, &str, &str); 22] = [
         "VA 2 f3 t-1\\r\\n10\\r\\n",
     ),
     ("incr k 5", "15", "VA 2 f3 t-1\\r\\n15\\r\\n"),
-    ("decr k 6", "9", "VA 2 f3 t-1\\r\\n9 \\r\\n"),
-    ("touch k 500", "TOUCHED", "VA 2 f3 t500\\r\\n9 \\r\\n"),
+    // Not to fewer digits: whether memcached pads the number then hangs on who else looks at the item.
+    ("decr k 4", "11", "VA 2 f3 t-1\\r\\n11\\r\\n"),
+    ("touch k 500", "TOUCHED", "VA 2 f3 t500\\r\\n11\\r\\n"),
     (
         "gat 700 k",
-        "VALUE k 3 2\r\n9 \r\nEND",
-        "VA 2 f3 t700\\r\\n9 \\r\\n",
+        "VALUE k 3 2\r\n11\r\nEND",
+        "VA 2 f3 t700\\r\\n11\\r\\n",
     ),
     ("delete k", "DELETED", "EN\\r\\n"),
     ("delete k", "NOT_FOUND", "EN\\r\\n"),
@@ -296,8 +297,8 @@ fn a_flush_in_the_future_reaches_all() {
     wait_for("both are flushed", PATIENCE, || {
         primary.client().get("k").is_none() && backup.client().get("k").is_none()
     });
-    // What is stored in the second of the flush goes with it, in memcached itself.
-    wait_for("what is stored stays", PATIENCE, || {
+    // memcached goes on forgetting what is stored within the second of the flush.
+    wait_for("a value stays", PATIENCE, || {
         client.set("k", "y");
         client.get("k").as_deref() == Some("y")
     });

@@ -217,11 +217,11 @@ fn a_second_start_is_harmless() {
         let ((code, stderr), time) = timed(|| run_magent(&line));
         assert_eq!(code, 0, "start {round}: {stderr}");
         assert!(time < Duration::from_secs(2), "start {round} took {time:?}");
-        let text = std::fs::read_to_string(&pidfile).expect("the pid file stays");
+        let pid = std::fs::read_to_string(&pidfile).unwrap();
         assert_eq!(
-            text.trim(),
+            pid.trim(),
             daemon.pid.to_string(),
-            "and is the first one's"
+            "the pid file is still the first one's"
         );
         client.set("key1", &round.to_string());
     }

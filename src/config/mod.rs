@@ -1,6 +1,10 @@
 //! What an operator asked for, parsed once into types that cannot be wrong.
 //! The one place with defaults and limits; the outside world (names, users, files) is not touched here.
 
+pub mod addr;
+pub mod args;
+mod options;
+
 use std::path::PathBuf;
 
 use crate::time::Span;

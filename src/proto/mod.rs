@@ -1,1 +1,71 @@
-//! (filled by the next commits)
+//! memcached's text protocol over byte slices: pure, no state, no copies.
+//!
+//! What a line means is taken from memcached 1.6 (`protocol.txt`, and the server's own behaviour where the text is
+//! silent): a request that memcached would refuse is refused here with the same words.
+
+pub mod meta;
+pub mod replies;
+pub mod request;
+pub mod response;
+pub mod token;
+
+/// Longest key in bytes.
+pub const KEY_MAX: usize = 250;
+
+/// memcached closes a connection that sent this many bytes without a line end, unless they begin a `get`.
+pub const LINE_MAX: usize = 2048;
+
+/// What a client asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Verb {
+    Get,
+    Gets,
+    Gat,
+    Gats,
+    Set,
+    Add,
+    Replace,
+    Append,
+    Prepend,
+    Cas,
+    Incr,
+    Decr,
+    Delete,
+    Touch,
+    MetaGet,
+    MetaSet,
+    MetaDelete,
+    MetaArithmetic,
+    MetaDebug,
+    MetaNoop,
+    FlushAll,
+    Version,
+    Verbosity,
+    Quit,
+    Stats,
+}
+
+impl Verb {
+    /// `get`, `gets`, `gat`, `gats`: any number of keys, answered by `VALUE` blocks and `END`.
+    pub fn is_retrieval(self) -> bool {
+        matches!(self, Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats)
+    }
+
+    /// `gat`, `gats`: a read that also sets the time to live.
+    pub fn is_gat(self) -> bool {
+        matches!(self, Verb::Gat | Verb::Gats)
+    }
+
+    /// The meta commands that go to a server.
+    pub fn is_meta(self) -> bool {
+        matches!(
+            self,
+            Verb::MetaGet
+                | Verb::MetaSet
+                | Verb::MetaDelete
+                | Verb::MetaArithmetic
+                | Verb::MetaDebug
+        )
+    }
+}

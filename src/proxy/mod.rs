@@ -3,153 +3,348 @@
 //! The edge (`net`, or the simulator) calls the inputs (`client_*`, `link_*`, `tick`), then drains
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
+//!
+//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `stats`); flows are `impl Proxy` in their own
+//! files and own nothing: `intake` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
+//! `answers` (bytes of servers), `health` (up, down, time limits), `local` (what the proxy answers itself).
 
+mod answers;
+mod cas;
+mod client;
+mod dispatch;
+mod flush;
+mod gather;
+mod health;
+mod ids;
+mod intake;
+mod local;
+mod mirror;
+mod op;
+mod order;
+mod read;
+mod route;
+mod server;
+mod stats;
+mod txn;
+mod write;
+
+pub use ids::{Action, ClientId, CloseReason, ConnId, LinkId, ProcessFacts, WriteState};
+pub use route::{Route, Routes};
+
+use std::collections::VecDeque;
 use std::io;
 
+use slab::Slab;
+
+use crate::buf::Memory;
 use crate::config::Config;
-use crate::time::Time;
+use crate::time::{Span, Time};
+use client::{Client, Input};
+use flush::Barrier;
+use gather::Gather;
+use order::Order;
+use server::{LinkState, Server};
+use stats::Counters;
+use txn::Txns;
 
-/// A client connection. Indices are reused, a generation tells the old owner from the new.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ClientId {
-    /// Small and dense: good as a table index, below `Config::max_conns`.
-    pub index: u32,
-    /// Grows with each reuse of the index.
-    pub generation: u32,
-}
-
-/// One of the connections to one server.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct LinkId {
-    /// The server: primaries in `-s` order, then backups in `-b` order.
-    pub server: u16,
-    /// Which of the server's connections, below `Config::server_conns`.
-    pub conn: u16,
-}
-
-/// Either end of the proxy.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ConnId {
-    /// A client's connection.
-    Client(ClientId),
-    /// A connection to a server.
-    Link(LinkId),
-}
-
-/// What the core wants the edge to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Begin to connect; answered by `link_connected` or `link_closed`.
-    Connect(LinkId),
-    /// Abandon the connection with a reset (`SO_LINGER` 0); no `link_closed` is expected.
-    CloseLink(LinkId),
-    /// Close the client's connection in the ordinary way; no `client_closed` is expected.
-    CloseClient(ClientId),
-    /// A client that was held back may be read again.
-    ReadClient(ClientId),
-}
-
-/// Why a connection to a server ended, or could not be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseReason {
-    /// The connection was refused.
-    Refused,
-    /// The server closed or reset it.
-    Disconnected,
-    /// No route, no address, no descriptor: an error of the network or of this host.
-    Unreachable,
-}
-
-/// Whether a connection took everything that was waiting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WriteState {
-    /// Nothing is left to write.
-    Drained,
-    /// The kernel takes no more now: call again when the socket is writable.
-    Blocked,
-}
-
-/// What the edge knows of the process, for `stats`.
+/// The limits and times the core needs of the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct ProcessFacts {
-    /// Process id.
-    pub pid: u32,
-    /// Seconds since 1970 at `Time(0)`.
-    pub unix_at_zero: u64,
-    /// User and system CPU time so far, in microseconds.
-    pub rusage: fn() -> (u64, u64),
+struct Settings {
+    timeout: Span,
+    max_conns: usize,
+    max_item_size: usize,
+    idle_timeout: Option<Span>,
 }
 
 /// The proxy core for one pool of servers.
-pub struct Proxy {}
+pub struct Proxy {
+    settings: Settings,
+    facts: ProcessFacts,
+    now: Time,
+    memory: Memory,
+    clients: Slab<Client>,
+    next_generation: u32,
+    servers: Vec<Server>,
+    routes: Routes,
+    txns: Txns,
+    gathers: Slab<Gather>,
+    order: Order,
+    barrier: Barrier,
+    actions: VecDeque<Action>,
+    dirty: Vec<ConnId>,
+    resumable: Vec<ClientId>,
+    counters: Counters,
+    /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
+    explicit_cas: bool,
+    meta: bool,
+    draining: bool,
+    next_idle_check: Time,
+    /// When `tick` was last called, and when the proxy itself was last found to have been stopped for a while: no
+    /// server is blamed for that time.
+    last_tick: Time,
+    resumed: Time,
+    started: Time,
+    /// What size values had lately, in bytes: what a new client is expected to ask for.
+    typical: usize,
+    /// Reused for bytes that go from one server's log to another's.
+    scratch: Vec<u8>,
+}
 
-#[allow(unused_variables, missing_docs)]
 impl Proxy {
+    /// A core for the servers of `config`; it begins to connect with the first `tick`.
     pub fn new(config: &Config, facts: ProcessFacts, now: Time) -> Proxy {
-        Proxy {}
+        let primaries = config.servers.iter().map(|spec| (spec, true));
+        let backups = config.backups.iter().map(|spec| (spec, false));
+        let servers = primaries
+            .chain(backups)
+            .map(|(spec, is_primary)| {
+                let name = format!("{}:{}", spec.host, spec.port);
+                Server::new(name, is_primary, config.server_conns.max(1), now)
+            })
+            .collect();
+        Proxy {
+            settings: Settings {
+                timeout: config.timeout,
+                max_conns: config.max_conns,
+                max_item_size: config.max_item_size,
+                idle_timeout: config.idle_timeout,
+            },
+            facts,
+            now,
+            memory: Memory::new(config.memory_limit),
+            clients: Slab::new(),
+            next_generation: 0,
+            servers,
+            routes: Routes::new(config),
+            txns: Txns::default(),
+            gathers: Slab::new(),
+            order: Order::new(),
+            barrier: Barrier::default(),
+            actions: VecDeque::new(),
+            dirty: Vec::new(),
+            resumable: Vec::new(),
+            counters: Counters::default(),
+            explicit_cas: false,
+            meta: true,
+            draining: false,
+            next_idle_check: now,
+            last_tick: now,
+            resumed: now,
+            started: now,
+            typical: 0,
+            scratch: Vec::new(),
+        }
     }
 
     /// A client connected. `None`: over `-n`; say so to it and close.
     pub fn client_opened(&mut self, now: Time) -> Option<ClientId> {
-        None
+        self.now = now;
+        if self.clients.len() >= self.settings.max_conns {
+            self.counters.rejected_connections += 1;
+            return None;
+        }
+        self.counters.total_connections += 1;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let index = self
+            .clients
+            .insert(Client::new(generation, now, self.typical)) as u32;
+        let id = ClientId { index, generation };
+        if self.draining {
+            self.close_when_settled(id);
+        }
+        Some(id)
     }
-
-    /// Bytes from a client. After this returns, `wants_read` tells whether to go on reading it.
-    pub fn client_received(&mut self, id: ClientId, bytes: &[u8], now: Time) {}
 
     /// False while the client is held back (too much unsent or in flight): do not read it until `Action::ReadClient`.
     pub fn wants_read(&self, id: ClientId) -> bool {
-        true
+        self.client(id)
+            .is_some_and(|client| !client.stalled && !client.closing)
     }
 
     /// The client will send no more (end of file). What it asked for is still answered; `CloseClient` follows.
-    pub fn client_finished(&mut self, id: ClientId, now: Time) {}
+    pub fn client_finished(&mut self, id: ClientId, now: Time) {
+        self.now = now;
+        // What waits in its buffer is complete requests only if it was held back; they are still answered.
+        if self.client(id).is_some_and(|client| !client.stalled) {
+            self.close_when_settled(id);
+        } else if let Some(client) = self.client_mut(id) {
+            client.finished = true;
+        }
+    }
 
-    /// The client's connection broke. The id is dead after this.
-    pub fn client_closed(&mut self, id: ClientId, now: Time) {}
-
-    pub fn link_connected(&mut self, id: LinkId, now: Time) {}
-    pub fn link_closed(&mut self, id: LinkId, why: CloseReason, now: Time) {}
-    pub fn link_received(&mut self, id: LinkId, bytes: &[u8], now: Time) {}
-
-    /// Deadlines, probes, retries. Call when `next_timeout` has come, and at least once before sleeping.
-    pub fn tick(&mut self, now: Time) {}
+    /// The client's connection broke. The id is dead after this; what it asked for goes on without it.
+    pub fn client_closed(&mut self, id: ClientId, now: Time) {
+        self.now = now;
+        self.remove_client(id);
+    }
 
     /// The next thing to do. Drain after each batch of inputs.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        if self.barrier.is_raised() {
+            self.pass_barrier();
+        }
+        self.resume_clients();
+        self.actions.pop_front()
     }
 
     /// The next connection that has bytes to write. Drain after the actions, calling `write_to` for each once.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        while let Some(id) = self.dirty.pop() {
+            match id {
+                ConnId::Client(client_id) => {
+                    if let Some(client) = self.client_mut(client_id) {
+                        client.dirty = false;
+                        return Some(id);
+                    }
+                }
+                ConnId::Link(link_id) => {
+                    let link = self.link_mut(link_id);
+                    link.dirty = false;
+                    if matches!(link.state, LinkState::Unproven | LinkState::Ready) {
+                        return Some(id);
+                    }
+                }
+            }
+        }
         None
     }
 
     /// Writes what waits for `id` until it is drained or the writer would block.
+    /// An error means that the connection is lost: report it by `client_closed` or `link_closed`.
     pub fn write_to<W: io::Write>(
         &mut self,
         id: ConnId,
         writer: &mut W,
         now: Time,
     ) -> io::Result<WriteState> {
-        Ok(WriteState::Drained)
+        self.now = now;
+        let drained = match id {
+            ConnId::Client(id) => self.write_client(id, writer)?,
+            ConnId::Link(id) => {
+                let link = &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+                let was_sent = link.head_is_sent();
+                let before = link.log.unsent();
+                let drained = link.log.write_to(writer)?;
+                if link.log.unsent() < before {
+                    link.note_progress(was_sent, now);
+                }
+                drained
+            }
+        };
+        Ok(if drained {
+            WriteState::Drained
+        } else {
+            WriteState::Blocked
+        })
     }
 
-    /// When `tick` must be called next.
-    pub fn next_timeout(&self) -> Option<Time> {
-        None
+    fn write_client<W: io::Write>(&mut self, id: ClientId, writer: &mut W) -> io::Result<bool> {
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            return Ok(true);
+        };
+        if client.generation != id.generation {
+            return Ok(true);
+        }
+        let before = client.out.len();
+        let drained = client.out.write_to(writer, &mut self.memory)?;
+        self.counters.bytes_written += (before - client.out.len()) as u64;
+        if client.stalled && client.may_resume() {
+            self.resumable.push(id);
+        } else if drained && client.closing && client.is_settled() {
+            self.remove_client(id);
+            self.actions.push_back(Action::CloseClient(id));
+        }
+        Ok(drained)
     }
 
     /// True once every server has answered or failed at least once: time to accept clients.
     pub fn is_ready(&self) -> bool {
-        true
+        self.servers.iter().all(|server| server.tried)
     }
 
     /// Begin to end: clients are closed as soon as what they asked for is answered.
-    pub fn begin_drain(&mut self, now: Time) {}
+    pub fn begin_drain(&mut self, now: Time) {
+        self.now = now;
+        self.draining = true;
+        let ids: Vec<ClientId> = self.client_ids().collect();
+        for id in ids {
+            self.close_when_settled(id);
+        }
+    }
 
     /// True once no client is left.
     pub fn is_drained(&self) -> bool {
-        true
+        self.clients.is_empty()
+    }
+
+    fn client_ids(&self) -> impl Iterator<Item = ClientId> + '_ {
+        self.clients.iter().map(|(index, client)| ClientId {
+            index: index as u32,
+            generation: client.generation,
+        })
+    }
+
+    fn client(&self, id: ClientId) -> Option<&Client> {
+        let client = self.clients.get(id.index as usize)?;
+        (client.generation == id.generation).then_some(client)
+    }
+
+    fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        let client = self.clients.get_mut(id.index as usize)?;
+        (client.generation == id.generation).then_some(client)
+    }
+
+    fn link_mut(&mut self, id: LinkId) -> &mut server::Link {
+        &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)]
+    }
+
+    fn remove_client(&mut self, id: ClientId) {
+        if self.client(id).is_some() {
+            self.clients
+                .remove(id.index as usize)
+                .release(&mut self.memory);
+        }
+    }
+
+    /// Takes no more requests of the client and closes it when all is answered and written.
+    fn close_when_settled(&mut self, id: ClientId) {
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        client.closing = true;
+        // A request that is not complete is never going to be.
+        let seq = match std::mem::take(&mut client.input) {
+            Input::Data(pending) => {
+                let seq = pending.held.op().seq;
+                self.memory.give(pending.data.len());
+                Some((seq, 1))
+            }
+            Input::Swallow { seq, .. } => Some((seq, 0)),
+            Input::Line | Input::Keys(_) => None,
+        };
+        if let Some((seq, keys)) = seq {
+            self.finish_slot(id, seq, keys, b"");
+        }
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        if client.is_settled() {
+            self.remove_client(id);
+            self.actions.push_back(Action::CloseClient(id));
+        } else {
+            self.mark_client(id);
+        }
+    }
+
+    /// Puts the client on the list of connections to write, if it has anything to write.
+    fn mark_client(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            return;
+        };
+        if client.generation == id.generation && !client.dirty && !client.out.is_empty() {
+            client.dirty = true;
+            self.dirty.push(ConnId::Client(id));
+        }
     }
 }

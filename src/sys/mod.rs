@@ -1,1 +1,78 @@
-//! (filled by the next commits)
+//! What only the operating system can do: users, limits, going to the background, the pid file, the mark of a
+//! running magent, signals and logs. The one place with `unsafe`, libc and nix; knows nothing of the proxy.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+
+pub mod daemon;
+pub mod instance;
+pub mod limits;
+pub mod log;
+pub mod pidfile;
+pub mod signal;
+pub mod user;
+
+/// Why magent cannot run here: one line that begins with the option it is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SystemError(String);
+
+impl SystemError {
+    /// An error about `what` (an option with its value), with the reason.
+    pub fn new(what: impl fmt::Display, why: impl fmt::Display) -> SystemError {
+        SystemError(format!("{what}: {why}"))
+    }
+
+    /// An error about `what`, with the reason that the system gave.
+    pub fn io(what: impl fmt::Display, error: &io::Error) -> SystemError {
+        SystemError::new(what, reason(error))
+    }
+}
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SystemError {}
+
+/// The system's words for an error, without Rust's ` (os error 2)` behind them.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
+        _ => text,
+    }
+}
+
+/// This host has no IPv6: bind of its wildcard failed for that reason.
+pub fn is_no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
+    )
+}
+
+/// Descriptors or kernel memory ran out: trying again at once would fail again.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_one_plain_line() {
+        let missing = io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(
+            SystemError::io("--pidfile /x/y", &missing).to_string(),
+            "--pidfile /x/y: No such file or directory"
+        );
+        assert_eq!(reason(&io::Error::other("plain")), "plain");
+    }
+}

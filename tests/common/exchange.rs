@@ -120,7 +120,8 @@ impl Exchange {
 
     /// The bytes of a step.
     fn expand(&self, step: usize, nonce: &str, cas: &str) -> Vec<u8> {
-        let text = self.steps[step].replace("{cas}", cas);
+        // As long on either side, or a wrong length before it would cut it differently.
+        let text = self.steps[step].replace("{cas}", &format!("{cas:0>20}"));
         let mut out = Vec::new();
         let mut rest = text.as_bytes();
         while let Some((&byte, after)) = rest.split_first() {

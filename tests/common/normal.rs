@@ -33,12 +33,13 @@ impl Normal {
 
     /// Rewrites one line; tells how many bytes of value follow it.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> usize {
-        let Some(text) = line.strip_suffix(b"\r\n") else {
+        let Some(line) = line.strip_suffix(b"\r\n") else {
             out.extend_from_slice(line);
             return 0;
         };
-        // Keys are any bytes: each byte stands for the character of its number here, and back below.
-        let text: String = text.iter().map(|&byte| char::from(byte)).collect();
+        // A key may be any bytes: each stands for itself.
+        let text: String = line.iter().map(|&byte| char::from(byte)).collect();
+        let text = text.as_str();
         let words: Vec<&str> = text.split(' ').collect();
         let length = |n: usize| {
             let length = words.get(n).and_then(|word| word.parse::<usize>().ok());

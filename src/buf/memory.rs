@@ -1,0 +1,143 @@
+//! One account for all buffered bytes, and a store of small buffers to use again.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::Body;
+
+/// Buffers larger than this are freed, not kept.
+const KEEP_MAX: usize = 64 * 1024;
+
+/// At most this many buffers are kept.
+const KEPT_MAX: usize = 512;
+
+/// First size of a buffer.
+const FIRST: usize = 2 * 1024;
+
+/// How many bytes are buffered in all queues, and spare buffers. Owned by the core, lent to the queues.
+#[derive(Debug)]
+pub struct Memory {
+    used: Rc<Cell<usize>>,
+    limit: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Memory {
+    /// An empty account with a limit in bytes.
+    pub fn new(limit: usize) -> Memory {
+        Memory {
+            used: Rc::new(Cell::new(0)),
+            limit,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Buffered bytes now.
+    pub fn used(&self) -> usize {
+        self.used.get()
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether `more` bytes would go over the limit: then new work is refused.
+    pub fn refuses(&self, more: usize) -> bool {
+        self.used().saturating_add(more) > self.limit
+    }
+
+    /// Notes that `bytes` more are buffered.
+    pub fn take(&mut self, bytes: usize) {
+        self.used.set(self.used.get() + bytes);
+    }
+
+    /// Notes that `bytes` less are buffered.
+    pub fn give(&mut self, bytes: usize) {
+        debug_assert!(self.used() >= bytes, "more given back than taken");
+        self.used.set(self.used().saturating_sub(bytes));
+    }
+
+    /// An empty buffer with some room.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(FIRST))
+    }
+
+    /// Takes a buffer back; its contents are gone.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if (FIRST..=KEEP_MAX).contains(&capacity) && self.spare.len() < KEPT_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Makes a shared data block of `bytes`; it is counted until the last holder lets go of it.
+    pub fn share(&mut self, bytes: Vec<u8>) -> Body {
+        self.take(bytes.len());
+        Rc::new(Block {
+            bytes,
+            used: Rc::clone(&self.used),
+        })
+    }
+}
+
+/// The bytes of a shared data block, counted while they live.
+#[derive(Debug)]
+pub struct Block {
+    bytes: Vec<u8>,
+    used: Rc<Cell<usize>>,
+}
+
+impl Deref for Block {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.used
+            .set(self.used.get().saturating_sub(self.bytes.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_refuses() {
+        let mut memory = Memory::new(100);
+        memory.take(90);
+        assert!(memory.refuses(11));
+        assert!(!memory.refuses(10));
+        memory.give(90);
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn shared_blocks_count_once_and_until_the_last_holder() {
+        let mut memory = Memory::new(100);
+        let body = memory.share(vec![0; 30]);
+        let other = Rc::clone(&body);
+        drop(body);
+        assert_eq!(memory.used(), 30);
+        drop(other);
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn keeps_buffers_of_useful_size() {
+        let mut memory = Memory::new(100);
+        memory.recycle(Vec::new());
+        memory.recycle(Vec::with_capacity(KEEP_MAX * 2));
+        assert!(memory.spare.is_empty());
+        memory.recycle(vec![1; FIRST]);
+        assert!(memory.buffer().is_empty());
+    }
+}

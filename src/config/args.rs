@@ -1,0 +1,264 @@
+//! The command line: argv in, [`Parsed`] or [`UsageError`] out. Touches nothing outside: names, users,
+//! addresses and files are looked at later, by those who use them.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
+
+use super::options::{Row, TABLE};
+use super::Config;
+
+/// What the command line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Parsed {
+    /// `-h`: print [`help`].
+    Help,
+    /// `-V`: print [`version`].
+    Version,
+    /// Run a proxy.
+    Run(Box<Config>),
+}
+
+/// A wrong command line: one line that names the option as it was written, and what is wrong with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// The line that `-V` prints.
+pub fn version() -> String {
+    format!("magent {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The text that `-h` prints.
+pub fn help() -> String {
+    let defaults = Config::default();
+    let mut text = format!(
+        "{}\nUsage: magent [OPTION]... -s HOST[:PORT][:WEIGHT] [-s ...] [-b HOST[:PORT]]...\n",
+        version()
+    );
+    for row in TABLE {
+        let short = match row.short {
+            "" => "   ".to_owned(),
+            letter => format!("-{letter},"),
+        };
+        let name = format!("{short} --{} {}", row.long, row.value);
+        let default = match (row.default)(&defaults) {
+            none if none.is_empty() => none,
+            value => format!(" (default: {value})"),
+        };
+        text.push_str(&format!(
+            "  {:<36}{}{default}\n",
+            name.trim_end(),
+            row.meaning
+        ));
+    }
+    text.push_str(
+        "Without -D or -v magent goes to the background once everything has succeeded.\n\
+         Exit codes: 0 success (also: a magent already listens there), 64 wrong options, 71 system error.\n",
+    );
+    text
+}
+
+/// Parses the arguments after the program's name. An option given twice counts as given last,
+/// unless it is repeatable.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let args = args
+        .into_iter()
+        .map(|arg| match arg.into_string() {
+            Ok(arg) => Ok(arg),
+            Err(raw) => Err(UsageError(format!(
+                "{}: not UTF-8",
+                one_line(&raw.to_string_lossy())
+            ))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let matches = options().parse(&args).map_err(|fail| usage(&fail))?;
+    if matches.opt_present("help") {
+        return Ok(Parsed::Help);
+    }
+    if matches.opt_present("version") {
+        return Ok(Parsed::Version);
+    }
+    if let Some(word) = matches.free.first() {
+        let word = shown(word);
+        return Err(UsageError(format!(
+            "{word}: not an option, and nothing else is taken"
+        )));
+    }
+    let mut config = Config::default();
+    let all = in_order(&matches, &args);
+    for given in &all {
+        (given.row.set)(&mut config, &given.value).map_err(|wrong| {
+            let value = shown(&given.value);
+            UsageError(format!("{} {value}: {wrong}", given.written))
+        })?;
+    }
+    check_together(&config, &all)?;
+    Ok(Parsed::Run(Box::new(config)))
+}
+
+/// What only the options together can get wrong.
+fn check_together(config: &Config, all: &[Given]) -> Result<(), UsageError> {
+    let wrong = if config.servers.is_empty() {
+        "-s: at least one server is needed (HOST[:PORT][:WEIGHT])".to_owned()
+    } else if config.port == 0 && config.socket.is_none() {
+        format!(
+            "{}: nothing would listen (needs -f PATH)",
+            as_written(all, "port")
+        )
+    } else if config.memory_limit < 2 * config.max_item_size {
+        // One item has to fit as a request and as a reply, or a single client could never be served.
+        let (limit, item) = (
+            as_written(all, "memory-limit"),
+            as_written(all, "max-item-size"),
+        );
+        format!("{limit}: too small for {item} (at least twice as much)")
+    } else {
+        return Ok(());
+    };
+    Err(UsageError(wrong))
+}
+
+/// The last of an option's appearances, with its value; one that was not given, with its default.
+fn as_written(all: &[Given], long: &str) -> String {
+    if let Some(given) = all.iter().rev().find(|given| given.row.long == long) {
+        return format!("{} {}", given.written, given.value);
+    }
+    let row = TABLE.iter().find(|row| row.long == long);
+    let default = row.map(|row| (row.default)(&Config::default()));
+    format!("--{long} {}", default.unwrap_or_default())
+}
+
+fn options() -> Options {
+    let mut options = Options::new();
+    options.parsing_style(ParsingStyle::FloatingFrees);
+    for row in TABLE {
+        let has_value = if row.value.is_empty() {
+            HasArg::No
+        } else {
+            HasArg::Yes
+        };
+        options.opt(
+            row.short,
+            row.long,
+            row.meaning,
+            row.value,
+            has_value,
+            Occur::Multi,
+        );
+    }
+    options
+}
+
+/// One option as it stands on the command line.
+struct Given {
+    position: usize,
+    row: &'static Row,
+    written: String,
+    value: String,
+}
+
+/// The given options in the order of the command line, so that the first wrong one is the one complained of.
+fn in_order(matches: &Matches, args: &[String]) -> Vec<Given> {
+    let long_at = long_spellings(args);
+    let mut all = Vec::new();
+    for row in TABLE {
+        let given: Vec<(usize, String)> = if row.value.is_empty() {
+            let positions = matches.opt_positions(row.long);
+            positions.into_iter().map(|p| (p, String::new())).collect()
+        } else {
+            matches.opt_strs_pos(row.long)
+        };
+        all.extend(given.into_iter().map(|(position, value)| {
+            let long = long_at.get(position).copied().flatten();
+            Given {
+                position,
+                row,
+                written: long.map_or_else(|| format!("-{}", row.short), str::to_owned),
+                value,
+            }
+        }));
+    }
+    all.sort_by_key(|given| given.position);
+    all
+}
+
+/// For each position as getopts counts them (a separate value has none of its own): the long name as written,
+/// or `None` for short options and words.
+fn long_spellings(args: &[String]) -> Vec<Option<&str>> {
+    let mut spellings = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let value_follows;
+        if arg == "--" {
+            break;
+        } else if arg.starts_with("--") {
+            let written = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
+            spellings.push(Some(written));
+            value_follows = written == arg && takes_value(&written[2..]);
+        } else {
+            spellings.push(None);
+            let cluster = arg.strip_prefix('-').unwrap_or_default();
+            let first = cluster
+                .char_indices()
+                .find(|(_, letter)| takes_value(&letter.to_string()));
+            value_follows =
+                first.is_some_and(|(at, letter)| at + letter.len_utf8() == cluster.len());
+        }
+        if value_follows {
+            rest.next();
+        }
+    }
+    spellings
+}
+
+fn takes_value(name: &str) -> bool {
+    TABLE
+        .iter()
+        .any(|row| !row.value.is_empty() && (row.short == name || row.long == name))
+}
+
+fn usage(fail: &Fail) -> UsageError {
+    let (name, wrong) = match fail {
+        Fail::UnrecognizedOption(name) => (name, "unknown option (-h lists them)"),
+        Fail::ArgumentMissing(name) => (name, "a value is missing"),
+        Fail::UnexpectedArgument(name) => (name, "takes no value"),
+        Fail::OptionMissing(name) => (name, "is needed"),
+        Fail::OptionDuplicated(name) => (name, "given more than once"),
+    };
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    UsageError(format!("{dashes}{}: {wrong}", one_line(name)))
+}
+
+/// A word of the command line in a message; an empty one must not vanish.
+fn shown(text: &str) -> String {
+    match text {
+        "" => "''".to_owned(),
+        text => one_line(text),
+    }
+}
+
+/// Control characters shown as escapes: the message stays one line whatever was typed.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! From a key to the index of a server: modula (the default) or ketama (`-k`).
+
+use md5::{Digest, Md5};
+
+use super::djb31;
+
+/// A distribution of keys over servers, fixed once built.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// `hash % slots.len()`; a server stands there once per weight.
+    Modula { slots: Vec<u16> },
+    /// Points on a circle of 32 bits, ascending, with the server that owns each.
+    Ketama { points: Vec<(u32, u16)> },
+}
+
+impl Ring {
+    /// magent 0.6's default: the hash modulo the number of servers. A weight repeats its server; all weights 1 is 0.6's placement.
+    pub fn modula(weights: &[u32]) -> Ring {
+        let mut slots = Vec::new();
+        for (index, &weight) in weights.iter().enumerate() {
+            slots.extend((0..weight).map(|_| index as u16));
+        }
+        Ring {
+            kind: Kind::Modula { slots },
+        }
+    }
+
+    /// magent's ketama: for each server `("ip:port", weight)` points from `md5("ip-port-k")`, four per digest, 500 digests
+    /// per server of average weight. Unlike 0.6 the key's hash keeps its 32 bits (0.6 cut it to 8, and nearly all keys
+    /// went to one server); this is what the 0.7 fork does. Not compatible with libketama's rings.
+    pub fn ketama(servers: &[(String, u32)]) -> Ring {
+        let count = servers.len() as f32;
+        let total: u32 = servers.iter().map(|server| server.1).sum();
+        let mut points = Vec::new();
+        for (index, (address, weight)) in servers.iter().enumerate() {
+            // The original's arithmetic, in single precision: the rounding decides between 499 and 500.
+            let share = (100 * weight) as f32 / (100 * total) as f32;
+            let digests = (share * 500.0 * count).floor() as u32;
+            let name = point_name(address);
+            for k in 0..digests {
+                let digest = Md5::digest(format!("{name}-{k}").as_bytes());
+                for quarter in digest.chunks_exact(4) {
+                    let quarter = [quarter[0], quarter[1], quarter[2], quarter[3]];
+                    points.push((u32::from_le_bytes(quarter), index as u16));
+                }
+            }
+        }
+        // Stable: of equal points the lower server stays first.
+        points.sort_by_key(|point| point.0);
+        Ring {
+            kind: Kind::Ketama { points },
+        }
+    }
+
+    /// The index of the server that `key` belongs to.
+    pub fn pick(&self, key: &[u8]) -> usize {
+        self.pick_hashed(djb31(key), key)
+    }
+
+    /// The same, with `djb31(key)` at hand.
+    pub fn pick_hashed(&self, hash: u32, key: &[u8]) -> usize {
+        match &self.kind {
+            Kind::Modula { slots } => usize::from(slots[hash as usize % slots.len()]),
+            Kind::Ketama { points } => {
+                let digest = Md5::digest(key);
+                let hash = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]);
+                let at = points.partition_point(|point| point.0 < hash);
+                usize::from(points[at % points.len()].1)
+            }
+        }
+    }
+
+    /// Ketama's points, ascending; empty for modula.
+    pub fn points(&self) -> &[(u32, u16)] {
+        match &self.kind {
+            Kind::Modula { .. } => &[],
+            Kind::Ketama { points } => points,
+        }
+    }
+}
+
+/// `ip:port` as the original names it in its points: `ip-port`.
+fn point_name(address: &str) -> String {
+    match address.rsplit_once(':') {
+        Some((host, port)) => format!("{host}-{port}"),
+        None => address.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modula_places_the_published_keys() {
+        let ring = Ring::modula(&[1, 1]);
+        assert_eq!(ring.pick(b"key1"), 1);
+        assert_eq!(ring.pick(b"key2"), 0);
+    }
+
+    #[test]
+    fn weights_repeat_a_server() {
+        let ring = Ring::modula(&[1, 3]);
+        let second = (0..1000)
+            .filter(|n| ring.pick(format!("key{n}").as_bytes()) == 1)
+            .count();
+        assert!((650..850).contains(&second), "{second}");
+    }
+
+    #[test]
+    fn ketama_has_the_original_points() {
+        let ring = Ring::ketama(&[("127.0.0.1:20801".into(), 1)]);
+        assert_eq!(ring.points().len(), 2000);
+        let first: Vec<u32> = ring.points()[..5].iter().map(|point| point.0).collect();
+        assert_eq!(first, [3436958, 3657892, 4610826, 7922012, 10438780]);
+    }
+
+    #[test]
+    fn ketama_weights_scale_the_points() {
+        let ring = Ring::ketama(&[("a:1".into(), 1), ("b:1".into(), 3)]);
+        let second = ring.points().iter().filter(|point| point.1 == 1).count();
+        assert_eq!((ring.points().len(), second), (4000, 3000));
+    }
+}

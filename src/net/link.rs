@@ -1,0 +1,225 @@
+//! The servers' side of the loop: connect, read, close. When, whether and how often is the core's business; which of
+//! a name's addresses is ours.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::Interest;
+use socket2::SockRef;
+
+use super::{Server, READS_MAX};
+use crate::proxy::{CloseReason, ConnId, LinkId};
+use crate::time::Time;
+
+/// A connection to a server, being made or made.
+pub(super) struct Link {
+    pub(super) stream: TcpStream,
+    address: SocketAddr,
+    /// While it is being made: how many more addresses may be tried after this one.
+    left: usize,
+    connected: bool,
+    /// The kernel took no more: write again when it says so, not before.
+    pub(super) blocked: bool,
+    /// Already on the list of those to be read again.
+    queued: bool,
+    /// The other side has ended: no further event will come, so a short read proves nothing.
+    ended: bool,
+}
+
+impl Server {
+    pub(super) fn link(&mut self, id: LinkId) -> Option<&mut Link> {
+        let index = self.tokens.link_index(id);
+        self.links.get_mut(index)?.as_mut()
+    }
+
+    /// Begins to connect to the server's current address; where that fails at once, to its others.
+    pub(super) fn connect(&mut self, id: LinkId, now: Time) {
+        let tries = self
+            .resolver
+            .server(id.server)
+            .map_or(0, |server| server.count());
+        self.connect_any(id, tries, CloseReason::Unreachable, now);
+    }
+
+    /// Tries up to `tries` addresses. `why` is what the core hears when none is left.
+    fn connect_any(&mut self, id: LinkId, tries: usize, mut why: CloseReason, now: Time) {
+        for left in (0..tries).rev() {
+            let Some(server) = self.resolver.server(id.server) else {
+                break;
+            };
+            let address = server.current();
+            match self.begin(id, address, left) {
+                Ok(link) => {
+                    let index = self.tokens.link_index(id);
+                    if let Some(place) = self.links.get_mut(index) {
+                        *place = Some(link);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    log::debug!("{address}: {}", crate::sys::reason(&error));
+                    why = reason(&error);
+                    server_failed(self, id, address, now);
+                }
+            }
+        }
+        self.proxy.link_closed(id, why, now);
+    }
+
+    fn begin(&self, id: LinkId, address: SocketAddr, left: usize) -> io::Result<Link> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, self.tokens.link(id), interest)?;
+        Ok(Link {
+            stream,
+            address,
+            left,
+            connected: false,
+            blocked: false,
+            queued: false,
+            ended: false,
+        })
+    }
+
+    pub(super) fn link_event(&mut self, id: LinkId, event: &Event, now: Time) {
+        let Some(link) = self.link(id) else {
+            return;
+        };
+        if !link.connected {
+            match established(&link.stream) {
+                Ok(false) => return,
+                Ok(true) => {
+                    link.connected = true;
+                    self.proxy.link_connected(id, now);
+                }
+                Err(error) => return self.connect_failed(id, &error, now),
+            }
+        }
+        let Some(link) = self.link(id) else {
+            return;
+        };
+        link.ended |= event.is_read_closed();
+        if event.is_writable() && link.blocked {
+            link.blocked = false;
+            self.writable.push(ConnId::Link(id));
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read_link(id, now);
+        }
+    }
+
+    /// This address does not answer: on to the next, and only when there is none the core hears of it.
+    fn connect_failed(&mut self, id: LinkId, error: &io::Error, now: Time) {
+        if let Some(link) = self.take_link(id) {
+            log::debug!("{}: {}", link.address, crate::sys::reason(error));
+            server_failed(self, id, link.address, now);
+            self.connect_any(id, link.left, reason(error), now);
+        }
+    }
+
+    /// Reads until the kernel has nothing left or the turn's share is used up.
+    pub(super) fn read_link(&mut self, id: LinkId, now: Time) {
+        let index = self.tokens.link_index(id);
+        for _ in 0..READS_MAX {
+            let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else {
+                return;
+            };
+            match link.stream.read(&mut self.scratch) {
+                Ok(0) => return self.link_broke(id, now),
+                Ok(count) => {
+                    let drained = count < self.scratch.len() && !link.ended;
+                    self.proxy.link_received(id, &self.scratch[..count], now);
+                    if drained {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.link_broke(id, now),
+            }
+        }
+        let Some(link) = self.link(id) else {
+            return;
+        };
+        if !link.queued {
+            link.queued = true;
+            self.again.push(ConnId::Link(id));
+        }
+    }
+
+    /// Reads a link that was put off.
+    pub(super) fn link_again(&mut self, id: LinkId, now: Time) {
+        // It may have been closed and made anew since; then this is one read too many, which does no harm.
+        if let Some(link) = self.link(id) {
+            link.queued = false;
+            if link.connected {
+                self.read_link(id, now);
+            }
+        }
+    }
+
+    /// An established connection ended.
+    pub(super) fn link_broke(&mut self, id: LinkId, now: Time) {
+        if self.take_link(id).is_some() {
+            self.resolver.renew(id.server, now);
+            self.proxy.link_closed(id, CloseReason::Disconnected, now);
+        }
+    }
+
+    /// The core gives the connection up, with a reset: bytes that are still on their way must not be executed later.
+    pub(super) fn close_link(&mut self, id: LinkId, now: Time) {
+        let Some(link) = self.take_link(id) else {
+            return;
+        };
+        // Should it fail, the connection is closed in the ordinary way.
+        let _ = SockRef::from(&link.stream).set_linger(Some(Duration::ZERO));
+        if link.connected {
+            self.resolver.renew(id.server, now);
+        } else {
+            // It took too long: the next attempt goes to the next address.
+            server_failed(self, id, link.address, now);
+        }
+    }
+
+    fn take_link(&mut self, id: LinkId) -> Option<Link> {
+        let index = self.tokens.link_index(id);
+        let link = self.links.get_mut(index)?.take();
+        self.descriptor_freed();
+        link
+    }
+}
+
+fn server_failed(shell: &mut Server, id: LinkId, address: SocketAddr, now: Time) {
+    if let Some(server) = shell.resolver.server(id.server) {
+        server.failed(address);
+    }
+    shell.resolver.renew(id.server, now);
+}
+
+/// Whether the connection has been made; an error when it cannot be. Events may come before either is true.
+fn established(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        // A port of this host's ephemeral range that nobody listens on can be connected to itself.
+        Ok(peer) if stream.local_addr()? == peer => Err(io::ErrorKind::ConnectionRefused.into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => CloseReason::Refused,
+        io::ErrorKind::ConnectionReset => CloseReason::Disconnected,
+        _ => CloseReason::Unreachable,
+    }
+}

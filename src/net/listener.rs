@@ -1,0 +1,241 @@
+//! Where magent listens: TCP addresses (also ones that this host does not have yet) and a Unix socket.
+//! Made at the start, while the process still has all its rights; errors name the options.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+use super::resolve;
+use super::stream::Stream;
+use crate::config::Config;
+use crate::sys::instance::Marks;
+use crate::sys::{self, SystemError};
+
+const BACKLOG: i32 = 1024;
+
+/// A vanished client is noticed after about two minutes: when the address moves to another node, this one's clients
+/// leave without a word, and would count against `-n` for ever.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// A TCP address to listen at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The address.
+    pub address: SocketAddr,
+    /// The options that asked for it, for messages.
+    pub asked: String,
+    /// IPv6 only, or IPv4 as well through the same socket.
+    only_v6: bool,
+    /// Without IPv6 on this host all IPv4 addresses will do.
+    or_v4: bool,
+}
+
+/// The TCP addresses that `-l` and `-p` ask for, names resolved, in a fixed order without repetition.
+pub fn places(config: &Config) -> Result<Vec<Place>, SystemError> {
+    if config.port == 0 {
+        return Ok(Vec::new());
+    }
+    let port = config.port;
+    if config.listen.is_empty() {
+        return Ok(vec![Place {
+            address: (Ipv6Addr::UNSPECIFIED, port).into(),
+            asked: format!("-p {port}"),
+            only_v6: false,
+            or_v4: true,
+        }]);
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for host in &config.listen {
+        let asked = format!("-l {host} -p {port}");
+        let found = (host.as_str(), port).to_socket_addrs();
+        let found = found.map_err(|error| resolve::failure(format!("-l {host}"), &error))?;
+        places.extend(found.map(|address| Place {
+            address,
+            asked: asked.clone(),
+            only_v6: false,
+            or_v4: false,
+        }));
+    }
+    // Two starts of the same line must ask for the marks in the same order, or each could get one of two.
+    places.sort_by_key(|place| place.address);
+    places.dedup_by_key(|place| place.address);
+    let any_v4 = places
+        .iter()
+        .any(|p| p.address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    for place in &mut places {
+        // `-l ::` alone means everything; next to `-l 0.0.0.0` it must leave IPv4 to that.
+        place.only_v6 = any_v4 || place.address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    }
+    Ok(places)
+}
+
+/// Something that accepts clients.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    /// The file goes first: a newcomer must not find it without anybody behind.
+    Unix {
+        _file: SocketFile,
+        listener: UnixListener,
+    },
+}
+
+impl Listener {
+    /// Binds and listens. Nobody is accepted before the event loop asks.
+    pub fn tcp(place: &Place, marks: &Marks) -> Result<Listener, SystemError> {
+        let listener = match open_tcp(place) {
+            Err(error) if place.or_v4 && sys::is_no_ipv6(&error) => open_tcp(&Place {
+                address: (Ipv4Addr::UNSPECIFIED, place.address.port()).into(),
+                ..place.clone()
+            }),
+            other => other,
+        };
+        listener
+            .map(Listener::Tcp)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse if marks.others_on_port(place.address.port()) => {
+                    SystemError::new(
+                        &place.asked,
+                        "address already in use by a magent with other options",
+                    )
+                }
+                io::ErrorKind::AddrInUse => {
+                    SystemError::new(&place.asked, "address already in use by another program")
+                }
+                _ => SystemError::io(&place.asked, &error),
+            })
+    }
+
+    /// Binds a Unix socket that its owner and group may connect to. A file that nobody listens at any more is replaced.
+    pub fn unix(path: &Path, owner: (Option<u32>, Option<u32>)) -> Result<Listener, SystemError> {
+        let asked = format!("-f {}", path.display());
+        let failed = |error: &io::Error| SystemError::io(&asked, error);
+        let address =
+            SockAddr::unix(path).map_err(|_| SystemError::new(&asked, "too long for a socket"))?;
+        make_way(path, &address).map_err(|why| SystemError::new(&asked, why))?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| failed(&e))?;
+        socket.set_nonblocking(true).map_err(|e| failed(&e))?;
+        // The mode is right from the first moment: nobody else can connect in between.
+        sys::daemon::with_umask(0o117, || socket.bind(&address)).map_err(|e| failed(&e))?;
+        let file = SocketFile::at(path).map_err(|e| failed(&e))?;
+        // Without the right to give it away the file stays ours, and so do the ids.
+        let _ = std::os::unix::fs::chown(path, owner.0, owner.1);
+        socket.listen(BACKLOG).map_err(|e| failed(&e))?;
+        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(
+            std::os::fd::OwnedFd::from(socket),
+        ));
+        Ok(Listener::Unix {
+            _file: file,
+            listener,
+        })
+    }
+
+    /// The next waiting client, non-blocking as the listener is.
+    pub fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            Listener::Unix { listener, .. } => {
+                listener.accept().map(|(stream, _)| Stream::Unix(stream))
+            }
+        }
+    }
+
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            Listener::Unix { listener, .. } => {
+                listener.register(registry, token, Interest::READABLE)
+            }
+        }
+    }
+}
+
+fn open_tcp(place: &Place) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(place.address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    // The standby listens before the address is its own. Where the kernel cannot do that, bind will say so.
+    if place.address.is_ipv6() {
+        socket.set_only_v6(place.only_v6)?;
+        let _ = socket.set_freebind_v6(true);
+    } else {
+        let _ = socket.set_freebind_v4(true);
+    }
+    // Accepted sockets inherit these, which saves two system calls for each client.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES),
+    )?;
+    socket.bind(&place.address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Removes what a crashed process left at `path`; refuses anything else that is there.
+fn make_way(path: &Path, address: &SockAddr) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(sys::reason(&error)),
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err("there is a file that is no socket".into())
+        }
+        Ok(_) => {}
+    }
+    let refused = Socket::new(Domain::UNIX, Type::STREAM, None)
+        .and_then(|probe| {
+            probe.set_nonblocking(true)?;
+            probe.connect(address)
+        })
+        .err()
+        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    // Whatever else it says (also a full queue, also no permission), somebody listens there.
+    if !refused {
+        return Err("already in use by another program".into());
+    }
+    fs::remove_file(path).map_err(|error| sys::reason(&error))
+}
+
+/// The file of a Unix socket: removed when dropped, unless somebody else's has taken its place.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            // In a directory of root's it may stay behind; the next start replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let there = fs::symlink_metadata(path)?;
+    Ok((there.dev(), there.ino()))
+}
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

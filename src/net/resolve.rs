@@ -1,0 +1,258 @@
+//! The servers' addresses. Names are resolved at the start, and again after a connection to that server failed: in
+//! a thread of its own, as the C library can take many seconds and the event loop none. Numeric addresses never are.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{mpsc, Arc};
+use std::thread;
+
+use mio::Waker;
+
+use crate::config::ServerSpec;
+use crate::sys::SystemError;
+use crate::time::{Span, Time};
+
+/// A name is asked for at most this often.
+const INTERVAL: Span = Span::from_secs(1);
+
+/// Most threads that ask at once. A server that finds none free is asked for at its next failure.
+const THREADS_MAX: usize = 16;
+
+type Answer = (usize, io::Result<Vec<SocketAddr>>);
+
+/// Addresses of one server; made before the process goes to the background.
+pub struct Addresses {
+    spec: ServerSpec,
+    numeric: bool,
+    known: Vec<SocketAddr>,
+    /// Index into `known`: where the next connection goes.
+    current: usize,
+    asking: bool,
+    asked: Option<Time>,
+}
+
+impl Addresses {
+    /// Resolves `spec`, given by `option`; waits for the answer.
+    pub fn resolve(option: &str, spec: &ServerSpec) -> Result<Addresses, SystemError> {
+        let asked = format!("{option} {}", spec.host);
+        let known = look_up(&spec.host, spec.port).map_err(|error| failure(asked, &error))?;
+        Ok(Addresses {
+            spec: spec.clone(),
+            numeric: spec.host.parse::<IpAddr>().is_ok(),
+            known,
+            current: 0,
+            asking: false,
+            asked: None,
+        })
+    }
+
+    /// How many addresses there are to try; never zero.
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Where the next connection goes.
+    pub fn current(&self) -> SocketAddr {
+        // `known` is never empty and `current` always below its length.
+        self.known[self.current]
+    }
+
+    /// `address` did not work. When it is still the current one, the next is.
+    pub fn failed(&mut self, address: SocketAddr) {
+        if self.current() == address {
+            self.current = (self.current + 1) % self.known.len();
+        }
+    }
+
+    /// Takes a new answer; the address in use stays current when it is still among them. True when anything changed.
+    fn replace(&mut self, mut found: Vec<SocketAddr>) -> bool {
+        let current = self.current();
+        // Round-robin answers come in any order: a different order is no change.
+        let same = found.len() == self.known.len() && found.iter().all(|a| self.known.contains(a));
+        if same || found.is_empty() {
+            return false;
+        }
+        self.current = found.iter().position(|&a| a == current).unwrap_or(0);
+        std::mem::swap(&mut self.known, &mut found);
+        true
+    }
+}
+
+/// All servers' addresses, and the threads that renew them.
+pub(super) struct Resolver {
+    servers: Vec<Addresses>,
+    sender: Sender<Answer>,
+    answers: Receiver<Answer>,
+    waker: Arc<Waker>,
+    threads: usize,
+}
+
+impl Resolver {
+    pub fn new(servers: Vec<Addresses>, waker: Waker) -> Resolver {
+        let (sender, answers) = mpsc::channel();
+        Resolver {
+            servers,
+            sender,
+            answers,
+            waker: Arc::new(waker),
+            threads: 0,
+        }
+    }
+
+    /// The addresses of a server, by its index.
+    pub fn server(&mut self, index: u16) -> Option<&mut Addresses> {
+        self.servers.get_mut(usize::from(index))
+    }
+
+    /// A connection to that server failed: ask for its name again, unless that is under way or was just done.
+    pub fn renew(&mut self, index: u16, now: Time) {
+        let index = usize::from(index);
+        let Some(server) = self.servers.get_mut(index) else {
+            return;
+        };
+        let recent = server
+            .asked
+            .is_some_and(|asked| now.since(asked) < INTERVAL);
+        if server.numeric || server.asking || recent || self.threads >= THREADS_MAX {
+            return;
+        }
+        let (host, port) = (server.spec.host.clone(), server.spec.port);
+        let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
+        let spawned = thread::Builder::new()
+            .name("magent-dns".into())
+            .spawn(move || {
+                // When the loop is gone, so is the process.
+                let _ = sender.send((index, look_up(&host, port)));
+                let _ = waker.wake();
+            });
+        server.asked = Some(now);
+        match spawned {
+            Ok(_) => {
+                server.asking = true;
+                self.threads += 1;
+            }
+            Err(error) => log::warn!("cannot resolve {}: {error}", server.spec.host),
+        }
+    }
+
+    /// Takes the answers that have come; called when the waker fired.
+    pub fn collect(&mut self) {
+        while let Ok((index, answer)) = self.answers.try_recv() {
+            self.threads -= 1;
+            let server = &mut self.servers[index];
+            server.asking = false;
+            let host = &server.spec.host;
+            match answer {
+                Ok(found) => {
+                    let text = format!("{host} is now {}", join(&found));
+                    if server.replace(found) {
+                        log::info!("{text}");
+                    }
+                }
+                Err(error) => log::debug!(
+                    "{host} does not resolve ({}); the old address is kept",
+                    why(&error)
+                ),
+            }
+        }
+    }
+}
+
+/// The error of a name at the start.
+pub(super) fn failure(asked: String, error: &io::Error) -> SystemError {
+    SystemError::new(asked, format_args!("does not resolve ({})", why(error)))
+}
+
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for address in (host, port).to_socket_addrs()? {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::other("no address"));
+    }
+    Ok(found)
+}
+
+fn why(error: &io::Error) -> String {
+    let text = crate::sys::reason(error);
+    match text.strip_prefix("failed to lookup address information: ") {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    }
+}
+
+fn join(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(host: &str) -> ServerSpec {
+        ServerSpec {
+            host: host.into(),
+            port: 7,
+            weight: 1,
+        }
+    }
+
+    fn address(n: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, n], 7))
+    }
+
+    fn addresses(known: &[u8]) -> Addresses {
+        let mut addresses = Addresses::resolve("-s", &spec("127.0.0.1")).unwrap();
+        addresses.known = known.iter().map(|&n| address(n)).collect();
+        addresses
+    }
+
+    #[test]
+    fn numbers_and_names() {
+        let numeric = Addresses::resolve("-s", &spec("127.0.0.1")).unwrap();
+        assert!(numeric.numeric);
+        assert_eq!((numeric.current(), numeric.count()), (address(1), 1));
+        assert!(
+            !Addresses::resolve("-s", &spec("localhost"))
+                .unwrap()
+                .numeric
+        );
+        let error = Addresses::resolve("-b", &spec("no-such-host.invalid")).err();
+        let error = error.map(|e| e.to_string()).unwrap_or_default();
+        assert!(
+            error.starts_with("-b no-such-host.invalid: does not resolve ("),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn failures_go_round() {
+        let mut server = addresses(&[1, 2, 3]);
+        server.failed(address(1));
+        server.failed(address(1)); // A second connection's news about the same address.
+        assert_eq!(server.current(), address(2));
+        server.failed(address(2));
+        server.failed(address(3));
+        assert_eq!(server.current(), address(1));
+    }
+
+    #[test]
+    fn a_new_answer_keeps_the_address_in_use() {
+        let mut server = addresses(&[1, 2]);
+        server.failed(address(1));
+        assert!(
+            !server.replace(vec![address(2), address(1)]),
+            "only another order"
+        );
+        assert!(!server.replace(Vec::new()), "no answer");
+        assert!(server.replace(vec![address(3), address(2)]));
+        assert_eq!(server.current(), address(2));
+        assert!(server.replace(vec![address(4)]));
+        assert_eq!(server.current(), address(4));
+    }
+}

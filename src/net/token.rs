@@ -1,0 +1,114 @@
+//! Poll tokens: dense ranges of numbers, so that an event finds its connection by an index.
+//!
+//! ```text
+//!   0 signals | 1 waker | listeners ... | links: server * conns + conn ... | clients: index ...
+//! ```
+
+use mio::Token;
+
+use crate::proxy::{ClientId, LinkId};
+
+/// The signal descriptor.
+pub(super) const SIGNALS: Token = Token(0);
+/// The waker of the resolver's threads.
+pub(super) const WAKER: Token = Token(1);
+const FIRST: usize = 2;
+
+/// Where an event comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    Signals,
+    Waker,
+    Listener(usize),
+    Link(LinkId),
+    /// The index of a client; its generation is in the table.
+    Client(usize),
+}
+
+/// The ranges of one server's tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tokens {
+    links: usize,
+    clients: usize,
+    conns: usize,
+}
+
+impl Tokens {
+    pub fn new(listeners: usize, servers: usize, conns: usize) -> Tokens {
+        let links = FIRST + listeners;
+        let clients = links + servers * conns;
+        Tokens {
+            links,
+            clients,
+            conns,
+        }
+    }
+
+    pub fn listener(&self, index: usize) -> Token {
+        Token(FIRST + index)
+    }
+
+    /// The place of a link in a table of all links.
+    pub fn link_index(&self, id: LinkId) -> usize {
+        usize::from(id.server) * self.conns + usize::from(id.conn)
+    }
+
+    pub fn link(&self, id: LinkId) -> Token {
+        Token(self.links + self.link_index(id))
+    }
+
+    pub fn client(&self, id: ClientId) -> Token {
+        Token(self.clients + id.index as usize)
+    }
+
+    pub fn origin(&self, token: Token) -> Origin {
+        match token {
+            SIGNALS => Origin::Signals,
+            WAKER => Origin::Waker,
+            Token(n) if n < self.links => Origin::Listener(n - FIRST),
+            Token(n) if n < self.clients => {
+                let index = n - self.links;
+                // Both fit: they were made of a LinkId's own numbers.
+                Origin::Link(LinkId {
+                    server: (index / self.conns) as u16,
+                    conn: (index % self.conns) as u16,
+                })
+            }
+            Token(n) => Origin::Client(n - self.clients),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_finds_its_way_back() {
+        let tokens = Tokens::new(3, 5, 4);
+        assert_eq!(tokens.origin(SIGNALS), Origin::Signals);
+        assert_eq!(tokens.origin(WAKER), Origin::Waker);
+        let mut last = WAKER;
+        let mut next = |token: Token| {
+            assert_eq!(token.0, last.0 + 1);
+            last = token;
+            tokens.origin(token)
+        };
+        for index in 0..3 {
+            assert_eq!(next(tokens.listener(index)), Origin::Listener(index));
+        }
+        for server in 0..5 {
+            for conn in 0..4 {
+                let id = LinkId { server, conn };
+                assert_eq!(next(tokens.link(id)), Origin::Link(id));
+            }
+        }
+        for index in 0..10 {
+            let id = ClientId {
+                index,
+                generation: 7,
+            };
+            assert_eq!(next(tokens.client(id)), Origin::Client(index as usize));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Every fixed line that the proxy itself sends to clients, in one place.
+//! The first group is memcached's own wording; the second is said by the proxy only.
+
+macro_rules! lines {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: &[u8] = concat!($text, "\r\n").as_bytes();)*
+    };
+}
+
+lines! {
+    /// Unknown command, wrong number of words.
+    ERROR = "ERROR";
+    /// A word that is no number, a key that is too long.
+    BAD_FORMAT = "CLIENT_ERROR bad command line format";
+    /// The data block does not end where it should.
+    BAD_DATA_CHUNK = "CLIENT_ERROR bad data chunk";
+    /// `delete` with a time.
+    BAD_DELETE = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
+    /// `incr` by something that is no number.
+    BAD_DELTA = "CLIENT_ERROR invalid numeric delta argument";
+    /// Meta flag `J` without a number.
+    BAD_INITIAL = "CLIENT_ERROR invalid numeric initial value";
+    /// Meta flag `D` without a number.
+    BAD_META_DELTA = "CLIENT_ERROR invalid numeric delta value";
+    /// `touch`, `gat`, `flush_all` with a bad time.
+    BAD_EXPTIME = "CLIENT_ERROR invalid exptime argument";
+    /// A meta flag given twice.
+    DUPLICATE_FLAG = "CLIENT_ERROR duplicate flag";
+    /// A meta flag that does not exist.
+    INVALID_FLAG = "CLIENT_ERROR invalid flag";
+    /// `md` and `ma` say this for any bad flag.
+    INVALID_OR_DUPLICATE_FLAG = "CLIENT_ERROR invalid or duplicate flag";
+    /// A meta flag's number is none.
+    BAD_FLAG_TOKEN = "CLIENT_ERROR bad token in command line format";
+    /// `b` with a key that is not base64.
+    BAD_BASE64 = "CLIENT_ERROR error decoding key";
+    /// `M` wants one letter.
+    BAD_MODE_LENGTH = "CLIENT_ERROR incorrect length for M token";
+    /// `ms` with an unknown mode.
+    BAD_SET_MODE = "CLIENT_ERROR invalid mode for ms M token";
+    /// `ma` with an unknown mode.
+    BAD_ARITHMETIC_MODE = "CLIENT_ERROR invalid mode for ma M token";
+    /// An opaque of more than 31 bytes.
+    OPAQUE_TOO_LONG = "CLIENT_ERROR opaque token too long";
+    /// `mg` with more flags than fit.
+    GET_FLAGS_TOO_LONG = "CLIENT_ERROR options flags are too long";
+    /// `ms`, `md`, `ma` with more flags than fit.
+    FLAGS_TOO_LONG = "CLIENT_ERROR options flags too long";
+    /// `stats detail` without a known word.
+    STATS_DETAIL_USAGE = "CLIENT_ERROR usage: stats detail on|off|dump";
+    /// A value over the limit.
+    TOO_LARGE = "SERVER_ERROR object too large for cache";
+    /// Over `--memory-limit`.
+    OUT_OF_MEMORY = "SERVER_ERROR out of memory";
+    /// `flush_all`, `verbosity`.
+    OK = "OK";
+    /// `stats reset`.
+    RESET = "RESET";
+    /// `mn`.
+    META_NOOP = "MN";
+    /// The end of a retrieval or of statistics.
+    END = "END";
+    /// `mg` and `me`: no such key.
+    META_MISS = "EN";
+}
+
+lines! {
+    /// No copy of the key is on a server that is up.
+    NO_SERVER = "SERVER_ERROR no server for this key is up";
+    /// Every server that was asked failed before it answered.
+    SERVER_LOST = "SERVER_ERROR the server for this key was lost before it answered";
+    /// No answer within the time limit; the outcome is unknown.
+    TIMED_OUT = "SERVER_ERROR the server for this key did not answer in time";
+    /// A meta command, but the servers are too old for it.
+    NO_META = "SERVER_ERROR the servers do not understand meta commands";
+    /// Over `-n`.
+    TOO_MANY_CONNECTIONS = "SERVER_ERROR too many open connections";
+}

@@ -1,0 +1,215 @@
+//! Tokens and numbers as memcached reads them.
+//!
+//! Numbers follow C's `strtol` family as memcached wraps it: leading white space and signs pass, the digits may be
+//! followed by white space, 32-bit targets keep the low bits. Odd, but clients see the difference.
+
+/// A token: its place in the line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Token {
+    /// Offset of the first byte.
+    pub start: usize,
+    /// Offset behind the last byte.
+    pub end: usize,
+}
+
+impl Token {
+    /// The token's bytes in `line`.
+    pub fn of<'a>(&self, line: &'a [u8]) -> &'a [u8] {
+        &line[self.start..self.end]
+    }
+}
+
+/// The next token of `line` at or after `from`; tokens are separated by spaces only.
+pub fn next_token(line: &[u8], from: usize) -> Option<Token> {
+    let mut start = from;
+    while start < line.len() && line[start] == b' ' {
+        start += 1;
+    }
+    if start >= line.len() {
+        return None;
+    }
+    let end = match memchr::memchr(b' ', &line[start..]) {
+        Some(length) => start + length,
+        None => line.len(),
+    };
+    Some(Token { start, end })
+}
+
+/// memcached looks at no more tokens than this in one line (keys of a `get` excepted).
+pub const TOKENS_MAX: usize = 23;
+
+/// Up to [`TOKENS_MAX`] tokens of a line.
+#[derive(Default)]
+pub struct Tokens {
+    list: [Token; TOKENS_MAX],
+    count: usize,
+}
+
+impl Tokens {
+    /// Splits `line`; what comes after the last token that fits is ignored, as memcached does.
+    pub fn split(line: &[u8]) -> Tokens {
+        let mut tokens = Tokens::default();
+        let mut at = 0;
+        while tokens.count < TOKENS_MAX {
+            let Some(token) = next_token(line, at) else {
+                break;
+            };
+            at = token.end;
+            tokens.list[tokens.count] = token;
+            tokens.count += 1;
+        }
+        tokens
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True for a blank line.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The token at `index`; an empty one beyond the end.
+    pub fn get(&self, index: usize) -> Token {
+        if index < self.count {
+            self.list[index]
+        } else {
+            Token::default()
+        }
+    }
+
+    /// All of them, in order.
+    pub fn as_slice(&self) -> &[Token] {
+        &self.list[..self.count]
+    }
+}
+
+/// C's `isspace` in the C locale.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
+}
+
+/// Sign and magnitude of a number as `strtoull` scans it. `None` when there are no digits, on overflow, or when
+/// something other than white space follows the digits.
+fn scan(text: &[u8]) -> Option<(bool, u64)> {
+    let mut at = 0;
+    while at < text.len() && is_space(text[at]) {
+        at += 1;
+    }
+    let mut negative = false;
+    if at < text.len() && (text[at] == b'-' || text[at] == b'+') {
+        negative = text[at] == b'-';
+        at += 1;
+    }
+    let first = at;
+    let mut value: u64 = 0;
+    while at < text.len() && text[at].is_ascii_digit() {
+        value = value
+            .checked_mul(10)?
+            .checked_add(u64::from(text[at] - b'0'))?;
+        at += 1;
+    }
+    if at == first || (at < text.len() && !is_space(text[at])) {
+        return None;
+    }
+    Some((negative, value))
+}
+
+/// An unsigned 64-bit number (`safe_strtoull`): a minus sign passes only where the wrapped value looks positive.
+pub fn parse_u64(text: &[u8]) -> Option<u64> {
+    let (negative, value) = scan(text)?;
+    let value = if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    };
+    if (value as i64) < 0 && text.contains(&b'-') {
+        return None;
+    }
+    Some(value)
+}
+
+/// An unsigned 32-bit number (`safe_strtoul`): read as 64 bits, the low 32 are kept.
+pub fn parse_u32(text: &[u8]) -> Option<u32> {
+    parse_u64(text).map(|value| value as u32)
+}
+
+/// A signed 32-bit number (`safe_strtol`): read as 64 bits, the low 32 are kept.
+pub fn parse_i32(text: &[u8]) -> Option<i32> {
+    let (negative, value) = scan(text)?;
+    let value = i128::from(value) * if negative { -1 } else { 1 };
+    i64::try_from(value).ok().map(|value| value as i32)
+}
+
+/// A plain decimal as a server writes it: digits only.
+pub fn parse_decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 20 {
+        return None;
+    }
+    let mut value: u64 = 0;
+    for &byte in text {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+    }
+    Some(value)
+}
+
+/// Appends `value` in decimal.
+pub fn push_decimal(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_split_at_spaces_only() {
+        let line = b"  get a\tb  c ";
+        let tokens = Tokens::split(line);
+        let texts: Vec<&[u8]> = tokens.as_slice().iter().map(|t| t.of(line)).collect();
+        assert_eq!(texts, [&b"get"[..], b"a\tb", b"c"]);
+        assert!(Tokens::split(b"   ").is_empty());
+    }
+
+    #[test]
+    fn numbers_follow_strtol() {
+        assert_eq!(parse_u32(b"4294967296"), Some(0));
+        assert_eq!(parse_u32(b"+7"), Some(7));
+        assert_eq!(parse_u32(b"7\t"), Some(7));
+        assert_eq!(parse_u32(b"7x"), None);
+        assert_eq!(parse_u32(b""), None);
+        assert_eq!(parse_u64(b"-1"), None);
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_u64(b"18446744073709551616"), None);
+        assert_eq!(parse_i32(b"-1"), Some(-1));
+        assert_eq!(parse_i32(b"-"), None);
+        assert_eq!(parse_i32(b"4294967297"), Some(1));
+        assert_eq!(parse_i32(b"9223372036854775808"), None);
+    }
+
+    #[test]
+    fn decimals_are_digits_only() {
+        assert_eq!(parse_decimal(b"0"), Some(0));
+        assert_eq!(parse_decimal(b"+1"), None);
+        assert_eq!(parse_decimal(b"18446744073709551616"), None);
+        let mut out = Vec::new();
+        push_decimal(&mut out, 10_240);
+        assert_eq!(out, b"10240");
+    }
+}

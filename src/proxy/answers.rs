@@ -1,0 +1,439 @@
+//! Flow: bytes of a server become answers; each belongs to the oldest request in flight on its connection.
+//!
+//! An answer that does not fit its request means that the two ends have lost each other: the connection is given up
+//! before one client reads what belongs to another.
+
+use super::client::estimate;
+use super::ids::{CloseReason, LinkId};
+use super::server::{Block, InFlight, LinkState, Role};
+use super::{cas, Proxy};
+use crate::proto::response::{self, code, Code};
+use crate::proto::token::next_token;
+use crate::proto::Verb;
+use crate::time::Time;
+
+/// Longest line a server sends: a `VALUE` or meta reply with the longest key and every flag.
+const LINE_MAX: usize = 4096;
+
+/// How reading went on.
+enum Step {
+    /// This many bytes are used up; go on.
+    Used(usize),
+    /// More bytes are needed.
+    Wait,
+    /// The connection has been given up.
+    Gone,
+}
+
+impl Proxy {
+    /// Bytes from a server.
+    pub fn link_received(&mut self, id: LinkId, bytes: &[u8], now: Time) {
+        self.now = now;
+        let link = self.link_mut(id);
+        if !matches!(link.state, LinkState::Unproven | LinkState::Ready) {
+            return;
+        }
+        link.last_received = now;
+        if link.partial.is_empty() {
+            if let Some(used) = self.take_answers(id, bytes) {
+                self.keep_answer(id, &bytes[used..]);
+            }
+            return;
+        }
+        let mut partial = std::mem::take(&mut link.partial);
+        self.memory.give(partial.len());
+        partial.extend_from_slice(bytes);
+        if let Some(used) = self.take_answers(id, &partial) {
+            self.keep_answer(id, &partial[used..]);
+        }
+        self.memory.recycle(partial);
+    }
+
+    fn keep_answer(&mut self, id: LinkId, rest: &[u8]) {
+        if !rest.is_empty() {
+            let mut buffer = self.memory.buffer();
+            buffer.extend_from_slice(rest);
+            self.memory.take(rest.len());
+            self.link_mut(id).partial = buffer;
+        }
+    }
+
+    /// Takes what it can from the front of `bytes`; how much that was. `None`: the connection has been given up.
+    fn take_answers(&mut self, id: LinkId, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let step = match self.link_mut(id).block {
+                Some(block) => self.take_block(id, block, rest),
+                None => self.take_line(id, rest),
+            };
+            match step {
+                Step::Used(count) => at += count,
+                Step::Wait => break,
+                Step::Gone => return None,
+            }
+        }
+        Some(at)
+    }
+
+    fn nonsense(&mut self, id: LinkId, bytes: &[u8]) -> Step {
+        log::warn!(
+            "server {}: unexpected answer: {}",
+            self.servers[usize::from(id.server)].name,
+            bytes[..bytes.len().min(80)].escape_ascii()
+        );
+        self.server_lost(usize::from(id.server), CloseReason::Nonsense);
+        Step::Gone
+    }
+
+    fn take_line(&mut self, id: LinkId, bytes: &[u8]) -> Step {
+        let Some(newline) = memchr::memchr(b'\n', bytes) else {
+            return if bytes.len() > LINE_MAX {
+                self.nonsense(id, bytes)
+            } else {
+                Step::Wait
+            };
+        };
+        let next = newline + 1;
+        let line = if newline > 0 && bytes[newline - 1] == b'\r' {
+            &bytes[..newline - 1]
+        } else {
+            &bytes[..newline]
+        };
+        let link = self.link_mut(id);
+        let Some(head) = link.fifo.front() else {
+            return self.nonsense(id, bytes);
+        };
+        let code = code(line);
+        if !response::fits(head.verb, code) {
+            return self.nonsense(id, bytes);
+        }
+        let verb = head.verb;
+        if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
+            return self.take_known(id, code, line, &bytes[..next], bytes);
+        }
+        let mut tagged = std::mem::take(&mut self.scratch);
+        tagged.clear();
+        let tag = self.servers[usize::from(id.server)].tag;
+        let shown = if cas::tag_reply(verb, line, tag, &mut tagged) {
+            &tagged[..]
+        } else {
+            &bytes[..next]
+        };
+        let step = self.take_known(id, code, line, shown, bytes);
+        self.scratch = tagged;
+        step
+    }
+
+    /// `line` begins `bytes` and fits the oldest request; `shown` is how the client is to see it, line end included.
+    fn take_known(
+        &mut self,
+        id: LinkId,
+        code: Code,
+        line: &[u8],
+        shown: &[u8],
+        bytes: &[u8],
+    ) -> Step {
+        let next = line.len() + if bytes[line.len()] == b'\r' { 2 } else { 1 };
+        match code {
+            Code::Value => self.take_value(id, line, shown, next, bytes),
+            Code::MetaValue => match response::meta_value_len(line) {
+                Some(data_len) => self.take_meta_value(id, data_len, shown, next, bytes),
+                None => self.nonsense(id, bytes),
+            },
+            _ => {
+                self.finish_answer(id, code, shown);
+                Step::Used(next)
+            }
+        }
+    }
+
+    /// A `VALUE` block begins with `line`; its data begins at `next`.
+    fn take_value(
+        &mut self,
+        id: LinkId,
+        line: &[u8],
+        shown: &[u8],
+        next: usize,
+        bytes: &[u8],
+    ) -> Step {
+        let Some(head) = response::value_head(line) else {
+            return self.nonsense(id, bytes);
+        };
+        let Some(skipped) = self.match_key(id, head.key.of(line)) else {
+            return self.nonsense(id, bytes);
+        };
+        let link = self.link_mut(id);
+        link.hits += 1;
+        let only = link.hits == 1;
+        let whole = next + head.data_len + 2;
+        self.typical = estimate(self.typical, head.data_len);
+        if bytes.len() < whole {
+            self.begin_value(id, skipped, whole);
+            self.extend_value(id, shown, whole - next);
+            self.link_mut(id).block = Some(Block {
+                left: whole - next,
+                ends_reply: false,
+            });
+            return Step::Used(next);
+        }
+        if &bytes[whole - 2..whole] != b"\r\n" {
+            return self.nonsense(id, bytes);
+        }
+        // The commonest answer, a hit for a single key, passes in one piece.
+        let as_it_is = std::ptr::eq(shown.as_ptr(), bytes.as_ptr());
+        if only && as_it_is && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
+            let whole = whole + 5;
+            self.finish_answer(id, Code::End, &bytes[..whole]);
+            return Step::Used(whole);
+        }
+        self.begin_value(id, skipped, whole);
+        if as_it_is {
+            self.extend_value(id, &bytes[..whole], 0);
+        } else {
+            self.extend_value(id, shown, whole - next);
+            self.extend_value(id, &bytes[next..whole], 0);
+        }
+        self.end_value(id);
+        Step::Used(whole)
+    }
+
+    /// The answer to `mg` or `ma` with a value of `data_len` bytes, whose line ends at `next`.
+    fn take_meta_value(
+        &mut self,
+        id: LinkId,
+        data_len: usize,
+        shown: &[u8],
+        next: usize,
+        bytes: &[u8],
+    ) -> Step {
+        let whole = next + data_len + 2;
+        self.typical = estimate(self.typical, data_len);
+        if bytes.len() >= whole {
+            if &bytes[whole - 2..whole] != b"\r\n" {
+                return self.nonsense(id, bytes);
+            }
+            if std::ptr::eq(shown.as_ptr(), bytes.as_ptr()) {
+                self.finish_answer(id, Code::MetaValue, &bytes[..whole]);
+            } else {
+                self.extend_value(id, shown, whole - next);
+                self.finish_answer(id, Code::MetaValue, &bytes[next..whole]);
+            }
+            return Step::Used(whole);
+        }
+        self.extend_value(id, shown, whole - next);
+        self.link_mut(id).block = Some(Block {
+            left: whole - next,
+            ends_reply: true,
+        });
+        Step::Used(next)
+    }
+
+    fn take_block(&mut self, id: LinkId, block: Block, bytes: &[u8]) -> Step {
+        let count = block.left.min(bytes.len());
+        let left = block.left - count;
+        // The line end may come in two pieces; each is looked at as it comes.
+        let end_wrong = match (left, count) {
+            (0, 1) => bytes[0] != b'\n',
+            (0, _) => &bytes[count - 2..count] != b"\r\n",
+            (1, _) => bytes[count - 1] != b'\r',
+            _ => false,
+        };
+        if end_wrong {
+            return self.nonsense(id, bytes);
+        }
+        if left > 0 || !block.ends_reply {
+            self.extend_value(id, &bytes[..count], left);
+        }
+        let link = self.link_mut(id);
+        if left > 0 {
+            link.block = Some(Block { left, ..block });
+        } else {
+            link.block = None;
+            if block.ends_reply {
+                self.finish_answer(id, Code::MetaValue, &bytes[..count]);
+            } else {
+                self.end_value(id);
+            }
+        }
+        Step::Used(count)
+    }
+
+    /// Finds `key` among the keys asked for, behind those already answered; how many were passed over.
+    fn match_key(&mut self, id: LinkId, key: &[u8]) -> Option<usize> {
+        let link = self.link_mut(id);
+        let head = link.fifo.front()?;
+        let request = link.log.bytes(head.start, head.end);
+        let request = &request[..request.len() - 2];
+        let mut at = if link.cursor == 0 {
+            usize::from(head.key_at)
+        } else {
+            link.cursor + 1
+        };
+        // Most often it is the next one.
+        let rest = &request[at.min(request.len())..];
+        if rest.starts_with(key) && matches!(rest.get(key.len()), None | Some(b' ')) {
+            link.cursor = at + key.len();
+            return Some(0);
+        }
+        let mut skipped = 0;
+        while let Some(token) = next_token(request, at) {
+            at = token.end;
+            if token.of(request) == key {
+                link.cursor = at;
+                return Some(skipped);
+            }
+            skipped += 1;
+        }
+        None
+    }
+
+    /// Whether the oldest request is a read whose answer can pass to the client as it is.
+    fn is_plain(&mut self, id: LinkId) -> bool {
+        let head = self.link_mut(id).fifo.front();
+        match head.map(|head| (head.role, head.txn)) {
+            Some((Role::Read, Some(txn))) => {
+                let txn = self.txns.at(txn);
+                txn.part.is_none() && txn.last
+            }
+            _ => false,
+        }
+    }
+
+    fn begin_value(&mut self, id: LinkId, skipped: usize, len: usize) {
+        if let Some(part) = self.head_part(id) {
+            self.begin_block(part, skipped, len);
+        }
+    }
+
+    fn end_value(&mut self, id: LinkId) {
+        if let Some(part) = self.head_part(id) {
+            self.end_block(part);
+        }
+    }
+
+    fn head_part(&mut self, id: LinkId) -> Option<super::txn::PartId> {
+        let head = self.link_mut(id).fifo.front()?;
+        if head.role != Role::Read {
+            return None;
+        }
+        let txn = head.txn?;
+        self.txns.at(txn).part
+    }
+
+    /// Keeps bytes of an answer for the client, if it is one that a client waits for. `more` bytes are sure to follow.
+    fn extend_value(&mut self, id: LinkId, bytes: &[u8], more: usize) {
+        let link = self.link_mut(id);
+        let Some((role, Some(txn_id))) = link.fifo.front().map(|head| (head.role, head.txn)) else {
+            return;
+        };
+        if !matches!(role, Role::Read | Role::Decide) {
+            return;
+        }
+        let txn = self.txns.at(txn_id);
+        if let Some(part) = txn.part {
+            self.extend_block(part, bytes);
+            return;
+        }
+        if txn.answered {
+            return;
+        }
+        let (client_id, seq) = (txn.client, txn.seq);
+        if let Some(client) = self.clients.get_mut(client_id.index as usize) {
+            if client.generation == client_id.generation {
+                client.extend(seq, bytes, bytes.len() + more, &mut self.memory);
+            }
+        }
+    }
+
+    /// The oldest request is answered; `tail` is the last piece of the answer.
+    fn finish_answer(&mut self, id: LinkId, code: Code, tail: &[u8]) {
+        let server_index = usize::from(id.server);
+        let server = &mut self.servers[server_index];
+        let link = &mut server.links[usize::from(id.conn)];
+        let hits = link.hits;
+        let Some(flight) = link.pop() else { return };
+        server.latency.note(self.now.since(flight.queued).0);
+        if flight.role != Role::Abandoned && !matches!(flight.role, Role::Probe | Role::Echo) {
+            // The roles that have a transaction.
+            if let Some(txn) = flight.txn {
+                self.finish_role(id, txn, &flight, code, tail, hits);
+            }
+        } else if flight.role == Role::Probe {
+            self.probe_answered(id, code, tail);
+        } else if flight.role == Role::Echo && !matches!(code, Code::Touched | Code::NotFound) {
+            self.counters.disagreements += 1;
+        }
+        let link = &mut self.servers[server_index].links[usize::from(id.conn)];
+        link.log.release(flight.start, flight.end, &mut self.memory);
+    }
+
+    fn finish_role(
+        &mut self,
+        id: LinkId,
+        txn_id: u32,
+        flight: &InFlight,
+        code: Code,
+        tail: &[u8],
+        hits: u16,
+    ) {
+        let txn = self.txns.at(txn_id);
+        txn.outstanding -= 1;
+        txn.waiting = txn.waiting.saturating_sub(1);
+        match flight.role {
+            Role::Read => self.read_answered(id, txn_id, flight, code, tail, hits),
+            Role::Decide => self.decide_answered(id, txn_id, flight, code, tail),
+            Role::Copy(rank) => self.copy_answered(txn_id, rank, code, tail),
+            Role::Mirror => self.mirror_answered(txn_id, code),
+            Role::Flush => self.flush_answered(txn_id, code, tail),
+            Role::Echo | Role::Probe | Role::Abandoned => {}
+        }
+        self.txns.close_if_done(txn_id);
+    }
+
+    fn read_answered(
+        &mut self,
+        id: LinkId,
+        txn_id: u32,
+        flight: &InFlight,
+        code: Code,
+        tail: &[u8],
+        hits: u16,
+    ) {
+        let server = usize::from(id.server);
+        let txn = self.txns.at(txn_id);
+        let (client, seq, keys, part) = (txn.client, txn.seq, txn.keys, txn.part);
+        if code.is_error() {
+            let list = keys > 1 || part.is_some();
+            let (route, rank) = (txn.route, usize::from(txn.rank));
+            let another = self.acting(route, rank + 1).is_some();
+            if list || (code == Code::ServerError && another) {
+                let link = &self.servers[server].links[usize::from(id.conn)];
+                let bytes = link.log.bytes(flight.start, flight.end).to_vec();
+                self.reread(txn_id, flight, &bytes, server);
+                return;
+            }
+        }
+        let txn = self.txns.at(txn_id);
+        txn.answered = true;
+        let (verb, quiet, last) = (txn.verb, txn.quiet, txn.last);
+        if verb.is_retrieval() {
+            self.count_retrieval(verb, u64::from(hits), u64::from(keys));
+        } else {
+            self.count_reply(verb, code);
+        }
+        if let Some(part) = part {
+            self.end_part(part);
+            return;
+        }
+        let silent = (quiet && code == Code::MetaMiss) || (code == Code::End && !last);
+        let tail = if silent { b"" } else { tail };
+        self.finish_slot(client, seq, usize::from(keys), tail);
+    }
+
+    /// The bytes of a request in flight on `id`.
+    pub(super) fn flight_bytes(&self, id: LinkId, flight: &InFlight) -> &[u8] {
+        let link = &self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+        link.log.bytes(flight.start, flight.end)
+    }
+}

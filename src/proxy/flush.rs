@@ -1,0 +1,147 @@
+//! Flow and room: the barrier, for what concerns many keys at once.
+//!
+//! `flush_all` concerns all keys, so nothing may pass it in either direction: what is in flight is finished first, what
+//! comes after waits. A list of keys of which one has to wait stands here too, rather than in the queues of all its keys.
+
+use std::collections::VecDeque;
+
+use super::ids::ClientId;
+use super::op::{Held, Op};
+use super::server::{Role, Server};
+use super::txn::{TxnId, NO_RANK};
+use super::Proxy;
+use crate::proto::request::Request;
+use crate::proto::response::Code;
+use crate::proto::token::{push_decimal, Token};
+use crate::proto::{replies, Verb};
+
+/// A `flush_all` that waits for its turn.
+#[derive(Clone, Copy, Debug)]
+struct Flush {
+    client: ClientId,
+    seq: u32,
+    delay: i32,
+    quiet: bool,
+}
+
+/// What stands at the barrier.
+#[derive(Debug)]
+enum Waiting {
+    Flush(Flush),
+    Op(Held),
+}
+
+/// Keeps order around `flush_all`.
+#[derive(Debug, Default)]
+pub struct Barrier {
+    /// The flush under way, if it has been sent.
+    sent: Option<TxnId>,
+    queue: VecDeque<Waiting>,
+}
+
+impl Barrier {
+    /// Whether requests have to wait.
+    pub fn is_raised(&self) -> bool {
+        self.sent.is_some() || !self.queue.is_empty()
+    }
+
+    /// Puts `op` at the end of the queue.
+    pub fn hold(&mut self, op: Held) {
+        self.queue.push_back(Waiting::Op(op));
+    }
+}
+
+impl Proxy {
+    /// A client asks for everything to be forgotten.
+    pub(super) fn take_flush(&mut self, id: ClientId, request: &Request<'_>) {
+        self.counters.cmd_flush += 1;
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        let seq = client.open_slot(1);
+        self.barrier.queue.push_back(Waiting::Flush(Flush {
+            client: id,
+            seq,
+            delay: request.exptime,
+            quiet: request.quiet,
+        }));
+        self.pass_barrier();
+    }
+
+    /// Lets pass what can: called whenever something may have been finished while the barrier is up.
+    pub(super) fn pass_barrier(&mut self) {
+        while self.barrier.sent.is_none() {
+            match self.barrier.queue.pop_front() {
+                Some(Waiting::Flush(flush)) => {
+                    if !self.txns.is_empty() || self.order.is_holding() {
+                        self.barrier.queue.push_front(Waiting::Flush(flush));
+                        return;
+                    }
+                    self.send_flush(flush);
+                }
+                Some(Waiting::Op(held)) => {
+                    let op = held.op();
+                    if op.key_count > 1 && self.must_wait(&op) {
+                        self.barrier.queue.push_front(Waiting::Op(held));
+                        return;
+                    }
+                    self.proceed(&op);
+                    held.release(&mut self.memory);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn send_flush(&mut self, flush: Flush) {
+        let mut line = b"flush_all".to_vec();
+        if flush.delay > 0 {
+            line.push(b' ');
+            push_decimal(&mut line, u64::from(flush.delay.unsigned_abs()));
+        }
+        line.extend_from_slice(b"\r\n");
+        let mut op = Op::of_keys(flush.client, flush.seq, Verb::FlushAll, flush.delay, 1);
+        op.quiet = flush.quiet;
+        let id = self.txns.open(&op);
+        for server in 0..self.servers.len() {
+            if self.servers[server].is_up() {
+                let link_id = Server::link_id(server, 0);
+                let purpose = (Role::Flush, Verb::FlushAll, Some(id));
+                self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+            }
+        }
+        if self.txns.at(id).outstanding == 0 {
+            self.counters.failed_writes += 1;
+            self.txns.at(id).answered = true;
+            self.txns.close_if_done(id);
+            let line = if flush.quiet { b"" } else { replies::NO_SERVER };
+            self.finish_with(flush.client, flush.seq, 1, line);
+        } else {
+            self.barrier.sent = Some(id);
+        }
+    }
+
+    /// A server has forgotten everything, or says why not.
+    pub(super) fn flush_answered(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+        let txn = self.txns.at(id);
+        if txn.best == NO_RANK || code.is_error() {
+            txn.best = 0;
+            let (client_id, seq, quiet) = (txn.client, txn.seq, txn.quiet);
+            if let Some(client) = self.clients.get_mut(client_id.index as usize) {
+                if client.generation == client_id.generation && !quiet {
+                    client.discard(seq, &mut self.memory);
+                    client.extend(seq, tail, tail.len(), &mut self.memory);
+                }
+            }
+        }
+        self.answer_if_all_did(id);
+        self.flush_passed(id);
+    }
+
+    /// When the last server has answered (or is lost), the barrier goes down.
+    pub(super) fn flush_passed(&mut self, id: TxnId) {
+        if self.barrier.sent == Some(id) && self.txns.at(id).outstanding == 0 {
+            self.barrier.sent = None;
+        }
+    }
+}

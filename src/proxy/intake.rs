@@ -1,0 +1,553 @@
+//! Flow: bytes of a client become requests, and places in its order of replies.
+
+use super::client::{estimate, Client, Input, KeyRun, PendingData, Reply};
+use super::ids::{Action, ClientId};
+use super::op::{Data, Held, Op};
+use super::Proxy;
+use crate::buf::SHARE_MIN;
+use crate::proto::request::{self, find_line, LineEnd, Parsed, Request};
+use crate::proto::token::next_token;
+use crate::proto::{replies, Verb};
+use crate::time::Time;
+
+/// Most keys of one retrieval that are asked for at a time.
+const KEYS_MAX: usize = 256;
+
+/// Most bytes of keys asked for at a time: memcached wants a `gat` line to fit into 2 KiB.
+const KEYS_BYTES_MAX: usize = 1900;
+
+/// Longest line of any kind; a `get` of some 30,000 long keys.
+const LINE_LIMIT: usize = 8 * 1024 * 1024;
+
+/// A buffered data block grows by doubling from this.
+const DATA_FIRST: usize = 64 * 1024;
+
+/// What fixed bytes an item takes in memcached besides key and value: header, CAS, and a NUL after the key.
+const ITEM_OVERHEAD: usize = 48 + 8 + 1;
+
+/// Whether to go on with a client's bytes.
+enum Step {
+    /// This many bytes are used up; go on.
+    Used(usize),
+    /// More bytes are needed.
+    Wait,
+    /// The client has too much under way.
+    Stall,
+    /// No more is taken from this client.
+    Close,
+}
+
+impl Proxy {
+    /// Bytes from a client. After this returns, `wants_read` tells whether to go on reading it.
+    pub fn client_received(&mut self, id: ClientId, bytes: &[u8], now: Time) {
+        self.now = now;
+        self.counters.bytes_read += bytes.len() as u64;
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            return;
+        };
+        if client.generation != id.generation || client.closing {
+            return;
+        }
+        client.last_active = now;
+        if client.partial.is_empty() && !client.stalled {
+            let used = self.take_in(id, bytes);
+            self.keep_rest(id, &bytes[used..]);
+        } else {
+            client.partial.extend_from_slice(bytes);
+            self.memory.take(bytes.len());
+            if !client.stalled {
+                self.take_in_partial(id);
+            }
+        }
+    }
+
+    /// Goes on with clients that had too much under way and have room again.
+    pub(super) fn resume_clients(&mut self) {
+        while let Some(id) = self.resumable.pop() {
+            let Some(client) = self.client_mut(id) else {
+                continue;
+            };
+            if !client.stalled || client.closing || !client.may_resume() {
+                continue;
+            }
+            client.stalled = false;
+            self.take_in_partial(id);
+            let Some(client) = self.client_mut(id) else {
+                continue;
+            };
+            if client.stalled {
+                continue;
+            }
+            if client.finished {
+                self.close_when_settled(id);
+            } else {
+                self.actions.push_back(Action::ReadClient(id));
+            }
+        }
+    }
+
+    /// Works through the bytes that the client's buffer holds.
+    fn take_in_partial(&mut self, id: ClientId) {
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        let partial = std::mem::take(&mut client.partial);
+        let at = client.partial_at;
+        let used = at + self.take_in(id, &partial[at..]);
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            // It went while its bytes were out of it.
+            self.memory.give(partial.len());
+            return;
+        };
+        if client.generation != id.generation || used == partial.len() || client.closing {
+            self.memory.give(partial.len());
+            if client.generation == id.generation {
+                client.partial_at = 0;
+            }
+            self.memory.recycle(partial);
+            return;
+        }
+        client.partial = partial;
+        client.partial_at = used;
+        if used > client.partial.len() / 2 {
+            client.partial.drain(..used);
+            client.partial_at = 0;
+            self.memory.give(used);
+        }
+    }
+
+    fn keep_rest(&mut self, id: ClientId, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        let mut buffer = self.memory.buffer();
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            return;
+        };
+        if client.generation != id.generation || client.closing {
+            return;
+        }
+        buffer.extend_from_slice(rest);
+        self.memory.take(rest.len());
+        client.partial = buffer;
+        client.partial_at = 0;
+    }
+
+    /// Takes what it can from the front of `bytes`; how much that was.
+    fn take_in(&mut self, id: ClientId, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            match self.step(id, &bytes[at..]) {
+                Step::Used(count) => at += count,
+                Step::Wait => return at,
+                Step::Stall => {
+                    if let Some(client) = self.client_mut(id) {
+                        client.stalled = true;
+                        // It may be that nothing is due that would wake it: then this turn does.
+                        if client.may_resume() {
+                            self.resumable.push(id);
+                        }
+                    }
+                    return at;
+                }
+                Step::Close => {
+                    self.close_when_settled(id);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, id: ClientId, bytes: &[u8]) -> Step {
+        let Some(client) = self.client_mut(id) else {
+            return Step::Close;
+        };
+        match &client.input {
+            Input::Line if bytes.is_empty() => Step::Wait,
+            Input::Line => self.step_line(id, bytes),
+            Input::Data(_) => self.step_data(id, bytes),
+            Input::Swallow { .. } => self.step_swallow(id, bytes),
+            Input::Keys(_) => self.step_keys(id),
+        }
+    }
+
+    fn step_line(&mut self, id: ClientId, bytes: &[u8]) -> Step {
+        let Some(client) = self.client_mut(id) else {
+            return Step::Close;
+        };
+        if client.room() == 0 {
+            return Step::Stall;
+        }
+        let (end, next) = match find_line(bytes, client.searched) {
+            LineEnd::At { end, next } => (end, next),
+            LineEnd::Missing if bytes.len() <= LINE_LIMIT => {
+                client.searched = bytes.len();
+                return Step::Wait;
+            }
+            LineEnd::Missing | LineEnd::TooLong => return Step::Close,
+        };
+        client.searched = 0;
+        match request::parse(&bytes[..end], self.explicit_cas) {
+            Parsed::Request(request) => self.take_request(id, &request, &bytes[next..], next),
+            Parsed::Refused {
+                reply,
+                silent,
+                swallow,
+            } => {
+                self.refuse(id, if silent { b"" } else { reply }, swallow);
+                Step::Used(next)
+            }
+            Parsed::Close => Step::Close,
+        }
+    }
+
+    /// `following`: what the client sent behind the line; `used`: the length of the line with its end.
+    fn take_request(
+        &mut self,
+        id: ClientId,
+        request: &Request<'_>,
+        following: &[u8],
+        used: usize,
+    ) -> Step {
+        log::debug!(
+            "client {}: {}",
+            id.index,
+            request.line[..request.line.len().min(120)].escape_ascii()
+        );
+        match request.verb {
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
+                self.take_retrieval(id, request);
+                Step::Used(used)
+            }
+            Verb::Set
+            | Verb::Add
+            | Verb::Replace
+            | Verb::Append
+            | Verb::Prepend
+            | Verb::Cas
+            | Verb::MetaSet => Step::Used(used + self.take_storage(id, request, following)),
+            Verb::Version
+            | Verb::Verbosity
+            | Verb::Quit
+            | Verb::Stats
+            | Verb::MetaNoop
+            | Verb::FlushAll => {
+                if self.take_local(id, request) {
+                    Step::Used(used)
+                } else {
+                    Step::Close
+                }
+            }
+            _ => {
+                if self.admits(id, request, 0) {
+                    self.begin(id, request, Data::None);
+                }
+                Step::Used(used)
+            }
+        }
+    }
+
+    /// Whether the request may be worked on; otherwise it is refused here. `data`: bytes of its block.
+    fn admits(&mut self, id: ClientId, request: &Request<'_>, data: usize) -> bool {
+        let reply = if request.verb.is_meta() && !self.meta {
+            replies::NO_META
+        } else if self.memory.refuses(data) {
+            self.counters.store_no_memory += 1;
+            replies::OUT_OF_MEMORY
+        } else {
+            return true;
+        };
+        let silent = request.quiet && !request.verb.is_meta();
+        self.refuse(id, if silent { b"" } else { reply }, data);
+        false
+    }
+
+    fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        let seq = client.open_slot(1);
+        let mut op = Op::new(id, seq, request, data);
+        op.route = self.route_of(&op);
+        self.dispatch(&op);
+    }
+
+    /// Says `reply` (if any) once `swallow` bytes have been thrown away.
+    pub(super) fn refuse(&mut self, id: ClientId, reply: &'static [u8], swallow: usize) {
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        let seq = client.open_slot(0);
+        if swallow > 0 {
+            client.input = Input::Swallow {
+                left: swallow,
+                seq,
+                reply,
+            };
+        } else {
+            self.finish_slot(id, seq, 0, reply);
+        }
+    }
+
+    fn step_swallow(&mut self, id: ClientId, bytes: &[u8]) -> Step {
+        let Some(client) = self.client_mut(id) else {
+            return Step::Close;
+        };
+        let Input::Swallow { left, seq, reply } = client.input else {
+            return Step::Close;
+        };
+        if bytes.is_empty() {
+            return Step::Wait;
+        }
+        let count = left.min(bytes.len());
+        if count < left {
+            client.input = Input::Swallow {
+                left: left - count,
+                seq,
+                reply,
+            };
+        } else {
+            client.input = Input::Line;
+            self.finish_slot(id, seq, 0, reply);
+        }
+        Step::Used(count)
+    }
+
+    /// A storage command and as much of its block as has come; how much of `following` is used up.
+    fn take_storage(&mut self, id: ClientId, request: &Request<'_>, following: &[u8]) -> usize {
+        let need = request.data_len + 2;
+        let flags = if request.client_flags { 4 } else { 0 };
+        let key_len = request.key.end - request.key.start;
+        let item = ITEM_OVERHEAD + key_len + flags + need;
+        if item > self.settings.max_item_size {
+            self.refuse_too_large(id, request, need);
+            return 0;
+        }
+        if !self.admits(id, request, need) {
+            return 0;
+        }
+        self.typical = estimate(self.typical, need);
+        if following.len() >= need {
+            self.take_whole_block(id, request, &following[..need]);
+            return need;
+        }
+        let Some(client) = self.client_mut(id) else {
+            return 0;
+        };
+        let seq = client.open_slot(1);
+        let mut data = Vec::with_capacity(need.min(DATA_FIRST).max(following.len()));
+        data.extend_from_slice(following);
+        let op = Op::new(id, seq, request, Data::None);
+        client.input = Input::Data(Box::new(PendingData {
+            held: Held::of_line(&op),
+            data,
+            need,
+        }));
+        self.memory.take(following.len());
+        following.len()
+    }
+
+    fn take_whole_block(&mut self, id: ClientId, request: &Request<'_>, block: &[u8]) {
+        if !block.ends_with(b"\r\n") {
+            let silent = request.quiet && request.verb != Verb::MetaSet;
+            self.refuse(id, if silent { b"" } else { replies::BAD_DATA_CHUNK }, 0);
+        } else if block.len() < SHARE_MIN {
+            self.begin(id, request, Data::Inline(block));
+        } else {
+            let body = self.memory.share(block.to_vec());
+            self.begin(id, request, Data::Shared(&body));
+        }
+    }
+
+    /// memcached removes the item when its new value is too large, so that no old one is left; so does the proxy.
+    fn refuse_too_large(&mut self, id: ClientId, request: &Request<'_>, need: usize) {
+        self.counters.store_too_large += 1;
+        let removes = matches!(request.verb, Verb::Set | Verb::MetaSet);
+        let silent = request.quiet && request.verb != Verb::MetaSet;
+        if removes {
+            self.delete_unasked(request);
+        }
+        self.refuse(id, if silent { b"" } else { replies::TOO_LARGE }, need);
+    }
+
+    fn step_data(&mut self, id: ClientId, bytes: &[u8]) -> Step {
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            return Step::Close;
+        };
+        let Input::Data(pending) = &mut client.input else {
+            return Step::Close;
+        };
+        if bytes.is_empty() {
+            return Step::Wait;
+        }
+        let count = (pending.need - pending.data.len()).min(bytes.len());
+        pending.data.extend_from_slice(&bytes[..count]);
+        self.memory.take(count);
+        if pending.data.len() < pending.need {
+            return Step::Used(count);
+        }
+        if let Input::Data(pending) = std::mem::take(&mut client.input) {
+            self.finish_block(id, *pending);
+        }
+        Step::Used(count)
+    }
+
+    fn finish_block(&mut self, id: ClientId, pending: PendingData) {
+        self.memory.give(pending.data.len());
+        let head = pending.held.op();
+        if !pending.data.ends_with(b"\r\n") {
+            let silent = head.quiet && head.verb != Verb::MetaSet;
+            let reply = if silent { b"" } else { replies::BAD_DATA_CHUNK };
+            self.finish_slot(id, head.seq, 1, reply);
+            return;
+        }
+        if pending.data.len() < SHARE_MIN {
+            let mut op = pending.held.with_data(Data::Inline(&pending.data));
+            op.route = self.route_of(&op);
+            self.dispatch(&op);
+        } else {
+            let body = self.memory.share(pending.data);
+            let mut op = pending.held.with_data(Data::Shared(&body));
+            op.route = self.route_of(&op);
+            self.dispatch(&op);
+        }
+    }
+
+    fn take_retrieval(&mut self, id: ClientId, request: &Request<'_>) {
+        if !self.admits(id, request, 0) {
+            return;
+        }
+        if request.key.end == request.line.len() {
+            self.begin(id, request, Data::None);
+            return;
+        }
+        let mut run = KeyList {
+            verb: request.verb,
+            exptime: request.exptime,
+            line: request.line,
+            at: request.key.start,
+        };
+        while run.at < run.line.len() {
+            let room = self.client(id).map_or(0, Client::room);
+            if room == 0 {
+                break;
+            }
+            self.take_keys(id, &mut run, room);
+        }
+        if run.at < run.line.len() {
+            let rest = Box::new(KeyRun {
+                verb: run.verb,
+                exptime: run.exptime,
+                line: run.line.to_vec(),
+                at: run.at,
+            });
+            if let Some(client) = self.client_mut(id) {
+                client.input = Input::Keys(rest);
+            }
+        }
+    }
+
+    fn step_keys(&mut self, id: ClientId) -> Step {
+        let Some(client) = self.client_mut(id) else {
+            return Step::Close;
+        };
+        let room = client.room();
+        if room == 0 {
+            return Step::Stall;
+        }
+        let Input::Keys(mut rest) = std::mem::take(&mut client.input) else {
+            return Step::Close;
+        };
+        let mut run = KeyList {
+            verb: rest.verb,
+            exptime: rest.exptime,
+            line: &rest.line,
+            at: rest.at,
+        };
+        self.take_keys(id, &mut run, room);
+        rest.at = run.at;
+        if rest.at < rest.line.len() {
+            if let Some(client) = self.client_mut(id) {
+                client.input = Input::Keys(rest);
+            }
+        }
+        Step::Used(0)
+    }
+
+    /// Asks for the next keys of a list, at most `room`.
+    fn take_keys(&mut self, id: ClientId, run: &mut KeyList<'_>, room: usize) {
+        let limit = room.min(KEYS_MAX);
+        let first = next_token(run.line, run.at).unwrap_or_default();
+        let mut end = first.start;
+        let mut count = 0;
+        while count < limit {
+            let Some(token) = next_token(run.line, end) else {
+                end = run.line.len();
+                break;
+            };
+            if count > 0 && token.end - first.start > KEYS_BYTES_MAX {
+                break;
+            }
+            end = token.end;
+            count += 1;
+        }
+        let last = next_token(run.line, end).is_none();
+        run.at = if last { run.line.len() } else { end };
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        let seq = client.open_slot(count);
+        let op = Op {
+            line: run.line,
+            key: first,
+            keys_end: end,
+            last,
+            route: self.routes.of(first.of(run.line)),
+            ..Op::of_keys(id, seq, run.verb, run.exptime, count)
+        };
+        self.dispatch(&op);
+    }
+
+    /// The reply of `seq` is complete but for `tail`.
+    pub(super) fn finish_slot(&mut self, id: ClientId, seq: u32, keys: usize, tail: &[u8]) {
+        let Some(client) = self.clients.get_mut(id.index as usize) else {
+            return;
+        };
+        if client.generation != id.generation {
+            return;
+        }
+        client.finish(seq, keys, tail, &mut self.memory);
+        if client.stalled && client.may_resume() {
+            self.resumable.push(id);
+        }
+        if client.closing && client.is_settled() {
+            self.remove_client(id);
+            self.actions.push_back(Action::CloseClient(id));
+        } else {
+            self.mark_client(id);
+        }
+    }
+
+    /// Answers `seq` with one of the proxy's own lines, in place of what may have come for it.
+    pub(super) fn finish_with(&mut self, id: ClientId, seq: u32, keys: usize, line: &'static [u8]) {
+        self.replace_reply(id, seq, Reply::Fixed(line));
+        self.finish_slot(id, seq, keys, b"");
+    }
+
+    /// Puts `reply` in place of what came for `seq`, if the client is still there.
+    pub(super) fn replace_reply(&mut self, id: ClientId, seq: u32, reply: Reply) {
+        if let Some(client) = self.clients.get_mut(id.index as usize) {
+            if client.generation == id.generation {
+                client.replace(seq, reply, &mut self.memory);
+            }
+        }
+    }
+}
+
+/// A list of keys that is being worked through.
+struct KeyList<'a> {
+    verb: Verb,
+    exptime: i32,
+    line: &'a [u8],
+    at: usize,
+}

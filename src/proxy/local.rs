@@ -1,0 +1,304 @@
+//! Flow: what the proxy answers itself, and what it counts.
+
+use super::ids::{ClientId, CloseReason};
+use super::server::{Server, State};
+use super::Proxy;
+use crate::proto::request::Request;
+use crate::proto::response::Code;
+use crate::proto::token::{push_decimal, Tokens};
+use crate::proto::{replies, Verb};
+
+/// What `version` says before any server has said its own.
+const VERSION_UNKNOWN: [u32; 3] = [1, 4, 0];
+
+impl Proxy {
+    /// Answers what needs no server. False: the client wants to leave.
+    pub(super) fn take_local(&mut self, id: ClientId, request: &Request<'_>) -> bool {
+        match request.verb {
+            Verb::Quit => return false,
+            Verb::FlushAll => self.take_flush(id, request),
+            Verb::MetaNoop => self.refuse(id, replies::META_NOOP, 0),
+            Verb::Verbosity if request.quiet => self.refuse(id, b"", 0),
+            Verb::Verbosity => self.refuse(id, replies::OK, 0),
+            Verb::Stats => self.take_stats(id, request.line),
+            _ => {
+                let mut reply = b"VERSION ".to_vec();
+                push_version(&mut reply, self.least_version().unwrap_or(VERSION_UNKNOWN));
+                reply.extend_from_slice(b"\r\n");
+                self.say(id, &reply);
+            }
+        }
+        true
+    }
+
+    fn say(&mut self, id: ClientId, reply: &[u8]) {
+        if let Some(client) = self.client_mut(id) {
+            let seq = client.open_slot(0);
+            self.finish_slot(id, seq, 0, reply);
+        }
+    }
+
+    fn take_stats(&mut self, id: ClientId, line: &[u8]) {
+        let tokens = Tokens::split(line);
+        let mut reply = Vec::new();
+        match tokens.get(1).of(line) {
+            b"" => self.stats_general(&mut reply),
+            b"servers" => self.stats_servers(&mut reply),
+            b"matrix" => self.stats_matrix(&mut reply),
+            b"settings" => self.stats_settings(&mut reply),
+            // The servers know these; the proxy has nothing to add, and says so in good form.
+            b"items" | b"slabs" | b"sizes" | b"conns" => {}
+            b"reset" => {
+                self.reset_stats();
+                return self.say(id, replies::RESET);
+            }
+            b"detail" => match tokens.get(2).of(line) {
+                b"on" | b"off" => return self.say(id, replies::OK),
+                b"dump" => {}
+                _ => return self.say(id, replies::STATS_DETAIL_USAGE),
+            },
+            _ => return self.say(id, replies::ERROR),
+        }
+        reply.extend_from_slice(replies::END);
+        self.say(id, &reply);
+    }
+
+    fn stats_general(&self, out: &mut Vec<u8>) {
+        let counters = &self.counters;
+        let uptime = self.now.since(self.started).0 / 1_000_000;
+        let (user, system) = (self.facts.rusage)();
+        let mut version = Vec::new();
+        push_version(
+            &mut version,
+            self.least_version().unwrap_or(VERSION_UNKNOWN),
+        );
+        let mut stat = |name: &str, value: u64| push_stat(out, name, &value.to_string());
+        stat("pid", u64::from(self.facts.pid));
+        stat("uptime", uptime);
+        stat("time", self.facts.unix_at_zero + self.now.0 / 1_000_000);
+        push_stat(out, "version", &String::from_utf8_lossy(&version));
+        push_stat(out, "pointer_size", &usize::BITS.to_string());
+        push_stat(out, "rusage_user", &seconds(user));
+        push_stat(out, "rusage_system", &seconds(system));
+        let up = self.servers.iter().filter(|server| server.is_up()).count();
+        let numbers = [
+            ("max_connections", self.settings.max_conns as u64),
+            ("curr_connections", self.clients.len() as u64),
+            ("total_connections", counters.total_connections),
+            ("rejected_connections", counters.rejected_connections),
+            ("cmd_get", counters.cmd_get),
+            ("cmd_set", counters.cmd_set),
+            ("cmd_flush", counters.cmd_flush),
+            ("cmd_touch", counters.cmd_touch),
+            ("cmd_meta", counters.cmd_meta),
+            ("get_hits", counters.get_hits),
+            ("get_misses", counters.get_misses),
+            ("delete_misses", counters.delete_misses),
+            ("delete_hits", counters.delete_hits),
+            ("incr_misses", counters.incr_misses),
+            ("incr_hits", counters.incr_hits),
+            ("decr_misses", counters.decr_misses),
+            ("decr_hits", counters.decr_hits),
+            ("cas_misses", counters.cas_misses),
+            ("cas_hits", counters.cas_hits),
+            ("cas_badval", counters.cas_badval),
+            ("touch_hits", counters.touch_hits),
+            ("touch_misses", counters.touch_misses),
+            ("store_too_large", counters.store_too_large),
+            ("store_no_memory", counters.store_no_memory),
+            ("bytes_read", counters.bytes_read),
+            ("bytes_written", counters.bytes_written),
+            ("threads", 1),
+            ("magent_servers", self.servers.len() as u64),
+            ("magent_servers_up", up as u64),
+            ("magent_in_flight", self.in_flight() as u64),
+            ("magent_buffered_bytes", self.memory.used() as u64),
+            ("magent_memory_limit", self.memory.limit() as u64),
+            ("magent_failovers", counters.failovers),
+            ("magent_failed_reads", counters.failed_reads),
+            ("magent_failed_writes", counters.failed_writes),
+            ("magent_mirrored", counters.mirrored),
+            ("magent_disagreements", counters.disagreements),
+            ("magent_held", counters.held),
+        ];
+        for (name, value) in numbers {
+            push_stat(out, name, &value.to_string());
+        }
+    }
+
+    fn stats_settings(&self, out: &mut Vec<u8>) {
+        let settings = &self.settings;
+        let idle = settings.idle_timeout.map_or(0, |span| span.0 / 1_000_000);
+        let numbers = [
+            ("maxconns", settings.max_conns as u64),
+            ("maxbytes", self.memory.limit() as u64),
+            ("item_size_max", settings.max_item_size as u64),
+            ("num_threads", 1),
+            ("idle_timeout", idle),
+            ("magent_timeout_ms", settings.timeout.0 / 1000),
+        ];
+        for (name, value) in numbers {
+            push_stat(out, name, &value.to_string());
+        }
+        push_stat(out, "cas_enabled", "yes");
+        push_stat(out, "flush_enabled", "yes");
+    }
+
+    fn in_flight(&self) -> usize {
+        self.servers.iter().map(Server::in_flight).sum()
+    }
+
+    /// Per server: `STAT <host:port>:<name> <value>`.
+    fn stats_servers(&self, out: &mut Vec<u8>) {
+        for server in &self.servers {
+            let mut stat =
+                |name: &str, value: &str| push_stat(out, &format!("{}:{name}", server.name), value);
+            stat(
+                "role",
+                if server.is_primary {
+                    "primary"
+                } else {
+                    "backup"
+                },
+            );
+            stat(
+                "state",
+                match server.state {
+                    State::Up => "up",
+                    State::Connecting if !server.tried => "connecting",
+                    State::Connecting | State::Down(_) => "down",
+                },
+            );
+            let since = self.now.since(server.since).0 / 1_000_000;
+            stat("seconds_in_state", &since.to_string());
+            let mut version = Vec::new();
+            push_numbers(&mut version, server.version.unwrap_or([0; 3]));
+            stat("version", &String::from_utf8_lossy(&version));
+            stat("connections", &server.links.len().to_string());
+            stat("in_flight", &server.in_flight().to_string());
+            stat("requests", &server.requests.to_string());
+            stat("timeouts", &server.timeouts.to_string());
+            for reason in CloseReason::ALL {
+                let count = server.failures[reason as usize];
+                stat(&format!("lost_{}", reason.name()), &count.to_string());
+            }
+            for percent in [50, 99] {
+                let micros = server.latency.percentile(percent);
+                stat(&format!("latency_p{percent}_us"), &micros.to_string());
+            }
+        }
+    }
+
+    /// What magent 0.6 printed: the primaries, from 1, with the number of connections that are kept.
+    fn stats_matrix(&self, out: &mut Vec<u8>) {
+        let primaries = self.servers.iter().filter(|server| server.is_primary);
+        for (index, server) in primaries.enumerate() {
+            let kept = if server.is_up() {
+                server.links.len()
+            } else {
+                0
+            };
+            let line = format!(
+                "matrix {} -> {}, pool size {kept}\r\n",
+                index + 1,
+                server.name
+            );
+            out.extend_from_slice(line.as_bytes());
+        }
+    }
+
+    fn reset_stats(&mut self) {
+        self.counters = super::Counters::default();
+        for server in &mut self.servers {
+            server.requests = 0;
+            server.timeouts = 0;
+            server.failures = Default::default();
+            server.latency = Default::default();
+        }
+    }
+
+    /// Counts a write as it is taken in.
+    pub(super) fn count_write(&mut self, verb: Verb) {
+        match verb {
+            Verb::Incr | Verb::Decr | Verb::Delete | Verb::Touch => {}
+            Verb::MetaGet | Verb::MetaDelete | Verb::MetaArithmetic => self.counters.cmd_meta += 1,
+            Verb::MetaSet => {
+                self.counters.cmd_meta += 1;
+                self.counters.cmd_set += 1;
+            }
+            _ => self.counters.cmd_set += 1,
+        }
+        if verb == Verb::Touch {
+            self.counters.cmd_touch += 1;
+        }
+    }
+
+    /// Counts the keys of a retrieval as they are answered; memcached counts a `gat` as a touch.
+    pub(super) fn count_retrieval(&mut self, verb: Verb, hits: u64, keys: u64) {
+        let misses = keys - hits.min(keys);
+        let counters = &mut self.counters;
+        if verb.is_gat() {
+            counters.cmd_touch += keys;
+            counters.touch_hits += hits;
+            counters.touch_misses += misses;
+        } else {
+            counters.cmd_get += keys;
+            counters.get_hits += hits;
+            counters.get_misses += misses;
+        }
+    }
+
+    /// Counts keys that no copy could be asked for: misses, as the client sees it.
+    pub(super) fn count_failed_reads(&mut self, verb: Verb, keys: u64) {
+        self.counters.failed_reads += keys;
+        self.count_retrieval(verb, 0, keys);
+    }
+
+    /// Counts what a server said.
+    pub(super) fn count_reply(&mut self, verb: Verb, code: Code) {
+        let counters = &mut self.counters;
+        counters.cmd_get += u64::from(verb == Verb::MetaGet);
+        let counter = match (verb, code) {
+            (Verb::MetaGet, Code::MetaMiss) => &mut counters.get_misses,
+            (Verb::MetaGet, Code::MetaDone | Code::MetaValue) => &mut counters.get_hits,
+            (Verb::Delete, Code::Deleted) => &mut counters.delete_hits,
+            (Verb::MetaDelete, Code::MetaDone) => &mut counters.delete_hits,
+            (Verb::Delete, Code::NotFound) => &mut counters.delete_misses,
+            (Verb::MetaDelete, Code::MetaNotFound) => &mut counters.delete_misses,
+            (Verb::Incr, Code::Number) => &mut counters.incr_hits,
+            (Verb::Incr, Code::NotFound) => &mut counters.incr_misses,
+            (Verb::Decr, Code::Number) => &mut counters.decr_hits,
+            (Verb::Decr, Code::NotFound) => &mut counters.decr_misses,
+            (Verb::Cas, Code::Stored) => &mut counters.cas_hits,
+            (Verb::Cas, Code::NotFound) => &mut counters.cas_misses,
+            (Verb::Cas, Code::Exists) => &mut counters.cas_badval,
+            (Verb::Touch, Code::Touched) => &mut counters.touch_hits,
+            (Verb::Touch, Code::NotFound) => &mut counters.touch_misses,
+            _ => return,
+        };
+        *counter += 1;
+    }
+}
+
+fn push_stat(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(format!("STAT {name} {value}\r\n").as_bytes());
+}
+
+fn push_numbers(out: &mut Vec<u8>, numbers: [u32; 3]) {
+    for (index, number) in numbers.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        push_decimal(out, u64::from(number));
+    }
+}
+
+/// `1.6.18-magent-1.0.0`: the least capable server's number first, for clients that look for features.
+fn push_version(out: &mut Vec<u8>, numbers: [u32; 3]) {
+    push_numbers(out, numbers);
+    out.extend_from_slice(concat!("-magent-", env!("CARGO_PKG_VERSION")).as_bytes());
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}

@@ -1,0 +1,218 @@
+//! Flow: the outcome of a conditional write goes to the copies that had no say.
+//!
+//! What is mirrored is what happened, not what was asked: a copy cannot judge an `add` or a `cas`, so it gets a `set`.
+//! `append`, `prepend`, `incr`, `decr` go as themselves; the copies were equal before, so they are after.
+
+use std::rc::Rc;
+
+use super::ids::LinkId;
+use super::read::key_token;
+use super::server::{InFlight, Role};
+use super::txn::TxnId;
+use super::Proxy;
+use crate::proto::token::{next_token, Token, Tokens};
+use crate::proto::Verb;
+
+impl Proxy {
+    /// Mirrors what the server on `id` has just done for `flight`; `reply` is (the end of) its answer.
+    pub(super) fn mirror_outcome(
+        &mut self,
+        id: LinkId,
+        txn_id: TxnId,
+        flight: &InFlight,
+        reply: &[u8],
+    ) {
+        let route = self.txns.at(txn_id).route;
+        let decider = usize::from(id.server);
+        let mut request = std::mem::take(&mut self.scratch);
+        request.clear();
+        let bytes = self.flight_bytes(id, flight);
+        if let Some((verb, key)) = compose(flight, bytes, reply, &mut request) {
+            for rank in 0..self.routes.ranks() {
+                let Some(server) = self.routes.server(route, rank) else {
+                    continue;
+                };
+                if server != decider && self.servers[server].is_up() {
+                    self.counters.mirrored += 1;
+                    let link_id = self.link_for(server, route);
+                    let purpose = (Role::Mirror, verb, Some(txn_id));
+                    let body = flight.body.as_ref().map(Rc::clone);
+                    self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
+                }
+            }
+        }
+        self.scratch = request;
+    }
+}
+
+/// Writes to `out` the request that brings a copy to where the decider is now. `request` is what was asked (and a small
+/// data block), `reply` the end of the answer. `None`: nothing has changed.
+fn compose(
+    flight: &InFlight,
+    request: &[u8],
+    reply: &[u8],
+    out: &mut Vec<u8>,
+) -> Option<(Verb, Token)> {
+    let newline = memchr::memchr(b'\n', request)?;
+    let line = &request[..newline - 1];
+    let data = &request[newline + 1..];
+    let key = key_token(flight).of(request);
+    let verb = match flight.verb {
+        Verb::Add | Verb::Replace | Verb::Cas => {
+            let tokens = Tokens::split(line);
+            out.extend_from_slice(b"set ");
+            for index in 1..5 {
+                out.extend_from_slice(tokens.get(index).of(line));
+                out.push(b' ');
+            }
+            out.pop();
+            Verb::Set
+        }
+        Verb::MetaSet => {
+            let appends = Tokens::split(line)
+                .as_slice()
+                .iter()
+                .skip(3)
+                .any(|token| matches!(token.of(line), b"MA" | b"MP" | b"Ma" | b"Mp"));
+            let keep: &[u8] = if appends { b"bTFEMN" } else { b"bTFE" };
+            push_meta(line, b"ms", 3, keep, out);
+            Verb::MetaSet
+        }
+        Verb::MetaArithmetic => {
+            push_meta(line, b"ma", 2, b"bNJDTME", out);
+            Verb::MetaArithmetic
+        }
+        Verb::MetaDelete => {
+            push_meta(line, b"md", 2, b"bITxE", out);
+            Verb::MetaDelete
+        }
+        Verb::MetaGet => {
+            let line_end = memchr::memchr(b'\n', reply).unwrap_or(reply.len());
+            let won = next_flag(&reply[..line_end], b'W');
+            let tokens = Tokens::split(line);
+            let touches = tokens
+                .as_slice()
+                .iter()
+                .skip(2)
+                .any(|t| line[t.start] == b'T');
+            if !touches && !won {
+                return None;
+            }
+            push_meta(line, b"mg", 2, b"bNTRE", out);
+            Verb::MetaGet
+        }
+        verb => {
+            out.extend_from_slice(line);
+            verb
+        }
+    };
+    let at = out.windows(key.len()).position(|window| window == key)?;
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    let key = Token {
+        start: at,
+        end: at + key.len(),
+    };
+    Some((verb, key))
+}
+
+/// The command, its first words (key, length), and of its flags those in `keep`.
+fn push_meta(line: &[u8], command: &[u8], fixed: usize, keep: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(command);
+    let tokens = Tokens::split(line);
+    for (index, token) in tokens.as_slice().iter().enumerate().skip(1) {
+        let text = token.of(line);
+        if index < fixed || keep.contains(&text[0]) {
+            out.push(b' ');
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+/// Whether a meta reply has the flag `letter` alone.
+fn next_flag(line: &[u8], letter: u8) -> bool {
+    let mut at = 0;
+    while let Some(token) = next_token(line, at) {
+        at = token.end;
+        if token.of(line).trim_ascii_end() == [letter] {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::server::Role;
+    use crate::time::Time;
+
+    fn mirrored(verb: Verb, request: &[u8], reply: &[u8]) -> Option<String> {
+        let key_at = 1 + request.iter().position(|&byte| byte == b' ').unwrap();
+        let flight = InFlight {
+            role: Role::Decide,
+            verb,
+            txn: None,
+            key_at: key_at as u16,
+            key_len: 1,
+            start: 0,
+            end: request.len() as u64,
+            queued: Time(0),
+            body: None,
+        };
+        let mut out = Vec::new();
+        let (_, key) = compose(&flight, request, reply, &mut out)?;
+        assert_eq!(key.of(&out), &request[key_at..=key_at]);
+        Some(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn outcomes() {
+        let cases: [(Verb, &[u8], &str); 8] = [
+            (Verb::Add, b"add k 5 60 1\r\nx\r\n", "set k 5 60 1\r\nx\r\n"),
+            (
+                Verb::Cas,
+                b"cas k 5 60 1 77\r\nx\r\n",
+                "set k 5 60 1\r\nx\r\n",
+            ),
+            (
+                Verb::Append,
+                b"append k 0 0 1\r\nx\r\n",
+                "append k 0 0 1\r\nx\r\n",
+            ),
+            (Verb::Incr, b"incr k 5\r\n", "incr k 5\r\n"),
+            (
+                Verb::MetaSet,
+                b"ms k 1 ME T5 F7 O1 c\r\nx\r\n",
+                "ms k 1 T5 F7\r\nx\r\n",
+            ),
+            (
+                Verb::MetaSet,
+                b"ms k 1 MA N5 k\r\nx\r\n",
+                "ms k 1 MA N5\r\nx\r\n",
+            ),
+            (Verb::MetaDelete, b"md k C5 I T3 O9\r\n", "md k I T3\r\n"),
+            (
+                Verb::MetaArithmetic,
+                b"ma k N0 J5 v t\r\n",
+                "ma k N0 J5\r\n",
+            ),
+        ];
+        for (verb, request, expected) in cases {
+            assert_eq!(
+                mirrored(verb, request, b"HD\r\n").as_deref(),
+                Some(expected)
+            );
+        }
+    }
+
+    #[test]
+    fn a_lease_is_mirrored_when_it_was_won() {
+        let get = b"mg k v R30\r\n";
+        assert_eq!(mirrored(Verb::MetaGet, get, b"VA 1\r\nx\r\n"), None);
+        let won = mirrored(Verb::MetaGet, get, b"VA 1 W\r\nx\r\n");
+        assert_eq!(won.as_deref(), Some("mg k R30\r\n"));
+        let touch = mirrored(Verb::MetaGet, b"mg k T9 v\r\n", b"VA 1\r\nx\r\n");
+        assert_eq!(touch.as_deref(), Some("mg k T9\r\n"));
+    }
+}

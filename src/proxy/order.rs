@@ -1,0 +1,105 @@
+//! Who may go, and who waits: the order of operations on one key.
+//!
+//! A conditional write is decided by one server and mirrored when its answer comes. What goes to all copies at once must
+//! not pass it on the way: the copies would end with different values. So while a conditional write is undecided, such
+//! operations on its key wait, and everything behind them. Keys share buckets; a false neighbour only waits a little.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::op::Held;
+
+const BUCKETS: usize = 4096;
+
+/// The bucket of a key's hash.
+pub fn bucket(hash: u32) -> usize {
+    // Multiplied so that keys of one server spread over all buckets.
+    (hash.wrapping_mul(0x9e37_79b1) >> 20) as usize % BUCKETS
+}
+
+/// What is undecided, and what waits for it.
+#[derive(Debug)]
+pub struct Order {
+    undecided: Vec<u16>,
+    undecided_count: usize,
+    held: BTreeMap<usize, VecDeque<Held>>,
+}
+
+impl Order {
+    /// Nothing is under way.
+    pub fn new() -> Order {
+        Order {
+            undecided: vec![0; BUCKETS],
+            undecided_count: 0,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Whether any operation waits anywhere.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether any conditional write is undecided.
+    pub fn is_undecided(&self) -> bool {
+        self.undecided_count > 0
+    }
+
+    /// Whether an operation on this bucket must wait. `to_all`: it goes to all copies at once.
+    pub fn must_wait(&self, bucket: usize, to_all: bool) -> bool {
+        (to_all && self.undecided[bucket] > 0)
+            || (self.is_holding() && self.held.contains_key(&bucket))
+    }
+
+    /// A conditional write is on its way.
+    pub fn begin(&mut self, bucket: usize) {
+        self.undecided[bucket] += 1;
+        self.undecided_count += 1;
+    }
+
+    /// It is decided. True: operations wait that may be able to go now.
+    pub fn decided(&mut self, bucket: usize) -> bool {
+        self.undecided[bucket] -= 1;
+        self.undecided_count -= 1;
+        self.is_holding() && self.held.contains_key(&bucket)
+    }
+
+    /// Puts `op` at the end of its queue.
+    pub fn hold(&mut self, bucket: usize, op: Held) {
+        self.held.entry(bucket).or_default().push_back(op);
+    }
+
+    /// Takes all that waits in a bucket; what still cannot go is held again, in the same order.
+    pub fn release(&mut self, bucket: usize) -> VecDeque<Held> {
+        self.held.remove(&bucket).unwrap_or_default()
+    }
+}
+
+impl Default for Order {
+    fn default() -> Order {
+        Order::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_goes_to_all_waits_for_a_decision() {
+        let mut order = Order::new();
+        order.begin(7);
+        assert!(order.must_wait(7, true));
+        assert!(!order.must_wait(7, false));
+        assert!(!order.must_wait(8, true));
+        assert!(!order.decided(7));
+        assert!(!order.must_wait(7, true));
+    }
+
+    #[test]
+    fn buckets_spread() {
+        let mut used: Vec<usize> = (0..10_000u32).map(|hash| bucket(hash * 2)).collect();
+        used.sort_unstable();
+        used.dedup();
+        assert!(used.len() > 3500, "{}", used.len());
+    }
+}

@@ -1,0 +1,271 @@
+//! The room of servers: state, connections, and what is in flight on each.
+
+use std::collections::VecDeque;
+
+use super::cas::Tag;
+use super::ids::{CloseReason, LinkId};
+use super::stats::Latency;
+use super::txn::TxnId;
+use crate::buf::{Body, Memory, RequestLog};
+use crate::proto::Verb;
+use crate::time::{Span, Time};
+
+/// Pause before the first attempt to reach a server that was lost; each failure doubles it up to [`RETRY_MAX`].
+pub const RETRY_FIRST: Span = Span::from_millis(20);
+
+/// Longest pause between two attempts to reach a server that is down.
+pub const RETRY_MAX: Span = Span::from_millis(1000);
+
+/// An idle connection is asked for a sign of life after this.
+pub const PROBE_AFTER: Span = Span::from_millis(250);
+
+/// What the proxy knows of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// An attempt to reach it is under way.
+    Connecting,
+    /// All its connections answer.
+    Up,
+    /// It is not used; the next attempt is made at this time.
+    Down(Time),
+}
+
+/// Why a request is in flight: what its answer is going to mean.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// A read, asked of the copy that acts for the key.
+    Read,
+    /// A conditional write: this server decides.
+    Decide,
+    /// An unconditional write, sent to the copy of this rank.
+    Copy(u8),
+    /// The outcome of a conditional write, for a copy that had no say.
+    Mirror,
+    /// A touch that goes with a `gat`.
+    Echo,
+    /// `flush_all`.
+    Flush,
+    /// A sign of life.
+    Probe,
+    /// The request has moved on; the answer is thrown away.
+    Abandoned,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    /// What the answer means.
+    pub role: Role,
+    /// The command as this server got it.
+    pub verb: Verb,
+    /// Whose it is; nobody's for probes.
+    pub txn: Option<TxnId>,
+    /// The key's offset in the request, and its length.
+    pub key_at: u16,
+    /// See `key_at`.
+    pub key_len: u8,
+    /// Its place in the log.
+    pub start: u64,
+    /// Where it ends in the log.
+    pub end: u64,
+    /// When it was queued.
+    pub queued: Time,
+    /// A large data block that belongs to it.
+    pub body: Option<Body>,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkState {
+    /// There is none.
+    Closed,
+    /// Being made.
+    Connecting,
+    /// Made, but nothing has been answered on it yet.
+    Unproven,
+    /// In use.
+    Ready,
+}
+
+/// A value that is coming in pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// Bytes still to come, line end included.
+    pub left: usize,
+    /// Nothing follows it in this answer.
+    pub ends_reply: bool,
+}
+
+/// One connection to a server: an ordered stream.
+#[derive(Debug)]
+pub struct Link {
+    /// Where it stands.
+    pub state: LinkState,
+    /// Requests, from queued to answered.
+    pub log: RequestLog,
+    /// What is in flight, oldest first.
+    pub fifo: VecDeque<InFlight>,
+    /// How many at the front are over their time limit.
+    pub expired: usize,
+    /// When the server last sent something.
+    pub last_received: Time,
+    /// When bytes of the oldest request last left.
+    pub last_progress: Time,
+    /// Bytes of an answer that is not complete.
+    pub partial: Vec<u8>,
+    /// The value that is coming.
+    pub block: Option<Block>,
+    /// Where in the oldest request the next key is looked for; 0: at its first key.
+    pub cursor: usize,
+    /// `VALUE` blocks in the answer that is coming.
+    pub hits: u16,
+    /// Stands on the list of connections to write.
+    pub dirty: bool,
+}
+
+impl Link {
+    fn new() -> Link {
+        Link {
+            state: LinkState::Closed,
+            log: RequestLog::default(),
+            fifo: VecDeque::new(),
+            expired: 0,
+            last_received: Time(0),
+            last_progress: Time(0),
+            partial: Vec::new(),
+            block: None,
+            cursor: 0,
+            hits: 0,
+            dirty: false,
+        }
+    }
+
+    /// Ends the request that begins at `start` and puts it in flight.
+    pub fn send(&mut self, flight: InFlight, memory: &mut Memory) {
+        self.log.close_request(flight.start, memory);
+        self.fifo.push_back(InFlight {
+            end: self.log.end(),
+            ..flight
+        });
+    }
+
+    /// Takes the oldest request out of flight. Its bytes must not be needed any more after [`RequestLog::release`].
+    pub fn pop(&mut self) -> Option<InFlight> {
+        let flight = self.fifo.pop_front()?;
+        self.expired = self.expired.saturating_sub(1);
+        self.cursor = 0;
+        self.hits = 0;
+        Some(flight)
+    }
+
+    /// Since when the server owes a sign of life, if an answer is due.
+    pub fn silent_since(&self) -> Option<Time> {
+        let head = self.fifo.front()?;
+        Some(head.queued.max(self.last_received).max(self.last_progress))
+    }
+
+    /// Bytes left for the server at `now`. Only those of the oldest request are a sign of life: a stopped server's kernel
+    /// goes on taking new ones for a while.
+    pub fn note_progress(&mut self, was_sent: bool, now: Time) {
+        if !was_sent {
+            self.last_progress = now;
+        }
+    }
+
+    /// Whether the oldest request has left completely.
+    pub fn head_is_sent(&self) -> bool {
+        self.fifo
+            .front()
+            .is_none_or(|head| self.log.is_sent(head.end))
+    }
+
+    /// Empties it; what was in flight, and the log that holds its bytes, are handed out.
+    pub fn reset(&mut self, memory: &mut Memory) -> (VecDeque<InFlight>, RequestLog) {
+        memory.give(self.partial.len());
+        let old = std::mem::replace(self, Link::new());
+        for flight in &old.fifo {
+            memory.give((flight.end - flight.start) as usize);
+        }
+        self.dirty = old.dirty;
+        (old.fifo, old.log)
+    }
+}
+
+/// A memcached server.
+#[derive(Debug)]
+pub struct Server {
+    /// `host:port`, as given.
+    pub name: String,
+    /// Given by `-s` (else by `-b`).
+    pub is_primary: bool,
+    /// What is known of it.
+    pub state: State,
+    /// Since when.
+    pub since: Time,
+    /// Its connections.
+    pub links: Vec<Link>,
+    /// Pause before the next attempt.
+    pub retry: Span,
+    /// When the last attempt to reach it began.
+    pub attempted: Time,
+    /// It has answered or failed at least once.
+    pub tried: bool,
+    /// What it said to `version`, numbers only.
+    pub version: Option<[u32; 3]>,
+    /// What names it in CAS tokens.
+    pub tag: Tag,
+    /// Requests sent to it.
+    pub requests: u64,
+    /// How often it was lost or not reached, by [`CloseReason`].
+    pub failures: [u64; CloseReason::ALL.len()],
+    /// Requests that were not answered in time.
+    pub timeouts: u64,
+    /// From queueing a request to its answer.
+    pub latency: Latency,
+}
+
+impl Server {
+    /// A server that has not been tried.
+    pub fn new(name: String, is_primary: bool, conns: usize, now: Time) -> Server {
+        Server {
+            name,
+            is_primary,
+            state: State::Down(now),
+            since: now,
+            links: (0..conns).map(|_| Link::new()).collect(),
+            retry: RETRY_FIRST,
+            attempted: now,
+            tried: false,
+            version: None,
+            tag: Tag::none(),
+            requests: 0,
+            failures: [0; CloseReason::ALL.len()],
+            timeouts: 0,
+            latency: Latency::default(),
+        }
+    }
+
+    /// Whether it is used.
+    pub fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// The connection that carries a key with this hash: always the same one.
+    pub fn conn_of(&self, hash: u32) -> usize {
+        // The low bits choose the server; the high ones are left.
+        (hash >> 16) as usize % self.links.len()
+    }
+
+    /// Requests in flight on all connections.
+    pub fn in_flight(&self) -> usize {
+        self.links.iter().map(|link| link.fifo.len()).sum()
+    }
+
+    /// The name of its connection `conn`.
+    pub fn link_id(index: usize, conn: usize) -> LinkId {
+        LinkId {
+            server: index as u16,
+            conn: conn as u16,
+        }
+    }
+}

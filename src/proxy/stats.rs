@@ -1,0 +1,91 @@
+//! Counters, named as memcached names them where memcached has them.
+
+/// Everything that is counted for `stats`.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Counters {
+    pub total_connections: u64,
+    pub rejected_connections: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    /// Keys asked for, as memcached counts.
+    pub cmd_get: u64,
+    pub cmd_set: u64,
+    pub cmd_flush: u64,
+    pub cmd_touch: u64,
+    pub cmd_meta: u64,
+    pub get_hits: u64,
+    pub get_misses: u64,
+    pub delete_hits: u64,
+    pub delete_misses: u64,
+    pub incr_hits: u64,
+    pub incr_misses: u64,
+    pub decr_hits: u64,
+    pub decr_misses: u64,
+    pub cas_hits: u64,
+    pub cas_misses: u64,
+    pub cas_badval: u64,
+    pub touch_hits: u64,
+    pub touch_misses: u64,
+    pub store_too_large: u64,
+    /// Refused over `--memory-limit`.
+    pub store_no_memory: u64,
+    /// Keys read from another copy than the first.
+    pub failovers: u64,
+    /// Keys that no copy could be asked for; the client saw a miss.
+    pub failed_reads: u64,
+    /// Writes that no copy could take, or whose outcome is unknown.
+    pub failed_writes: u64,
+    /// Writes that reached further copies.
+    pub mirrored: u64,
+    /// Copies that answered a mirrored write otherwise than the acting primary.
+    pub disagreements: u64,
+    /// Operations that waited for an undecided one on the same key.
+    pub held: u64,
+}
+
+/// How long answers took: a histogram by powers of two of microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Latency {
+    counts: [u64; 32],
+    total: u64,
+}
+
+impl Latency {
+    /// Notes one answer that took `micros` microseconds.
+    pub fn note(&mut self, micros: u64) {
+        let bucket = (64 - micros.leading_zeros()).min(31) as usize;
+        self.counts[bucket] += 1;
+        self.total += 1;
+    }
+
+    /// The time in microseconds that `percent` of the answers stayed below (within a factor of two); 0 without any.
+    pub fn percentile(&self, percent: u64) -> u64 {
+        let wanted = (self.total * percent).div_ceil(100);
+        let mut seen = 0;
+        for (bucket, &count) in self.counts.iter().enumerate() {
+            seen += count;
+            if count > 0 && seen >= wanted {
+                return 1 << bucket;
+            }
+        }
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latency;
+
+    #[test]
+    fn percentiles_are_upper_bounds() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.percentile(50), 0);
+        for _ in 0..99 {
+            latency.note(100);
+        }
+        latency.note(5000);
+        assert_eq!(latency.percentile(50), 128);
+        assert_eq!(latency.percentile(100), 8192);
+    }
+}

@@ -1,0 +1,109 @@
+//! The room of transactions: what is still expected for one request.
+
+use slab::Slab;
+
+use super::ids::ClientId;
+use super::op::Op;
+use super::route::Route;
+use crate::proto::response::Code;
+use crate::proto::Verb;
+
+/// Names a transaction.
+pub type TxnId = u32;
+
+/// One request, from its first byte to a server until the last answer.
+#[derive(Debug)]
+pub struct Txn {
+    /// Who asked.
+    pub client: ClientId,
+    /// The place of the reply in that client's order.
+    pub seq: u32,
+    /// The command.
+    pub verb: Verb,
+    /// Nominal replies are not wanted.
+    pub quiet: bool,
+    /// Retrievals: the reply ends with `END`.
+    pub last: bool,
+    /// `gat`: the time to live.
+    pub exptime: i32,
+    /// Where the key lives.
+    pub route: Route,
+    /// Reads and conditional writes: the rank that was asked last.
+    pub rank: u8,
+    /// The rank whose reply is kept for the client; `NO_RANK`: none yet.
+    pub best: u8,
+    /// What that reply says.
+    pub code: Code,
+    /// Requests in flight that name this transaction.
+    pub outstanding: u16,
+    /// How many of them the client's reply waits for.
+    pub waiting: u16,
+    /// The client has its reply (or is gone).
+    pub answered: bool,
+    /// A conditional write that no server has decided yet.
+    pub undecided: bool,
+    /// Keys asked for.
+    pub keys: u16,
+    /// A part of a retrieval over several servers.
+    pub part: Option<PartId>,
+}
+
+/// No rank has answered.
+pub const NO_RANK: u8 = u8::MAX;
+
+/// One server's share of a retrieval over several servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartId {
+    /// Index of the retrieval.
+    pub gather: u32,
+    /// Index of the part in it.
+    pub part: u16,
+}
+
+/// All transactions.
+#[derive(Debug, Default)]
+pub struct Txns {
+    slab: Slab<Txn>,
+}
+
+impl Txns {
+    /// A transaction for `op` with nothing in flight yet.
+    pub fn open(&mut self, op: &Op<'_>) -> TxnId {
+        self.slab.insert(Txn {
+            client: op.client,
+            seq: op.seq,
+            verb: op.verb,
+            quiet: op.quiet,
+            last: op.last,
+            exptime: op.exptime,
+            route: op.route,
+            rank: 0,
+            best: NO_RANK,
+            code: Code::Nonsense,
+            outstanding: 0,
+            waiting: 0,
+            answered: false,
+            undecided: false,
+            keys: op.key_count as u16,
+            part: None,
+        }) as TxnId
+    }
+
+    /// The transaction `id`, which must be open.
+    pub fn at(&mut self, id: TxnId) -> &mut Txn {
+        &mut self.slab[id as usize]
+    }
+
+    /// Ends the transaction `id` if nothing is in flight for it and its client has been answered.
+    pub fn close_if_done(&mut self, id: TxnId) {
+        let txn = &self.slab[id as usize];
+        if txn.outstanding == 0 && txn.answered {
+            self.slab.remove(id as usize);
+        }
+    }
+
+    /// True when none is open.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+}

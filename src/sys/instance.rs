@@ -1,0 +1,130 @@
+//! The mark of a running magent: a bound Unix socket in the abstract namespace for each place it listens at. Marks
+//! are taken before the places themselves, so that a second start can tell a magent from another program, even from
+//! one that hangs. They live in the network namespace, as TCP ports do, and vanish with the process, however it ends.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::path::Path;
+
+/// The longest abstract name: `sun_path` without its leading NUL.
+const NAME_MAX: usize = 107;
+
+/// How every mark begins.
+const PREFIX: &str = "magent/";
+
+/// Marks held by this process, until it ends or drops them.
+#[derive(Default)]
+pub struct Marks {
+    held: Vec<(String, UnixDatagram)>,
+}
+
+/// What came of an attempt to take a mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// It is ours now.
+    Ours,
+    /// A running magent has it.
+    Theirs,
+}
+
+impl Marks {
+    /// Takes the mark of that name.
+    pub fn take(&mut self, name: &str) -> io::Result<Taken> {
+        let address = UnixAddr::from_abstract_name(name)?;
+        match UnixDatagram::bind_addr(&address) {
+            Ok(socket) => {
+                self.held.push((name.to_owned(), socket));
+                Ok(Taken::Ours)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Taken::Theirs),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True when a magent other than this process listens on that port at any address: tells "a magent with other
+    /// options" from strangers.
+    pub fn others_on_port(&self, port: u16) -> bool {
+        let ending = format!(":{port}");
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        let mut names = sockets.lines().filter_map(|line| line.split_once(" @"));
+        names.any(|(_, name)| {
+            let is_mark = name.starts_with(PREFIX) && name.ends_with(&ending);
+            is_mark && !self.held.iter().any(|(ours, _)| ours == name)
+        })
+    }
+}
+
+/// The mark of a TCP listener.
+pub fn tcp_mark(address: &SocketAddr) -> String {
+    format!("{PREFIX}{address}")
+}
+
+/// The mark of a Unix socket: the directory's device and inode stand for its path, so that links to it mean the same
+/// place and equal paths in two containers do not.
+pub fn socket_mark(path: &Path) -> io::Result<String> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let place = fs::metadata(parent)?;
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("{PREFIX}unix/{:x}:{:x}/{file}", place.dev(), place.ino());
+    if name.len() <= NAME_MAX {
+        return Ok(name);
+    }
+    let hash = fnv1a(name.as_bytes());
+    Ok(format!("{PREFIX}unix/{hash:016x}"))
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_has_one_owner_and_dies_with_it() {
+        let name = format!("magent/test-{}", std::process::id());
+        let (mut first, mut second) = (Marks::default(), Marks::default());
+        assert_eq!(first.take(&name).unwrap(), Taken::Ours);
+        assert_eq!(second.take(&name).unwrap(), Taken::Theirs);
+        drop(first);
+        assert_eq!(second.take(&name).unwrap(), Taken::Ours);
+    }
+
+    #[test]
+    fn names() {
+        let v6: SocketAddr = "[::1]:80".parse().unwrap();
+        assert_eq!(tcp_mark(&v6), "magent/[::1]:80");
+        let name = socket_mark(Path::new("/tmp/x.sock")).unwrap();
+        assert!(
+            name.starts_with("magent/unix/") && name.ends_with("/x.sock"),
+            "{name}"
+        );
+        let long = socket_mark(&Path::new("/tmp").join("x".repeat(200))).unwrap();
+        assert!(long.len() <= NAME_MAX, "{long}");
+        assert!(socket_mark(Path::new("/nonexistent/x")).is_err());
+    }
+
+    #[test]
+    fn another_magent_on_the_port_is_seen() {
+        let (mut ours, mut theirs) = (Marks::default(), Marks::default());
+        let port = 1; // A port that no test and hardly anybody listens on.
+        let pid = std::process::id();
+        ours.take(&format!("magent/127.0.0.1-{pid}:{port}"))
+            .unwrap();
+        assert!(!ours.others_on_port(port));
+        theirs
+            .take(&format!("magent/127.0.0.2-{pid}:{port}"))
+            .unwrap();
+        assert!(ours.others_on_port(port));
+    }
+}

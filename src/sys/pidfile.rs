@@ -1,0 +1,125 @@
+//! `--pidfile`: a locked file with the process id. The lock, not the number in it, says whether the owner lives: a
+//! file left behind by a crash is simply taken over.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::SystemError;
+
+/// How long to wait for a holder that may be about to end: a restart starts the new process while the old one still
+/// lets its last requests finish.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The pid file of this process: removed when dropped.
+pub struct PidFile {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl PidFile {
+    /// Opens, locks and writes the file. An error when a living process holds it.
+    pub fn create(path: &Path) -> Result<PidFile, SystemError> {
+        let what = format!("--pidfile {}", path.display());
+        let failed = |error: &io::Error| SystemError::io(&what, error);
+        let patient_until = Instant::now() + PATIENCE;
+        loop {
+            let mut options = OpenOptions::new();
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644);
+            let file = options.open(path).map_err(|e| failed(&e))?;
+            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((mut file, Errno::EWOULDBLOCK)) if Instant::now() >= patient_until => {
+                    return Err(held(&what, &mut file));
+                }
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    thread::sleep(PAUSE);
+                    continue;
+                }
+                Err((_, error)) => return Err(failed(&error.into())),
+            };
+            // Its last owner may have removed it between open and lock: then this is no longer the file at that path.
+            if !is_at(&file, path) {
+                continue;
+            }
+            let written = file
+                .set_len(0)
+                .and_then(|()| writeln!(file, "{}", std::process::id()));
+            written.map_err(|e| failed(&e))?;
+            return Ok(PidFile {
+                path: path.to_owned(),
+                file,
+            });
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.path) && fs::remove_file(&self.path).is_err() {
+            // The ids that made it in a directory of root's are gone. An empty file claims nothing.
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+fn held(what: &str, file: &mut File) -> SystemError {
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    match text.trim().parse::<u32>() {
+        Ok(pid) => SystemError::new(what, format_args!("held by the running process {pid}")),
+        Err(_) => SystemError::new(what, "held by a running process"),
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_locked_removed() {
+        let path = std::env::temp_dir().join(format!("magent-pidfile-{}", std::process::id()));
+        fs::write(&path, "123456 left behind by a crash, and longer\n").unwrap();
+        let held = PidFile::create(&path).unwrap();
+        let pid = std::process::id();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{pid}\n"));
+        let error = PidFile::create(&path).err().map(|e| e.to_string());
+        let expected = format!(
+            "--pidfile {}: held by the running process {pid}",
+            path.display()
+        );
+        assert_eq!(error, Some(expected));
+        drop(held);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = PidFile::create(Path::new("/nonexistent/x.pid"))
+            .err()
+            .map(|e| e.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some("--pidfile /nonexistent/x.pid: No such file or directory")
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! Signals as events: blocked, and read from a descriptor that the event loop watches. No handler ever runs.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::sys::signal::{signal, SigHandler, SigSet, Signal as Number};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// SIGTERM, SIGINT: end.
+    End,
+    /// SIGHUP: open the log again.
+    Reopen,
+}
+
+/// The descriptor that signals arrive at.
+pub struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    /// Blocks the signals that magent knows, and SIGPIPE for good: a vanished client is an error of `write`.
+    /// Called before any thread is started, so that all threads inherit it.
+    pub fn new() -> io::Result<Signals> {
+        // SAFETY: SIG_IGN is no handler; nothing can run.
+        unsafe { signal(Number::SIGPIPE, SigHandler::SigIgn) }?;
+        let mut mask = SigSet::empty();
+        mask.add(Number::SIGTERM);
+        mask.add(Number::SIGINT);
+        mask.add(Number::SIGHUP);
+        mask.thread_block()?;
+        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Signals { fd })
+    }
+
+    /// The next signal that has arrived.
+    pub fn take(&mut self) -> Option<Signal> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        let hup = i32::try_from(info.ssi_signo).is_ok_and(|n| n == Number::SIGHUP as i32);
+        Some(if hup { Signal::Reopen } else { Signal::End })
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}

@@ -1,0 +1,316 @@
+//! Those who are measured, each with the command line that starts it, and the servers behind them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::corpus::Corpus;
+use crate::procs::{find, first_line, Child, Cpus, Ports};
+
+/// Who takes part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// magent in front of the primaries.
+    Magent,
+    /// magent with as many backups as primaries, each key on one of them (`--copies 1`).
+    MagentMirrored,
+    /// twemproxy, from the distribution.
+    Nutcracker,
+    /// memcached's own proxy, where a memcached was built with it.
+    MemcachedProxy,
+    /// No proxy: the servers themselves, which shows what the load generator can ask for.
+    Direct,
+}
+
+impl Kind {
+    /// As in `--peers` and in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Magent => "magent",
+            Kind::MagentMirrored => "magent-mirrored",
+            Kind::Nutcracker => "nutcracker",
+            Kind::MemcachedProxy => "memcached-proxy",
+            Kind::Direct => "direct",
+        }
+    }
+
+    /// All names that `--peers` takes.
+    pub const ALL: [Kind; 5] = [
+        Kind::Magent,
+        Kind::MagentMirrored,
+        Kind::Nutcracker,
+        Kind::MemcachedProxy,
+        Kind::Direct,
+    ];
+}
+
+/// Where the programs are. Those that are not there do not take part.
+pub struct Programs {
+    magent: PathBuf,
+    nutcracker: Option<PathBuf>,
+    memcached: Option<PathBuf>,
+    memcached_proxy: Option<PathBuf>,
+    bench: PathBuf,
+}
+
+impl Programs {
+    /// Looks for them; `memcached_proxy` is tried for memcached's proxy before the one in PATH.
+    pub fn find(magent: PathBuf, memcached_proxy: Option<PathBuf>) -> Result<Programs, String> {
+        let memcached = find("memcached");
+        // Without a path of its own: the usual memcached, if it was built with the proxy.
+        let memcached_proxy =
+            memcached_proxy.or_else(|| memcached.clone().filter(|file| has_proxy(file)));
+        Ok(Programs {
+            magent,
+            nutcracker: find("nutcracker"),
+            memcached,
+            memcached_proxy,
+            bench: std::env::current_exe().map_err(|e| format!("own path: {e}"))?,
+        })
+    }
+
+    /// Whether a peer can take part.
+    pub fn has(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Magent | Kind::MagentMirrored => self.magent.is_file(),
+            Kind::Nutcracker => self.nutcracker.is_some(),
+            Kind::MemcachedProxy => self.memcached_proxy.is_some(),
+            Kind::Direct => true,
+        }
+    }
+
+    /// One line for each program: its version and where it is.
+    pub fn versions(&self) -> Vec<String> {
+        let line = |name: &str, path: &Option<PathBuf>, option: &str| match path {
+            Some(path) => format!("{name}: {} ({})", first_line(path, option), path.display()),
+            None => format!("{name}: not installed"),
+        };
+        vec![
+            line("magent", &Some(self.magent.clone()), "-V"),
+            line("nutcracker", &self.nutcracker, "-V"),
+            line("memcached", &self.memcached, "-V"),
+            line("memcached's proxy", &self.memcached_proxy, "-V"),
+        ]
+    }
+}
+
+fn has_proxy(memcached: &Path) -> bool {
+    let help = std::process::Command::new(memcached).arg("-h").output();
+    help.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("proxy_config"))
+}
+
+/// What every start needs.
+pub struct Place<'a> {
+    /// The programs.
+    pub programs: &'a Programs,
+    /// Who runs where.
+    pub cpus: Cpus,
+    /// For configurations and logs.
+    pub dir: &'a Path,
+    /// Free ports.
+    pub ports: Ports,
+}
+
+/// Servers that answer, and their ports.
+pub struct Servers {
+    /// The processes.
+    pub children: Vec<Child>,
+    ports: Vec<u16>,
+}
+
+impl Servers {
+    /// `count` servers for this corpus: look-alikes in one process, or real ones.
+    pub fn start(
+        place: &mut Place,
+        count: usize,
+        corpus: &Corpus,
+        real: bool,
+    ) -> Result<Servers, String> {
+        let ports = (0..count)
+            .map(|_| place.ports.next())
+            .collect::<Result<Vec<u16>, String>>()?;
+        let mut children = Vec::new();
+        if real {
+            let memcached = place
+                .programs
+                .memcached
+                .as_ref()
+                .ok_or("memcached is not installed")?;
+            for (i, port) in ports.iter().enumerate() {
+                let args = words(&format!(
+                    "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -m 1024 -c 8192 -b 1024",
+                    as_root("-u root ")
+                ));
+                let name = format!("memcached-{}", i + 1);
+                children.push(Child::start(
+                    &name,
+                    place.cpus.servers,
+                    memcached,
+                    &args,
+                    place.dir,
+                )?);
+            }
+        } else {
+            let mut args = words(&format!("lookalike {} {}", corpus.keys(), corpus.size()));
+            args.extend(ports.iter().map(u16::to_string));
+            let bench = &place.programs.bench;
+            children.push(Child::start(
+                "lookalike",
+                place.cpus.servers,
+                bench,
+                &args,
+                place.dir,
+            )?);
+        }
+        for (i, &port) in ports.iter().enumerate() {
+            let child = i.min(children.len() - 1);
+            children[child].wait_for(local(port))?;
+        }
+        Ok(Servers { children, ports })
+    }
+}
+
+/// A proxy (or none) in front of the servers.
+pub struct Peer {
+    /// Its process; none for `Direct`.
+    pub child: Option<Child>,
+    /// Where clients connect to.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Peer {
+    /// Starts it in front of the first half of the servers as primaries, the others as backups, if
+    /// it mirrors; else in front of as many as there are primaries in the row.
+    pub fn start(
+        kind: Kind,
+        place: &mut Place,
+        servers: &Servers,
+        primaries: usize,
+    ) -> Result<Peer, String> {
+        let (first, second) = servers.ports.split_at(primaries);
+        if kind == Kind::Direct {
+            return Ok(Peer {
+                child: None,
+                addresses: first.iter().map(|&port| local(port)).collect(),
+            });
+        }
+        let port = place.ports.next()?;
+        let (program, args) = match kind {
+            Kind::Magent => (place.programs.magent.clone(), magent(port, first, &[])),
+            Kind::MagentMirrored => (place.programs.magent.clone(), magent(port, first, second)),
+            Kind::Nutcracker => nutcracker(place, port, first)?,
+            Kind::MemcachedProxy => memcached_proxy(place, port, first)?,
+            Kind::Direct => unreachable!("returned above"),
+        };
+        let mut child = Child::start(kind.name(), place.cpus.proxy, &program, &args, place.dir)?;
+        child.wait_for(local(port))?;
+        Ok(Peer {
+            child: Some(child),
+            addresses: vec![local(port)],
+        })
+    }
+}
+
+fn magent(port: u16, primaries: &[u16], backups: &[u16]) -> Vec<String> {
+    let mut args = words(&format!(
+        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout 400",
+        as_root("-u root ")
+    ));
+    for port in primaries {
+        args.extend(words(&format!("-s 127.0.0.1:{port}")));
+    }
+    for port in backups {
+        args.extend(words(&format!("-b 127.0.0.1:{port}")));
+    }
+    if !backups.is_empty() {
+        args.extend(words("--copies 1"));
+    }
+    args
+}
+
+fn nutcracker(
+    place: &mut Place,
+    port: u16,
+    servers: &[u16],
+) -> Result<(PathBuf, Vec<String>), String> {
+    let program = place
+        .programs
+        .nutcracker
+        .clone()
+        .ok_or("nutcracker is not installed")?;
+    let mut text = format!(
+        "bench:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: modula\n  \
+         timeout: 400\n  backlog: 1024\n  server_connections: 1\n  auto_eject_hosts: false\n  servers:\n"
+    );
+    for port in servers {
+        text.push_str(&format!("   - 127.0.0.1:{port}:1\n"));
+    }
+    let config = write(place.dir, "nutcracker.yml", &text)?;
+    let stats = place.ports.next()?;
+    let mut args = words(&format!("-a 127.0.0.1 -s {stats} -c"));
+    args.push(config);
+    Ok((program, args))
+}
+
+/// The least that its proxy does: every key to its server, one worker thread. Newer ones have
+/// functions that are prepared beforehand, older ones take a plain function.
+fn memcached_proxy(
+    place: &mut Place,
+    port: u16,
+    servers: &[u16],
+) -> Result<(PathBuf, Vec<String>), String> {
+    let program = place
+        .programs
+        .memcached_proxy
+        .clone()
+        .ok_or("no memcached with a proxy")?;
+    let mut text = "function mcp_config_pools()\n  return mcp.pool({\n".to_string();
+    for (i, port) in servers.iter().enumerate() {
+        text.push_str(&format!("    mcp.backend('b{i}', '127.0.0.1', {port}),\n"));
+    }
+    text.push_str(
+        "  })\nend\n\
+         function mcp_config_routes(pool)\n\
+         \x20 if mcp.funcgen_new then\n\
+         \x20   local fg = mcp.funcgen_new()\n\
+         \x20   local handle = fg:new_handle(pool)\n\
+         \x20   fg:ready({ f = function(rctx)\n\
+         \x20     return function(r) return rctx:enqueue_and_wait(r, handle) end\n\
+         \x20   end })\n\
+         \x20   mcp.attach(mcp.CMD_ANY_STORAGE, fg)\n\
+         \x20 else\n\
+         \x20   mcp.attach(mcp.CMD_ANY_STORAGE, function(r) return pool(r) end)\n\
+         \x20 end\n\
+         end\n",
+    );
+    let config = write(place.dir, "memcached-proxy.lua", &text)?;
+    let mut args = words(&format!(
+        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -c 16384 -b 1024 -o",
+        as_root("-u root ")
+    ));
+    args.push(format!("proxy_config={config}"));
+    Ok((program, args))
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<String, String> {
+    let path = dir.join(name);
+    fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(path.display().to_string())
+}
+
+/// Splits a command line that we wrote ourselves. Paths are not in it: they may have spaces.
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(String::from).collect()
+}
+
+fn as_root(option: &str) -> &str {
+    if nix::unistd::geteuid().is_root() {
+        option
+    } else {
+        ""
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
