@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use super::client::Client;
 use super::{show, wait_for, PATIENCE};
@@ -40,7 +41,7 @@ impl Port {
             let Ok(claim) = UnixListener::bind_addr(&address) else {
                 continue;
             };
-            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+            if is_free(number) {
                 return Port {
                     number,
                     _claim: claim,
@@ -54,6 +55,18 @@ impl Port {
     pub fn number(&self) -> u16 {
         self.number
     }
+}
+
+/// True when nobody listens there. Bound and never listening: a child that another thread forks at this moment holds a
+/// copy for an instant, which must not be in the way of the server that is to come.
+fn is_free(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let bind = || -> std::io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())
+    };
+    bind().is_ok()
 }
 
 /// A command that is killed when the thread that starts it ends, however that happens.
