@@ -11,11 +11,16 @@ use std::sync::OnceLock;
 use common::exchange::{Ending, Exchange, Feed, Outcome, Target};
 use common::{Magent, Memcached, PATIENCE};
 
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 9] = [
     ("storage", include_str!("exchange/storage.txt")),
+    ("storage_cas", include_str!("exchange/storage_cas.txt")),
+    ("storage_lines", include_str!("exchange/storage_lines.txt")),
     ("retrieval", include_str!("exchange/retrieval.txt")),
     ("others", include_str!("exchange/others.txt")),
-    ("meta", include_str!("exchange/meta.txt")),
+    ("lines", include_str!("exchange/lines.txt")),
+    ("meta_get", include_str!("exchange/meta_get.txt")),
+    ("meta_set", include_str!("exchange/meta_set.txt")),
+    ("meta_others", include_str!("exchange/meta_others.txt")),
 ];
 
 /// The version whose answers are recorded in the tables.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::fake::{healthy, Do, Fake};
 use common::files::{Daemon, TempDir};
-use common::process::run_magent;
+use common::magent::run_magent;
 use common::{timed, wait_for, Client, Magent, Memcached, Port, PATIENCE};
 use nix::sys::signal::Signal;
 

@@ -10,6 +10,7 @@ pub mod client;
 pub mod exchange;
 pub mod fake;
 pub mod files;
+pub mod magent;
 pub mod normal;
 pub mod process;
 pub mod rng;
@@ -17,7 +18,8 @@ pub mod rng;
 use std::time::{Duration, Instant};
 
 pub use client::Client;
-pub use process::{Magent, Memcached, Port};
+pub use magent::Magent;
+pub use process::{Memcached, Port};
 
 /// How long anything may take before a test gives up: generous, as the machine may be busy. Never a measure of speed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,4 +80,32 @@ pub fn djb31(key: &[u8]) -> u32 {
             .wrapping_add(i32::from(byte as i8) as u32)
     });
     hash & 0x7fff_ffff
+}
+
+/// A proxy in front of two primaries and a backup.
+pub fn farm() -> ([Memcached; 3], Magent) {
+    let servers = [Memcached::start(), Memcached::start(), Memcached::start()];
+    let [first, second, backup] = servers.each_ref().map(Memcached::port);
+    let proxy = Magent::front(&[first, second], &[backup]).start();
+    (servers, proxy)
+}
+
+/// Closes with a reset instead of an orderly end.
+pub fn reset(client: Client) {
+    socket2::SockRef::from(client.stream())
+        .set_linger(Some(Duration::ZERO))
+        .expect("linger can be set");
+}
+
+/// The proxy is idle when nobody asks for anything: no core is spent in a loop.
+#[track_caller]
+pub fn assert_idle(proxy: &Magent) {
+    let before = proxy.process().cpu();
+    // Time must pass to see that nothing is done in it.
+    std::thread::sleep(Duration::from_millis(500));
+    let spent = proxy.process().cpu() - before;
+    assert!(
+        spent < Duration::from_millis(150),
+        "{spent:?} of CPU in half a second of silence"
+    );
 }

@@ -1,8 +1,8 @@
-//! Real processes: memcached servers and the proxy under test.
+//! Processes and ports of their own, and real memcached servers.
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use super::client::Client;
 use super::{show, wait_for, PATIENCE};
@@ -40,7 +41,7 @@ impl Port {
             let Ok(claim) = UnixListener::bind_addr(&address) else {
                 continue;
             };
-            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+            if is_free(number) {
                 return Port {
                     number,
                     _claim: claim,
@@ -54,6 +55,18 @@ impl Port {
     pub fn number(&self) -> u16 {
         self.number
     }
+}
+
+/// True when nobody listens there. Bound and never listening: a child that another thread forks at this moment holds a
+/// copy for an instant, which must not be in the way of the server that is to come.
+fn is_free(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let bind = || -> std::io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())
+    };
+    bind().is_ok()
 }
 
 /// A command that is killed when the thread that starts it ends, however that happens.
@@ -101,6 +114,11 @@ impl Process {
     pub fn stderr(&self) -> String {
         let bytes = self.stderr.lock().expect("no panic while locked");
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// True once all that it wrote is read: the reading thread has ended and let its share go.
+    pub fn stderr_is_whole(&self) -> bool {
+        Arc::strong_count(&self.stderr) == 1
     }
 
     /// Sends a signal; the process must be there.
@@ -258,156 +276,9 @@ impl Memcached {
     }
 }
 
-/// The proxy under test.
-pub struct Magent {
-    port: Port,
-    process: Process,
-    /// A test that ends the process itself takes the guard off.
-    may_end: bool,
-}
-
-impl Magent {
-    /// In the foreground in front of these ports.
-    pub fn front(primaries: &[u16], backups: &[u16]) -> MagentCommand {
-        let mut arguments = Vec::new();
-        for (option, ports) in [("-s", primaries), ("-b", backups)] {
-            for port in ports {
-                arguments.extend([option.to_string(), format!("127.0.0.1:{port}")]);
-            }
-        }
-        MagentCommand {
-            arguments,
-            wrapper: Vec::new(),
-        }
-    }
-
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        self.port.number
-    }
-
-    /// A new connection to it.
-    #[track_caller]
-    pub fn client(&self) -> Client {
-        Client::connect(self.port())
-    }
-
-    /// The process, for signals and measures.
-    pub fn process(&self) -> &Process {
-        &self.process
-    }
-
-    /// Ends it by a signal and tells how it ended.
-    #[track_caller]
-    pub fn end(mut self, signal: Signal) -> ExitStatus {
-        self.may_end = true;
-        self.process.signal(signal);
-        self.process.wait(PATIENCE)
-    }
-
-    /// SIGTERM is on its way: the process may end from here on.
-    pub fn begin_end(&mut self) {
-        self.may_end = true;
-        self.process.signal(Signal::SIGTERM);
-    }
-
-    /// Waits for the end after `begin_end`.
-    #[track_caller]
-    pub fn wait_end(&mut self) -> ExitStatus {
-        self.process.wait(PATIENCE)
-    }
-
-    /// Still the same process, and it answers a new client.
-    #[track_caller]
-    pub fn assert_alive(&mut self) {
-        if let Some(status) = self.process.ended() {
-            panic!(
-                "the proxy ended: {status}; stderr:\n{}",
-                self.process.stderr()
-            );
-        }
-        let version = self.client().ask("version");
-        assert!(
-            version.starts_with("VERSION "),
-            "version answered {version}"
-        );
-    }
-}
-
-impl Drop for Magent {
-    fn drop(&mut self) {
-        let ended = if self.may_end {
-            None
-        } else {
-            self.process.ended()
-        };
-        if std::thread::panicking() {
-            eprintln!(
-                "--- stderr of the proxy ({ended:?}) ---\n{}---",
-                self.process.stderr()
-            );
-        } else if let Some(status) = ended {
-            panic!(
-                "the proxy died: {status}; stderr:\n{}",
-                self.process.stderr()
-            );
-        }
-    }
-}
-
-/// What to start the proxy with.
-pub struct MagentCommand {
-    arguments: Vec<String>,
-    wrapper: Vec<String>,
-}
-
-impl MagentCommand {
-    /// Further options.
-    pub fn args(mut self, more: &[&str]) -> MagentCommand {
-        self.arguments.extend(more.iter().map(ToString::to_string));
-        self
-    }
-
-    /// Run by another program, as `prlimit --nofile=64`.
-    pub fn under(mut self, wrapper: &[&str]) -> MagentCommand {
-        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
-        self
-    }
-
-    /// Starts it on a port of its own and waits until it answers.
-    #[track_caller]
-    pub fn start(self) -> Magent {
-        let port = Port::claim();
-        let number = port.number.to_string();
-        let mut command = match self.wrapper.split_first() {
-            Some((program, rest)) => {
-                let mut command = mortal(program);
-                command.args(rest).arg(magent_binary());
-                command
-            }
-            None => mortal(&magent_binary()),
-        };
-        command
-            .args(["-v", "-l", "127.0.0.1", "-p", &number])
-            .args(&self.arguments);
-        let mut process = Process::start(&mut command);
-        wait_answering(port.number, &mut process, "magent");
-        Magent {
-            port,
-            process,
-            may_end: false,
-        }
-    }
-}
-
-/// The binary under test: ours, or the one that `MAGENT_BIN` names (an installed one, say).
-fn magent_binary() -> String {
-    std::env::var("MAGENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_magent").to_string())
-}
-
 /// Waits until `version` is answered on the port.
 #[track_caller]
-fn wait_answering(port: u16, process: &mut Process, name: &str) {
+pub fn wait_answering(port: u16, process: &mut Process, name: &str) {
     let mut last = String::new();
     wait_for(&format!("{name} answers on port {port}"), PATIENCE, || {
         if let Some(status) = process.ended() {
@@ -431,24 +302,4 @@ fn wait_answering(port: u16, process: &mut Process, name: &str) {
             }
         }
     });
-}
-
-/// Runs the proxy with exactly these arguments until it ends: exit code and stderr.
-#[track_caller]
-pub fn run_magent(arguments: &[&str]) -> (i32, String) {
-    let mut process = Process::start(mortal(&magent_binary()).args(arguments));
-    let status = process.wait(PATIENCE);
-    let code = status
-        .code()
-        .unwrap_or_else(|| panic!("magent {arguments:?} was ended by a signal: {status}"));
-    // The end of the process closes the pipe, but the reading thread may still be at it.
-    let pid = process.pid();
-    let mut seen = process.stderr();
-    wait_for(&format!("stderr of {pid} is read"), PATIENCE, || {
-        let now = process.stderr();
-        let same = now == seen && Arc::strong_count(&process.stderr) == 1;
-        seen = now;
-        same
-    });
-    (code, seen)
 }
