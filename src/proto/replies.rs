@@ -73,6 +73,8 @@ lines! {
     TIMED_OUT = "SERVER_ERROR the server for this key did not answer in time";
     /// A meta command, but the servers are too old for it.
     NO_META = "SERVER_ERROR the servers do not understand meta commands";
+    /// The key of the proxy's own stamps.
+    STAMP_IS_OURS = "CLIENT_ERROR this key is the proxy's own";
     /// Over `-n`.
     TOO_MANY_CONNECTIONS = "SERVER_ERROR too many open connections";
 }

@@ -20,6 +20,8 @@ pub enum Code {
     Value,
     End,
     Version,
+    /// A line of statistics.
+    Stat,
     /// `HD`: done, or hit without the value.
     MetaDone,
     /// `VA`: a value follows.
@@ -76,6 +78,7 @@ pub fn code(line: &[u8]) -> Code {
         b"TOUCHED" => Code::Touched,
         b"OK" => Code::Ok,
         b"VERSION" => Code::Version,
+        b"STAT" => Code::Stat,
         b"ERROR" => Code::Error,
         b"CLIENT_ERROR" => Code::ClientError,
         b"SERVER_ERROR" => Code::ServerError,
@@ -112,7 +115,8 @@ pub fn fits(verb: Verb, code: Code) -> bool {
         Verb::MetaNoop => code == MetaNoop,
         Verb::FlushAll | Verb::Verbosity => code == Ok,
         Verb::Version => code == Version,
-        Verb::Quit | Verb::Stats => false,
+        Verb::Stats => matches!(code, Stat | End),
+        Verb::Quit => false,
     }
 }
 

@@ -4,7 +4,7 @@
 //! before one client reads what belongs to another.
 
 use super::client::estimate;
-use super::ids::{CloseReason, LinkId};
+use super::ids::{Action, CloseReason, LinkId};
 use super::server::{Block, InFlight, LinkState, Role};
 use super::{cas, Proxy};
 use crate::proto::response::{self, code, Code};
@@ -77,6 +77,11 @@ impl Proxy {
     }
 
     fn nonsense(&mut self, id: LinkId, bytes: &[u8]) -> Step {
+        if self.is_listing(id) {
+            self.listing_closed(id);
+            self.actions.push_back(Action::CloseLink(id));
+            return Step::Gone;
+        }
         log::warn!(
             "server {}: unexpected answer: {}",
             self.servers[usize::from(id.server)].name,
@@ -104,11 +109,22 @@ impl Proxy {
         let Some(head) = link.fifo.front() else {
             return self.nonsense(id, bytes);
         };
+        let (role, verb) = (head.role, head.verb);
+        if role == Role::Listing {
+            return if self.take_listing(id, line) {
+                Step::Used(next)
+            } else {
+                Step::Gone
+            };
+        }
         let code = code(line);
-        if !response::fits(head.verb, code) {
+        if !response::fits(verb, code) {
             return self.nonsense(id, bytes);
         }
-        let verb = head.verb;
+        if code == Code::Stat {
+            self.note_process(usize::from(id.server), line);
+            return Step::Used(next);
+        }
         if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
             return self.take_known(id, code, line, &bytes[..next], bytes);
         }
@@ -324,12 +340,19 @@ impl Proxy {
     /// Keeps bytes of an answer for the client, if it is one that a client waits for. `more` bytes are sure to follow.
     fn extend_value(&mut self, id: LinkId, bytes: &[u8], more: usize) {
         let link = self.link_mut(id);
-        let Some((role, Some(txn_id))) = link.fifo.front().map(|head| (head.role, head.txn)) else {
+        let Some((role, txn_id)) = link.fifo.front().map(|head| (head.role, head.txn)) else {
             return;
         };
-        if !matches!(role, Role::Read | Role::Decide) {
-            return;
+        match role {
+            Role::Fetch(repair) => return self.extend_fetch(repair, bytes),
+            Role::Stamp => {
+                let answer = &mut self.servers[usize::from(id.server)].answer;
+                return answer.extend_from_slice(bytes);
+            }
+            Role::Read | Role::Decide => {}
+            _ => return,
         }
+        let Some(txn_id) = txn_id else { return };
         let txn = self.txns.at(txn_id);
         if let Some(part) = txn.part {
             self.extend_block(part, bytes);
@@ -354,18 +377,28 @@ impl Proxy {
         let hits = link.hits;
         let Some(flight) = link.pop() else { return };
         server.latency.note(self.now.since(flight.queued).0);
-        if flight.role != Role::Abandoned && !matches!(flight.role, Role::Probe | Role::Echo) {
-            // The roles that have a transaction.
-            if let Some(txn) = flight.txn {
-                self.finish_role(id, txn, &flight, code, tail, hits);
-            }
-        } else if flight.role == Role::Probe {
-            self.probe_answered(id, code, tail);
-        } else if flight.role == Role::Echo && !matches!(code, Code::Touched | Code::NotFound) {
-            self.counters.disagreements += 1;
+        match flight.txn {
+            Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),
+            None => self.finish_own(id, &flight, code, tail),
         }
         let link = &mut self.servers[server_index].links[usize::from(id.conn)];
         link.log.release(flight.start, flight.end, &mut self.memory);
+    }
+
+    /// The answer to something that the proxy asked for itself.
+    fn finish_own(&mut self, id: LinkId, flight: &InFlight, code: Code, tail: &[u8]) {
+        match flight.role {
+            Role::Probe => self.probe_answered(id, code, tail),
+            Role::Stamp => self.stamp_answered(id, flight.queued, code),
+            Role::Restamp => self.restamp_answered(id, code),
+            Role::Fetch(repair) => self.fetch_answered(repair, code, tail),
+            Role::Entry => self.entry_answered(id, flight.verb, code),
+            Role::Echo if !matches!(code, Code::Touched | Code::NotFound) => {
+                self.counters.disagreements += 1;
+            }
+            // An item that did not fit, or was there already: absent, or newer.
+            _ => {}
+        }
     }
 
     fn finish_role(
@@ -383,10 +416,10 @@ impl Proxy {
         match flight.role {
             Role::Read => self.read_answered(id, txn_id, flight, code, tail, hits),
             Role::Decide => self.decide_answered(id, txn_id, flight, code, tail),
-            Role::Copy(rank) => self.copy_answered(txn_id, rank, code, tail),
-            Role::Mirror => self.mirror_answered(txn_id, code),
+            Role::Copy(rank) => self.copy_answered(id, txn_id, flight, rank, code, tail),
+            Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail),
             Role::Flush => self.flush_answered(txn_id, code, tail),
-            Role::Echo | Role::Probe | Role::Abandoned => {}
+            _ => {}
         }
         self.txns.close_if_done(txn_id);
     }
@@ -415,6 +448,16 @@ impl Proxy {
             }
         }
         let txn = self.txns.at(txn_id);
+        let missed = hits == 0 && matches!(code, Code::End | Code::MetaMiss);
+        if missed && part.is_none() && keys == 1 && !txn.repaired {
+            let route = txn.route;
+            if self.may_lack(server, route) {
+                let bytes = self.flight_bytes(id, flight).to_vec();
+                self.repair_and_redo(txn_id, flight, &bytes, server);
+                return;
+            }
+        }
+        let txn = self.txns.at(txn_id);
         txn.answered = true;
         let (verb, quiet, last) = (txn.verb, txn.quiet, txn.last);
         if verb.is_retrieval() {
@@ -423,7 +466,8 @@ impl Proxy {
             self.count_reply(verb, code);
         }
         if let Some(part) = part {
-            self.end_part(part);
+            let bytes = self.flight_bytes(id, flight).to_vec();
+            self.end_part(part, server, flight, &bytes);
             return;
         }
         let silent = (quiet && code == Code::MetaMiss) || (code == Code::End && !last);

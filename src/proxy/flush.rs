@@ -14,6 +14,7 @@ use crate::proto::request::Request;
 use crate::proto::response::Code;
 use crate::proto::token::{push_decimal, Token};
 use crate::proto::{replies, Verb};
+use crate::time::Time;
 
 /// A `flush_all` that waits for its turn.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ struct Flush {
 enum Waiting {
     Flush(Flush),
     Op(Held),
+    /// The stamps of all servers that are up, as they were after this moment.
+    Stamps(Time),
 }
 
 /// Keeps order around `flush_all`.
@@ -52,9 +55,21 @@ impl Barrier {
 }
 
 impl Proxy {
+    /// Another proxy may have served until now: nothing is asked of the servers before their stamps are known.
+    pub(super) fn check_stamps(&mut self) {
+        if self.servers.iter().any(Server::is_up) {
+            self.ask_stamps();
+            self.barrier.queue.push_back(Waiting::Stamps(self.now));
+        }
+        self.consider();
+    }
+
     /// A client asks for everything to be forgotten.
     pub(super) fn take_flush(&mut self, id: ClientId, request: &Request<'_>) {
         self.counters.cmd_flush += 1;
+        if self.note_request() {
+            self.check_stamps();
+        }
         let Some(client) = self.client_mut(id) else {
             return;
         };
@@ -78,6 +93,12 @@ impl Proxy {
                         return;
                     }
                     self.send_flush(flush);
+                }
+                Some(Waiting::Stamps(since)) => {
+                    if !self.has_stamps_since(since) {
+                        self.barrier.queue.push_front(Waiting::Stamps(since));
+                        return;
+                    }
                 }
                 Some(Waiting::Op(held)) => {
                     let op = held.op();
@@ -103,11 +124,22 @@ impl Proxy {
         let mut op = Op::of_keys(flush.client, flush.seq, Verb::FlushAll, flush.delay, 1);
         op.quiet = flush.quiet;
         let id = self.txns.open(&op);
+        self.order.all_pass();
+        for server in 0..self.servers.len() {
+            if !self.servers[server].is_up() {
+                self.leave_out(server);
+                self.servers[server].journal.note_flush();
+            }
+        }
         for server in 0..self.servers.len() {
             if self.servers[server].is_up() {
                 let link_id = Server::link_id(server, 0);
                 let purpose = (Role::Flush, Verb::FlushAll, Some(id));
                 self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                if self.servers[server].stamp.is_some() {
+                    // The stamps are flushed with the rest.
+                    self.restamp(server);
+                }
             }
         }
         if self.txns.at(id).outstanding == 0 {

@@ -9,8 +9,10 @@
 
 use super::client::Reply;
 use super::ids::{ClientId, LinkId};
+use super::journal::NotedKey;
 use super::op::Op;
 use super::read::push_retrieval;
+use super::repair::{Mode, Then};
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{PartId, TxnId};
@@ -51,8 +53,12 @@ pub struct Gather {
     last: bool,
     keys: Vec<Wanted>,
     parts: Vec<Part>,
-    /// Parts whose answer is due.
+    /// Parts whose answer is due, and keys that are being brought over.
     due: usize,
+    /// Keys that have been brought over: to be asked for again.
+    again: Vec<(u16, Vec<u8>)>,
+    /// They have been asked for again; what is missing now is missing.
+    repaired: bool,
 }
 
 /// A key about to be asked for.
@@ -77,6 +83,8 @@ impl Proxy {
             keys: Vec::with_capacity(op.key_count),
             parts: Vec::new(),
             due: 0,
+            again: Vec::new(),
+            repaired: false,
         };
         let mut targets = Vec::with_capacity(op.key_count);
         let mut at = op.key.start;
@@ -86,7 +94,12 @@ impl Proxy {
             targets.extend(self.target(op.verb, gather.keys.len(), route, 0, key));
             gather.keys.push(Wanted::new(route));
         }
+        let cold = targets.iter().any(|target| {
+            let route = gather.keys[usize::from(target.index)].route;
+            self.may_lack(usize::from(target.link.server), route)
+        });
         let same = targets.len() == gather.keys.len()
+            && !cold
             && targets.iter().all(|target| target.link == targets[0].link);
         if same {
             // One server has all of them: its answer can pass as it is.
@@ -197,15 +210,85 @@ impl Proxy {
         wanted.len = part.bytes.len() - part.block;
     }
 
-    /// The answer of a part is complete.
-    pub(super) fn end_part(&mut self, id: PartId) {
+    /// The answer of a part is complete; `request` was it.
+    pub(super) fn end_part(
+        &mut self,
+        id: PartId,
+        server: usize,
+        flight: &InFlight,
+        request: &[u8],
+    ) {
+        self.repair_missing(id, server, flight, request);
         self.gathers[id.gather as usize].due -= 1;
         self.finish_gather(id.gather);
+    }
+
+    /// Keys that a server may lack are brought over from other copies.
+    fn repair_missing(&mut self, id: PartId, server: usize, flight: &InFlight, request: &[u8]) {
+        let gather = &self.gathers[id.gather as usize];
+        if gather.repaired {
+            return;
+        }
+        let part = &gather.parts[usize::from(id.part)];
+        let mut missing = Vec::new();
+        let mut at = usize::from(flight.key_at);
+        for &index in &part.keys {
+            let key = next_token(&request[..request.len() - 2], at).unwrap_or_default();
+            at = key.end;
+            let wanted = &gather.keys[usize::from(index)];
+            if wanted.len == 0 && self.may_lack(server, wanted.route) {
+                missing.push((index, wanted.route, NotedKey::new(key.of(request), false)));
+            }
+        }
+        // All are counted before the first can end.
+        self.gathers[id.gather as usize].due += missing.len();
+        for (index, route, key) in missing {
+            let then = Then::Gather {
+                gather: id.gather,
+                index,
+            };
+            self.begin_repair(&key, route, server, Mode::Add, then);
+        }
+    }
+
+    /// A key that a retrieval missed has been brought over, or is nowhere.
+    pub(super) fn regather_key(&mut self, gather: u32, index: u16, key: &[u8], found: bool) {
+        let entry = &mut self.gathers[gather as usize];
+        entry.due -= 1;
+        if found {
+            entry.again.push((index, key.to_vec()));
+        }
+        self.finish_gather(gather);
+    }
+
+    /// Asks once more for the keys that have been brought over.
+    fn gather_again(&mut self, id: u32) {
+        let gather = &mut self.gathers[id as usize];
+        gather.repaired = true;
+        let again = std::mem::take(&mut gather.again);
+        let verb = gather.verb;
+        let mut line = Vec::new();
+        let mut targets = Vec::with_capacity(again.len());
+        for (index, key) in again {
+            let start = line.len();
+            line.extend_from_slice(&key);
+            let token = Token {
+                start,
+                end: line.len(),
+            };
+            line.push(b' ');
+            let route = self.gathers[id as usize].keys[usize::from(index)].route;
+            targets.extend(self.target(verb, usize::from(index), route, 0, token));
+        }
+        self.ask_parts(id, &line, targets);
     }
 
     fn finish_gather(&mut self, id: u32) {
         if self.gathers[id as usize].due > 0 {
             return;
+        }
+        if !self.gathers[id as usize].again.is_empty() {
+            return self.gather_again(id);
         }
         let gather = self.gathers.remove(id as usize);
         let total: usize = gather.keys.iter().map(|wanted| wanted.len).sum();
@@ -260,6 +343,8 @@ impl Proxy {
                     keys: Vec::new(),
                     parts: Vec::new(),
                     due: 0,
+                    again: Vec::new(),
+                    repaired: false,
                 };
                 self.replace_reply(client, seq, Reply::None);
                 let mut at = usize::from(flight.key_at);
@@ -309,6 +394,8 @@ impl Gather {
             keys: Vec::new(),
             parts: Vec::new(),
             due: 0,
+            again: Vec::new(),
+            repaired: false,
         }
     }
 

@@ -6,14 +6,15 @@
 //!     +--refused, late--+---- silent, reset, nonsense -------------+
 //! ```
 
-use super::cas::Tag;
 use super::ids::{Action, CloseReason, LinkId};
+use super::read::key_token;
+use super::repair::is_base64;
 use super::server::{
-    InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_FIRST, RETRY_MAX,
+    InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_MAX, STAMP_EVERY,
 };
 use super::Proxy;
 use crate::proto::response::{self, Code};
-use crate::proto::token::Token;
+use crate::proto::token::{next_token, Token};
 use crate::proto::Verb;
 use crate::time::{Span, Time};
 
@@ -34,17 +35,26 @@ impl Proxy {
         if link.state != LinkState::Connecting {
             return;
         }
-        link.state = LinkState::Unproven;
         link.last_received = now;
-        self.probe(id);
+        if self.is_listing(id) {
+            self.begin_listing(id);
+        } else {
+            self.link_mut(id).state = LinkState::Unproven;
+            self.greet(id);
+        }
     }
 
     /// The connection could not be made, or has ended.
     pub fn link_closed(&mut self, id: LinkId, why: CloseReason, now: Time) {
         self.now = now;
         let link = self.link_mut(id);
-        if link.state != LinkState::Closed {
-            link.state = LinkState::Closed;
+        if link.state == LinkState::Closed {
+            return;
+        }
+        link.state = LinkState::Closed;
+        if self.is_listing(id) {
+            self.listing_closed(id);
+        } else {
             self.server_lost(usize::from(id.server), why);
         }
     }
@@ -64,9 +74,10 @@ impl Proxy {
                     self.server_lost(index, CloseReason::ConnectTimeout);
                 }
                 State::Connecting => {}
-                State::Up => self.watch(index),
+                State::Waiting | State::Entering | State::Up => self.watch(index),
             }
         }
+        self.pump_resync();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -89,8 +100,9 @@ impl Proxy {
                     earliest(self.limit(server.attempted));
                     earliest(self.now + self.wake_interval());
                 }
-                State::Up => {
-                    for link in &server.links {
+                State::Waiting | State::Entering | State::Up => {
+                    server.doubts_due.into_iter().for_each(&mut earliest);
+                    for link in &server.links[..server.conns] {
                         match link.silent_since() {
                             Some(since) => {
                                 earliest(self.limit(since));
@@ -108,6 +120,7 @@ impl Proxy {
         if self.settings.idle_timeout.is_some() {
             earliest(self.next_idle_check);
         }
+        self.resync_timeout().into_iter().for_each(&mut earliest);
         next
     }
 
@@ -126,14 +139,18 @@ impl Proxy {
         let server = &mut self.servers[index];
         server.state = State::Connecting;
         server.attempted = now;
-        for (conn, link) in server.links.iter_mut().enumerate() {
+        server.stamp = None;
+        server.process = None;
+        server.items = None;
+        server.entry_due = 0;
+        for (conn, link) in server.links[..server.conns].iter_mut().enumerate() {
             link.state = LinkState::Connecting;
             self.actions
                 .push_back(Action::Connect(Server::link_id(index, conn)));
         }
     }
 
-    fn probe(&mut self, id: LinkId) {
+    pub(super) fn probe(&mut self, id: LinkId) {
         let purpose = (Role::Probe, Verb::Version, None);
         self.queue_bytes(id, b"version\r\n", None, Token::default(), purpose);
         // Probes are not requests.
@@ -147,39 +164,18 @@ impl Proxy {
         if code == Code::Version {
             server.version = response::version(tail.trim_ascii_end());
             let is_magent = memchr::memmem::find(tail, b"-magent-").is_some();
-            server.tag = if is_magent {
-                Tag::none()
-            } else {
-                Tag::new(index, 0)
-            };
+            server.is_magent = is_magent;
         }
+        // The first connection is ready when the stamp is known.
         let link = &mut server.links[usize::from(id.conn)];
-        if link.state != LinkState::Unproven {
-            return;
+        if link.state == LinkState::Unproven && id.conn > 0 {
+            link.state = LinkState::Ready;
+            self.link_ready(index);
         }
-        link.state = LinkState::Ready;
-        if server
-            .links
-            .iter()
-            .all(|link| link.state == LinkState::Ready)
-        {
-            self.server_up(index);
-        }
-    }
-
-    fn server_up(&mut self, index: usize) {
-        let now = self.now;
-        let server = &mut self.servers[index];
-        log::info!("server {}: up", server.name);
-        server.state = State::Up;
-        server.since = now;
-        server.retry = RETRY_FIRST;
-        server.tried = true;
-        self.note_abilities();
     }
 
     /// What all servers that are up understand.
-    fn note_abilities(&mut self) {
+    pub(super) fn note_abilities(&mut self) {
         let least = self.least_version();
         let before = self.meta;
         self.explicit_cas = least.is_some_and(|version| version >= EXPLICIT_CAS_SINCE);
@@ -203,7 +199,15 @@ impl Proxy {
 
     /// Looks after the connections of a server that is up.
     fn watch(&mut self, index: usize) {
-        for conn in 0..self.servers[index].links.len() {
+        self.settle_doubts(index);
+        let stamps = self.routes.ranks() > 1;
+        let server = &self.servers[index];
+        if stamps && server.is_up() && server.stamp_asked + STAMP_EVERY <= self.now {
+            // Asked for while it is busy, too; the answer moves the time on.
+            self.servers[index].stamp_asked = self.now;
+            self.ask_stamp(index);
+        }
+        for conn in 0..self.servers[index].conns {
             let now = self.now;
             let link = &self.servers[index].links[conn];
             match link.silent_since() {
@@ -213,7 +217,11 @@ impl Proxy {
                 }
                 Some(_) => self.expire(Server::link_id(index, conn)),
                 None if link.last_received + PROBE_AFTER <= now => {
-                    self.probe(Server::link_id(index, conn));
+                    if conn == 0 && stamps {
+                        self.ask_stamp(index);
+                    } else {
+                        self.probe(Server::link_id(index, conn));
+                    }
                 }
                 None => {}
             }
@@ -234,7 +242,13 @@ impl Proxy {
             }
             link.expired += 1;
             server.timeouts += 1;
-            let Some(txn) = flight.txn else { continue };
+            let Some(txn) = flight.txn else {
+                if let Role::Fetch(repair) = flight.role {
+                    flight.role = Role::Abandoned;
+                    self.fetch_next(repair);
+                }
+                continue;
+            };
             if flight.role != Role::Read {
                 self.write_late(txn);
                 continue;
@@ -263,7 +277,8 @@ impl Proxy {
     pub(super) fn server_lost(&mut self, index: usize, why: CloseReason) {
         let now = self.now;
         let server = &mut self.servers[index];
-        if server.is_up() || !server.tried {
+        let first = !server.tried;
+        if server.is_connected() || first {
             log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
         }
@@ -271,6 +286,9 @@ impl Proxy {
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
         server.retry = Span((server.retry.0 * 2).min(RETRY_MAX.0));
+        server.restamps = 0;
+        server.entry_due = 0;
+        server.doubts_due = None;
         let mut lost = Vec::with_capacity(server.links.len());
         for (conn, link) in server.links.iter_mut().enumerate() {
             if link.state != LinkState::Closed {
@@ -282,17 +300,61 @@ impl Proxy {
             lost.push((fifo, log, expired));
         }
         self.note_abilities();
+        if self.resync.target == Some(index) {
+            self.end_resync();
+        } else if self.resync.source() == Some(index) {
+            self.listing_closed(Server::link_id(index, self.servers[index].conns));
+        }
         for (fifo, log, expired) in lost {
             for (n, flight) in fifo.into_iter().enumerate() {
                 let bytes = log.bytes(flight.start, flight.end);
                 self.lose(&flight, bytes, n < expired, index);
             }
         }
+        if first {
+            self.consider();
+        }
+    }
+
+    /// Keeps in mind that a write may or may not have been carried out by a server that is lost.
+    fn note_unknown(&mut self, flight: &InFlight, bytes: &[u8], server: usize) {
+        match flight.role {
+            Role::Copy(_)
+            | Role::Decide
+            | Role::Mirror
+            | Role::Echo
+            | Role::Heal
+            | Role::Refill
+            | Role::Entry => {}
+            Role::Flush => return self.servers[server].journal.note_flush(),
+            Role::Read if flight.verb.is_gat() => {
+                // Each of its keys may have got its new time to live.
+                let line = bytes.trim_ascii_end();
+                let mut at = usize::from(flight.key_at);
+                while let Some(token) = next_token(line, at) {
+                    at = token.end;
+                    self.doubt(server, token.of(line), false);
+                }
+                return;
+            }
+            _ => return,
+        }
+        if flight.verb == Verb::FlushAll {
+            return self.servers[server].journal.forget();
+        }
+        let key = key_token(flight).of(bytes);
+        self.doubt(server, key, is_base64(flight.verb, bytes));
     }
 
     /// A request will never be answered by this server. `expired`: the client does not wait for it any more.
     fn lose(&mut self, flight: &InFlight, bytes: &[u8], expired: bool, server: usize) {
-        let Some(id) = flight.txn else { return };
+        self.note_unknown(flight, bytes, server);
+        let Some(id) = flight.txn else {
+            if let Role::Fetch(repair) = flight.role {
+                self.fetch_next(repair);
+            }
+            return;
+        };
         let txn = self.txns.at(id);
         txn.outstanding -= 1;
         if !expired {
@@ -306,7 +368,7 @@ impl Proxy {
                 self.answer_if_all_did(id);
                 self.flush_passed(id);
             }
-            Role::Echo | Role::Probe | Role::Abandoned => {}
+            _ => {}
         }
         self.txns.close_if_done(id);
     }

@@ -5,6 +5,7 @@ use super::ids::{Action, ClientId};
 use super::op::{Data, Held, Op};
 use super::Proxy;
 use crate::buf::SHARE_MIN;
+use crate::proto::meta;
 use crate::proto::request::{self, find_line, LineEnd, Parsed, Request};
 use crate::proto::token::next_token;
 use crate::proto::{replies, Verb};
@@ -249,7 +250,9 @@ impl Proxy {
 
     /// Whether the request may be worked on; otherwise it is refused here. `data`: bytes of its block.
     fn admits(&mut self, id: ClientId, request: &Request<'_>, data: usize) -> bool {
-        let reply = if request.verb.is_meta() && !self.meta {
+        let reply = if self.is_stamp(request) {
+            replies::STAMP_IS_OURS
+        } else if request.verb.is_meta() && !self.meta {
             replies::NO_META
         } else if self.memory.refuses(data) {
             self.counters.store_no_memory += 1;
@@ -260,6 +263,17 @@ impl Proxy {
         let silent = request.quiet && !request.verb.is_meta();
         self.refuse(id, if silent { b"" } else { reply }, data);
         false
+    }
+
+    /// Whether a client means to write this pool's stamp.
+    fn is_stamp(&self, request: &Request<'_>) -> bool {
+        let reads = request.verb.is_retrieval() || request.verb == Verb::MetaDebug;
+        let key = request.key.of(request.line);
+        // In base64 it would be a way round.
+        !reads
+            && (key == self.stamp_key
+                || (request.meta.has(b'b')
+                    && meta::decode_base64(key).is_some_and(|key| key == self.stamp_key)))
     }
 
     fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {

@@ -44,6 +44,8 @@ impl Proxy {
         match tokens.get(1).of(line) {
             b"" => self.stats_general(&mut reply),
             b"servers" => self.stats_servers(&mut reply),
+            b"replication" => self.stats_replication(&mut reply),
+            b"resync" => self.stats_resync(&mut reply),
             b"matrix" => self.stats_matrix(&mut reply),
             b"settings" => self.stats_settings(&mut reply),
             // The servers know these; the proxy has nothing to add, and says so in good form.
@@ -161,20 +163,13 @@ impl Proxy {
                     "backup"
                 },
             );
-            stat(
-                "state",
-                match server.state {
-                    State::Up => "up",
-                    State::Connecting if !server.tried => "connecting",
-                    State::Connecting | State::Down(_) => "down",
-                },
-            );
+            stat("state", state_name(server));
             let since = self.now.since(server.since).0 / 1_000_000;
             stat("seconds_in_state", &since.to_string());
             let mut version = Vec::new();
             push_numbers(&mut version, server.version.unwrap_or([0; 3]));
             stat("version", &String::from_utf8_lossy(&version));
-            stat("connections", &server.links.len().to_string());
+            stat("connections", &server.conns.to_string());
             stat("in_flight", &server.in_flight().to_string());
             stat("requests", &server.requests.to_string());
             stat("timeouts", &server.timeouts.to_string());
@@ -189,15 +184,64 @@ impl Proxy {
         }
     }
 
+    /// What an operator needs to see that copies are equal.
+    fn stats_replication(&self, out: &mut Vec<u8>) {
+        let counters = &self.counters;
+        push_stat(out, "view", &self.view.number.to_string());
+        push_stat(out, "view_owner", &format!("{:016x}", self.view.owner));
+        push_stat(out, "this_proxy", &format!("{:016x}", self.me));
+        push_stat(out, "active", if self.is_active() { "yes" } else { "no" });
+        push_stat(out, "stamp_key", &String::from_utf8_lossy(&self.stamp_key));
+        let numbers = [
+            ("views_raised", counters.views_raised),
+            ("degraded_writes", counters.degraded_writes),
+            ("mirrored", counters.mirrored),
+            ("disagreements", counters.disagreements),
+            ("heals", counters.heals),
+            ("refills", counters.refills),
+            ("refills_cancelled", counters.refills_cancelled),
+            ("entry_flushes", counters.entry_flushes),
+            ("held", counters.held),
+            ("failovers", counters.failovers),
+            ("failed_reads", counters.failed_reads),
+            ("failed_writes", counters.failed_writes),
+        ];
+        for (name, value) in numbers {
+            push_stat(out, name, &value.to_string());
+        }
+        for server in &self.servers {
+            let mut stat =
+                |name: &str, value: &str| push_stat(out, &format!("{}:{name}", server.name), value);
+            stat("state", state_name(server));
+            stat("view", &server.view().number.to_string());
+            stat("journal_keys", &server.journal.len().to_string());
+            let complete = server.journal.is_complete();
+            stat("journal_complete", if complete { "yes" } else { "no" });
+            stat("doubtful_keys", &server.doubts.len().to_string());
+        }
+    }
+
+    /// How far the background copy has come.
+    fn stats_resync(&self, out: &mut Vec<u8>) {
+        let resync = &self.resync;
+        let Some(target) = resync.target else {
+            return push_stat(out, "resync", "none");
+        };
+        push_stat(out, "resync", &self.servers[target].name);
+        push_stat(out, "keys_done", &resync.done.to_string());
+        push_stat(out, "keys_listed", &resync.total.to_string());
+        let seconds = self.now.since(resync.began).0 / 1_000_000;
+        push_stat(out, "seconds", &seconds.to_string());
+        let rate = resync.done / seconds.max(1);
+        let left = resync.total.saturating_sub(resync.done) / rate.max(1);
+        push_stat(out, "seconds_left", &left.to_string());
+    }
+
     /// What magent 0.6 printed: the primaries, from 1, with the number of connections that are kept.
     fn stats_matrix(&self, out: &mut Vec<u8>) {
         let primaries = self.servers.iter().filter(|server| server.is_primary);
         for (index, server) in primaries.enumerate() {
-            let kept = if server.is_up() {
-                server.links.len()
-            } else {
-                0
-            };
+            let kept = if server.is_up() { server.conns } else { 0 };
             let line = format!(
                 "matrix {} -> {}, pool size {kept}\r\n",
                 index + 1,
@@ -277,6 +321,17 @@ impl Proxy {
             _ => return,
         };
         *counter += 1;
+    }
+}
+
+fn state_name(server: &Server) -> &'static str {
+    match server.state {
+        State::Up if server.cold => "cold",
+        State::Up => "up",
+        State::Waiting => "waiting",
+        State::Entering => "entering",
+        State::Connecting if !server.tried => "connecting",
+        State::Connecting | State::Down(_) => "down",
     }
 }
 

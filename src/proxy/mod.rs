@@ -12,20 +12,25 @@ mod answers;
 mod cas;
 mod client;
 mod dispatch;
+mod enter;
 mod flush;
 mod gather;
 mod health;
 mod ids;
 mod intake;
+mod journal;
 mod local;
 mod mirror;
 mod op;
 mod order;
 mod read;
+mod repair;
+mod resync;
 mod route;
 mod server;
 mod stats;
 mod txn;
+mod view;
 mod write;
 
 pub use ids::{Action, ClientId, CloseReason, ConnId, LinkId, ProcessFacts, WriteState};
@@ -37,15 +42,18 @@ use std::io;
 use slab::Slab;
 
 use crate::buf::Memory;
-use crate::config::Config;
+use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 use client::{Client, Input};
 use flush::Barrier;
 use gather::Gather;
 use order::Order;
+use repair::Repair;
+use resync::Resync;
 use server::{LinkState, Server};
 use stats::Counters;
 use txn::Txns;
+use view::View;
 
 /// The limits and times the core needs of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +62,10 @@ struct Settings {
     max_conns: usize,
     max_item_size: usize,
     idle_timeout: Option<Span>,
+    ack: Ack,
+    rejoin: Rejoin,
+    read_repair: ReadRepair,
+    resync_rate: u32,
 }
 
 /// The proxy core for one pool of servers.
@@ -70,6 +82,14 @@ pub struct Proxy {
     gathers: Slab<Gather>,
     order: Order,
     barrier: Barrier,
+    repairs: Slab<Repair>,
+    resync: Resync,
+    /// The present view, this proxy's name in views, and the key of stamps.
+    view: View,
+    me: u64,
+    stamp_key: Vec<u8>,
+    /// When a client last asked for a key.
+    last_request: Option<Time>,
     actions: VecDeque<Action>,
     dirty: Vec<ConnId>,
     resumable: Vec<ClientId>,
@@ -99,7 +119,13 @@ impl Proxy {
             .chain(backups)
             .map(|(spec, is_primary)| {
                 let name = format!("{}:{}", spec.host, spec.port);
-                Server::new(name, is_primary, config.server_conns.max(1), now)
+                Server::new(
+                    name,
+                    is_primary,
+                    config.server_conns.max(1),
+                    config.journal_keys,
+                    now,
+                )
             })
             .collect();
         Proxy {
@@ -108,6 +134,10 @@ impl Proxy {
                 max_conns: config.max_conns,
                 max_item_size: config.max_item_size,
                 idle_timeout: config.idle_timeout,
+                ack: config.ack,
+                rejoin: config.rejoin,
+                read_repair: config.read_repair,
+                resync_rate: config.resync_rate,
             },
             facts,
             now,
@@ -120,6 +150,12 @@ impl Proxy {
             gathers: Slab::new(),
             order: Order::new(),
             barrier: Barrier::default(),
+            repairs: Slab::new(),
+            resync: Resync::default(),
+            view: View::default(),
+            me: view::owner(&config.proxy_id),
+            stamp_key: view::stamp_key(config),
+            last_request: None,
             actions: VecDeque::new(),
             dirty: Vec::new(),
             resumable: Vec::new(),
@@ -160,12 +196,6 @@ impl Proxy {
     pub fn wants_read(&self, id: ClientId) -> bool {
         self.client(id)
             .is_some_and(|client| !client.stalled && !client.closing)
-    }
-
-    /// False while the link is held back (its answers cannot be used as fast as they come): do not read it until
-    /// `Action::ReadLink`.
-    pub fn link_wants_read(&self, _id: LinkId) -> bool {
-        true
     }
 
     /// The client will send no more (end of file). What it asked for is still answered; `CloseClient` follows.

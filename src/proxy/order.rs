@@ -22,6 +22,9 @@ pub struct Order {
     undecided: Vec<u16>,
     undecided_count: usize,
     held: BTreeMap<usize, VecDeque<Held>>,
+    /// Per bucket, how many writes have passed; and how many of all keys at once.
+    epochs: Vec<u32>,
+    flushes: u64,
 }
 
 impl Order {
@@ -31,7 +34,24 @@ impl Order {
             undecided: vec![0; BUCKETS],
             undecided_count: 0,
             held: BTreeMap::new(),
+            epochs: vec![0; BUCKETS],
+            flushes: 0,
         }
+    }
+
+    /// Tells whether a write has passed between two looks.
+    pub fn epoch(&self, bucket: usize) -> (u32, u64) {
+        (self.epochs[bucket], self.flushes)
+    }
+
+    /// A write to a key of this bucket passes.
+    pub fn passes(&mut self, bucket: usize) {
+        self.epochs[bucket] = self.epochs[bucket].wrapping_add(1);
+    }
+
+    /// A write to all keys passes.
+    pub fn all_pass(&mut self) {
+        self.flushes += 1;
     }
 
     /// Whether any operation waits anywhere.

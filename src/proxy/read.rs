@@ -2,6 +2,7 @@
 
 use super::client::Reply;
 use super::ids::LinkId;
+use super::journal::NotedKey;
 use super::op::Op;
 use super::route::Route;
 use super::server::{InFlight, Role};
@@ -146,6 +147,7 @@ impl Proxy {
             at = token.end;
             let key = token.of(op.line);
             let route = self.routes.of(key);
+            self.order.passes(super::order::bucket(route.hash));
             line.clear();
             line.extend_from_slice(b"touch ");
             line.extend_from_slice(key);
@@ -164,11 +166,15 @@ impl Proxy {
         let Some((acting, _)) = self.acting(route, 0) else {
             return;
         };
-        for rank in acting + 1..self.routes.ranks() {
+        for rank in (0..self.routes.ranks()).filter(|&rank| rank != acting) {
             let Some(server) = self.routes.server(route, rank) else {
                 continue;
             };
-            if self.servers[server].is_up() {
+            if !self.servers[server].is_up() {
+                self.leave_out(server);
+                let noted = NotedKey::new(key.of(line), false);
+                self.servers[server].journal.note(noted);
+            } else {
                 self.counters.mirrored += 1;
                 let link_id = self.link_for(server, route);
                 self.queue_bytes(link_id, line, None, key, (Role::Echo, Verb::Touch, None));

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use super::cas::Tag;
 use super::ids::{CloseReason, LinkId};
+use super::journal::Journal;
 use super::stats::Latency;
 use super::txn::TxnId;
+use super::view::{Stamp, View};
 use crate::buf::{Body, Memory, RequestLog};
 use crate::proto::Verb;
 use crate::time::{Span, Time};
@@ -19,12 +21,19 @@ pub const RETRY_MAX: Span = Span::from_millis(1000);
 /// An idle connection is asked for a sign of life after this.
 pub const PROBE_AFTER: Span = Span::from_millis(250);
 
+/// A server that is up is asked for its stamp this often, however busy it is.
+pub const STAMP_EVERY: Span = Span::from_millis(1000);
+
 /// What the proxy knows of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// An attempt to reach it is under way.
     Connecting,
-    /// All its connections answer.
+    /// All its connections answer, but it may not be used yet: it may have missed writes.
+    Waiting,
+    /// It is being made safe.
+    Entering,
+    /// In use.
     Up,
     /// It is not used; the next attempt is made at this time.
     Down(Time),
@@ -43,6 +52,22 @@ pub enum Role {
     Mirror,
     /// A touch that goes with a `gat`.
     Echo,
+    /// A copy that answered otherwise than the acting primary forgets the key.
+    Heal,
+    /// A key is read from one copy to be brought to another.
+    Fetch(u32),
+    /// A key is brought to a copy that lacks it.
+    Refill,
+    /// What a returning server missed is taken from it.
+    Entry,
+    /// The server's stamp is read.
+    Stamp,
+    /// The server is stamped.
+    Restamp,
+    /// The server's process is asked for.
+    Process,
+    /// The server lists its keys.
+    Listing,
     /// `flush_all`.
     Flush,
     /// A sign of life.
@@ -196,6 +221,8 @@ impl Link {
 pub struct Server {
     /// `host:port`, as given.
     pub name: String,
+    /// How many of `links` carry requests; the one behind them lists keys now and then.
+    pub conns: usize,
     /// Given by `-s` (else by `-b`).
     pub is_primary: bool,
     /// What is known of it.
@@ -212,8 +239,34 @@ pub struct Server {
     pub tried: bool,
     /// What it said to `version`, numbers only.
     pub version: Option<[u32; 3]>,
+    /// It is a proxy like this one.
+    pub is_magent: bool,
     /// What names it in CAS tokens.
     pub tag: Tag,
+    /// The last stamp seen on it, or written to it.
+    pub stamp: Option<Stamp>,
+    /// When the stamp was last asked for, of the answers that came.
+    pub stamp_asked: Time,
+    /// Stamps on their way to it: what it says of its stamp meanwhile is old.
+    pub restamps: u16,
+    /// When its process started (seconds since 1970) and its process id.
+    pub process: Option<(u64, u64)>,
+    /// The process that was last in use.
+    pub known_process: Option<(u64, u64)>,
+    /// Items it held when it was connected to.
+    pub items: Option<u64>,
+    /// It may lack what its peers hold.
+    pub cold: bool,
+    /// Keys whose writes it missed, or may have carried out unheard.
+    pub journal: Journal,
+    /// Keys whose writes it may still carry out late.
+    pub doubts: Journal,
+    /// When `doubts` are looked at once more.
+    pub doubts_due: Option<Time>,
+    /// Answers due before it is safe.
+    pub entry_due: usize,
+    /// What came of an answer that the proxy itself reads.
+    pub answer: Vec<u8>,
     /// Requests sent to it.
     pub requests: u64,
     /// How often it was lost or not reached, by [`CloseReason`].
@@ -226,18 +279,38 @@ pub struct Server {
 
 impl Server {
     /// A server that has not been tried.
-    pub fn new(name: String, is_primary: bool, conns: usize, now: Time) -> Server {
+    pub fn new(
+        name: String,
+        is_primary: bool,
+        conns: usize,
+        journal_keys: usize,
+        now: Time,
+    ) -> Server {
         Server {
             name,
+            conns,
             is_primary,
             state: State::Down(now),
             since: now,
-            links: (0..conns).map(|_| Link::new()).collect(),
+            links: (0..=conns).map(|_| Link::new()).collect(),
             retry: RETRY_FIRST,
             attempted: now,
             tried: false,
             version: None,
+            is_magent: false,
             tag: Tag::none(),
+            stamp: None,
+            stamp_asked: now,
+            restamps: 0,
+            process: None,
+            known_process: None,
+            items: None,
+            cold: false,
+            journal: Journal::new(journal_keys),
+            doubts: Journal::new(journal_keys),
+            doubts_due: None,
+            entry_due: 0,
+            answer: Vec::new(),
             requests: 0,
             failures: [0; CloseReason::ALL.len()],
             timeouts: 0,
@@ -253,12 +326,25 @@ impl Server {
     /// The connection that carries a key with this hash: always the same one.
     pub fn conn_of(&self, hash: u32) -> usize {
         // The low bits choose the server; the high ones are left.
-        (hash >> 16) as usize % self.links.len()
+        (hash >> 16) as usize % self.conns
+    }
+
+    /// The view it last took part in.
+    pub fn view(&self) -> View {
+        self.stamp.map(|stamp| stamp.view).unwrap_or_default()
+    }
+
+    /// Whether its connections answer.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Waiting | State::Entering | State::Up)
     }
 
     /// Requests in flight on all connections.
     pub fn in_flight(&self) -> usize {
-        self.links.iter().map(|link| link.fifo.len()).sum()
+        self.links[..self.conns]
+            .iter()
+            .map(|link| link.fifo.len())
+            .sum()
     }
 
     /// The name of its connection `conn`.

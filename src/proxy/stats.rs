@@ -38,6 +38,18 @@ pub struct Counters {
     pub failed_writes: u64,
     /// Writes that reached further copies.
     pub mirrored: u64,
+    /// Writes that left out a copy, each copy counted.
+    pub degraded_writes: u64,
+    /// How often a view was raised.
+    pub views_raised: u64,
+    /// Returning servers that were flushed.
+    pub entry_flushes: u64,
+    /// Keys deleted on a copy that differed.
+    pub heals: u64,
+    /// Keys brought from one copy to another.
+    pub refills: u64,
+    /// Keys not brought over, because a write had passed.
+    pub refills_cancelled: u64,
     /// Copies that answered a mirrored write otherwise than the acting primary.
     pub disagreements: u64,
     /// Operations that waited for an undecided one on the same key.

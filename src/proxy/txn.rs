@@ -42,6 +42,14 @@ pub struct Txn {
     pub answered: bool,
     /// A conditional write that no server has decided yet.
     pub undecided: bool,
+    /// The key has been brought over from another copy: what the server says now is final.
+    pub repaired: bool,
+    /// By rank: the copies that took the write, and those that refused it.
+    pub took: u64,
+    /// See `took`.
+    pub erred: u64,
+    /// What a counter was set to.
+    pub number: Option<u64>,
     /// Keys asked for.
     pub keys: u16,
     /// A part of a retrieval over several servers.
@@ -84,6 +92,10 @@ impl Txns {
             waiting: 0,
             answered: false,
             undecided: false,
+            repaired: false,
+            took: 0,
+            erred: 0,
+            number: None,
             keys: op.key_count as u16,
             part: None,
         }) as TxnId

@@ -3,17 +3,23 @@
 //!
 //! The client is answered when every copy that is up has answered, with the words of the copy of the best rank.
 
+use std::rc::Rc;
+
 use super::client::Reply;
 use super::ids::LinkId;
-use super::op::Op;
+use super::journal::NotedKey;
+use super::op::{Data, Op};
 use super::order::bucket;
 use super::read::key_token;
+use super::repair::{is_base64, Mode, Redo, Then};
+use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
 use super::{cas, Proxy};
 use crate::buf::Body;
+use crate::config::Ack;
 use crate::proto::response::{took_effect, Code};
-use crate::proto::token::Token;
+use crate::proto::token::{parse_decimal, Token};
 use crate::proto::{replies, Verb};
 
 impl Proxy {
@@ -24,7 +30,10 @@ impl Proxy {
             self.refuse_write(op);
             return;
         };
+        self.leave_out_absent(op);
+        self.order.passes(bucket(op.route.hash));
         let id = self.txns.open(op);
+        self.txns.at(id).rank = first as u8;
         for rank in first..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
@@ -48,9 +57,15 @@ impl Proxy {
         let txn = self.txns.at(id);
         txn.rank = rank as u8;
         txn.undecided = true;
+        self.leave_out_absent(op);
+        self.order.passes(bucket(op.route.hash));
         // With one copy the order of its stream is all the order there is.
         if self.routes.ranks() > 1 {
             self.order.begin(bucket(op.route.hash));
+        }
+        if creates(op) && self.may_lack(server, op.route) {
+            self.repair_first(id, op, server);
+            return;
         }
         let link_id = self.link_for(server, op.route);
         let Some(token) = cas::condition(op.verb, op.line) else {
@@ -80,6 +95,31 @@ impl Proxy {
         self.scratch = line;
     }
 
+    /// What stores where there is nothing must not be asked of a server that may lack the key.
+    fn repair_first(&mut self, id: TxnId, op: &Op<'_>, server: usize) {
+        let mut request = Vec::with_capacity(op.line.len() + 2);
+        request.extend_from_slice(&op.line[..op.strip.start]);
+        request.extend_from_slice(&op.line[op.strip.end..]);
+        request.extend_from_slice(b"\r\n");
+        let mut body = None;
+        match op.data {
+            Data::None => {}
+            Data::Inline(data) => request.extend_from_slice(data),
+            Data::Shared(shared) => body = Some(Rc::clone(shared)),
+        }
+        let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
+        let redo = Redo {
+            txn: id,
+            role: Role::Decide,
+            verb: op.verb,
+            key: op.key,
+            request,
+            body,
+        };
+        let then = Then::Redo(Box::new(redo));
+        self.begin_repair(&noted, op.route, server, Mode::Add, then);
+    }
+
     fn refuse_write(&mut self, op: &Op<'_>) {
         self.counters.failed_writes += 1;
         let silent = op.quiet && !op.verb.is_meta();
@@ -88,11 +128,31 @@ impl Proxy {
     }
 
     /// A copy has answered an unconditional write.
-    pub(super) fn copy_answered(&mut self, id: TxnId, rank: u8, code: Code, tail: &[u8]) {
+    pub(super) fn copy_answered(
+        &mut self,
+        link: LinkId,
+        id: TxnId,
+        flight: &InFlight,
+        rank: u8,
+        code: Code,
+        tail: &[u8],
+    ) {
+        let cold = self.servers[usize::from(link.server)].cold;
         let txn = self.txns.at(id);
-        if txn.best != NO_RANK && code.is_error() {
-            self.counters.disagreements += 1;
+        let bit = 1u64 << rank.min(63);
+        if code.is_error() {
+            txn.erred |= bit;
+        } else if code != Code::NotFound && code != Code::MetaNotFound {
+            txn.took |= bit;
         }
+        // That a cold server lacks the key says nothing if another copy has it.
+        let lacks = matches!(code, Code::NotFound | Code::MetaNotFound);
+        let rank = if cold && lacks { rank | 0x40 } else { rank };
+        if txn.outstanding == 0 && txn.erred != 0 && txn.took != 0 {
+            let bytes = self.flight_bytes(link, flight).to_vec();
+            self.heal_refused(id, flight, &bytes);
+        }
+        let txn = self.txns.at(id);
         if rank < txn.best && !txn.answered {
             if txn.best != NO_RANK {
                 let (client, seq) = (txn.client, txn.seq);
@@ -101,13 +161,43 @@ impl Proxy {
             let txn = self.txns.at(id);
             txn.best = rank;
             // With one copy, or once the others have answered, nothing needs to be kept.
-            if txn.waiting == 0 {
+            let enough = self.settings.ack == Ack::Primary && rank == txn.rank;
+            if txn.waiting == 0 || enough {
                 self.answer_write(id, code, tail);
                 return;
             }
             self.keep_reply(id, code, tail);
         }
         self.answer_if_all_did(id);
+    }
+
+    /// Some copies took an unconditional write and some refused it: where it differs from the acting primary's outcome the
+    /// key is deleted.
+    fn heal_refused(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
+        let txn = self.txns.at(id);
+        let (route, first) = (txn.route, txn.rank.min(63));
+        let wrong = if txn.erred & (1 << first) != 0 {
+            txn.took
+        } else {
+            txn.erred
+        };
+        let key = key_token(flight).of(bytes);
+        let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+        for rank in 0..self.routes.ranks().min(63) {
+            let server = self.routes.server(route, rank);
+            if let (Some(server), true) = (server, wrong & (1 << rank) != 0) {
+                if self.servers[server].is_up() {
+                    self.heal(server, route, &noted);
+                }
+            }
+        }
+    }
+
+    /// A copy differs: it forgets the key.
+    fn heal(&mut self, server: usize, route: Route, noted: &NotedKey) {
+        self.counters.disagreements += 1;
+        self.counters.heals += 1;
+        self.delete_on(server, route, noted, Role::Heal);
     }
 
     /// The acting primary has decided a conditional write.
@@ -119,15 +209,25 @@ impl Proxy {
         code: Code,
         tail: &[u8],
     ) {
+        let server = usize::from(id.server);
         let txn = self.txns.at(txn_id);
-        let route = txn.route;
-        txn.undecided = false;
-        txn.best = txn.rank;
-        if took_effect(code) && self.routes.ranks() > 1 {
-            self.mirror_outcome(id, txn_id, flight, tail);
+        let (route, repaired) = (txn.route, txn.repaired);
+        if says_absent(flight.verb, code) && !repaired && self.may_lack(server, route) {
+            let bytes = self.flight_bytes(id, flight).to_vec();
+            self.repair_and_redo(txn_id, flight, &bytes, server);
+            return;
         }
         let txn = self.txns.at(txn_id);
-        if txn.waiting == 0 {
+        txn.undecided = false;
+        txn.best = txn.rank;
+        txn.number = counter(code, tail);
+        if took_effect(code) && self.routes.ranks() > 1 {
+            self.order.passes(bucket(route.hash));
+            self.mirror_outcome(id, txn_id, flight, tail);
+        }
+        let enough = self.settings.ack == Ack::Primary;
+        let txn = self.txns.at(txn_id);
+        if txn.waiting == 0 || enough {
             if !txn.answered {
                 self.answer_write(txn_id, code, tail);
             }
@@ -138,9 +238,27 @@ impl Proxy {
     }
 
     /// A copy has taken over an outcome.
-    pub(super) fn mirror_answered(&mut self, id: TxnId, code: Code) {
-        if !took_effect(code) {
-            self.counters.disagreements += 1;
+    pub(super) fn mirror_answered(
+        &mut self,
+        link: LinkId,
+        id: TxnId,
+        flight: &InFlight,
+        code: Code,
+        tail: &[u8],
+    ) {
+        let server = usize::from(link.server);
+        let txn = self.txns.at(id);
+        let route = txn.route;
+        let same_number = txn.number == counter(code, tail);
+        if !took_effect(code) || !same_number {
+            let bytes = self.flight_bytes(link, flight);
+            let key = key_token(flight).of(bytes);
+            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+            if !(self.servers[server].cold && says_absent(flight.verb, code)) {
+                self.heal(server, route, &noted);
+            }
+            // What it lacks now is brought over, as long as nothing else passes.
+            self.begin_repair(&noted, route, server, Mode::Add, Then::Nothing);
         }
         self.answer_if_all_did(id);
     }
@@ -255,6 +373,34 @@ impl Proxy {
         cas::open_request(bytes, token, None, &mut request);
         self.queue_bytes(link_id, &request, body, key_token(flight), purpose);
         self.scratch = request;
+    }
+}
+
+/// Whether a conditional write stores something where there is nothing.
+fn creates(op: &Op<'_>) -> bool {
+    match op.verb {
+        Verb::Add => true,
+        Verb::MetaSet => matches!(op.meta.mode, b'E' | b'e') || op.meta.has(b'N'),
+        Verb::MetaArithmetic | Verb::MetaGet => op.meta.has(b'N'),
+        _ => false,
+    }
+}
+
+/// Whether the answer says that there is no such key (for `add` it says the contrary).
+fn says_absent(verb: Verb, code: Code) -> bool {
+    match code {
+        Code::NotFound | Code::MetaNotFound | Code::MetaMiss => true,
+        Code::NotStored => verb != Verb::Add,
+        Code::MetaNotStored => true,
+        _ => false,
+    }
+}
+
+/// What a counter stands at, where the answer tells.
+fn counter(code: Code, tail: &[u8]) -> Option<u64> {
+    match code {
+        Code::Number => parse_decimal(tail.trim_ascii_end()),
+        _ => None,
     }
 }
 

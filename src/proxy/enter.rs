@@ -1,0 +1,477 @@
+//! Flow: which servers may be trusted, and how one that returns is made safe.
+//!
+//! ```text
+//!   connected --(stats, stamp)--> Waiting --same view--------------------------------> Up
+//!                                    |  \--missed writes--> Entering: delete the journal's
+//!                                    |                      keys, or flush; stamp ------> Up, cold
+//!                                    \--a proxy without traffic only looks
+//! ```
+
+use super::cas::Tag;
+use super::ids::LinkId;
+use super::journal::NotedKey;
+use super::op::Op;
+use super::repair::{Mode, Then};
+use super::route::Route;
+use super::server::{LinkState, Role, Server, State};
+use super::view::{Stamp, View};
+use super::Proxy;
+use crate::config::{ReadRepair, Rejoin};
+use crate::proto::response::Code;
+use crate::proto::token::{parse_decimal, push_decimal, Token};
+use crate::proto::Verb;
+use crate::time::{Span, Time};
+
+/// A proxy that was asked for nothing for so long does not count as the one that serves.
+const IDLE_AFTER: Span = Span::from_millis(1000);
+
+/// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
+const GRACE: Span = Span::from_millis(1000);
+
+/// Keys deleted on a returning server before it is asked whether they are gone.
+const ENTRY_BATCH: usize = 512;
+
+impl Proxy {
+    /// Whether returning servers are looked at, and made safe.
+    fn is_safe(&self) -> bool {
+        self.settings.rejoin == Rejoin::Safe
+    }
+
+    /// Whether this proxy serves traffic, and so decides; one that does not only looks.
+    pub(super) fn is_active(&self) -> bool {
+        self.last_request
+            .is_some_and(|time| self.now.since(time) <= IDLE_AFTER)
+    }
+
+    /// A client asks for a key. True: the stamps must be read first, as another proxy may have served until now.
+    pub(super) fn note_request(&mut self) -> bool {
+        let was_active = self.is_active();
+        self.last_request = Some(self.now);
+        !was_active && self.is_safe() && self.routes.ranks() > 1
+    }
+
+    /// Asks the servers that are up for their stamps.
+    pub(super) fn ask_stamps(&mut self) {
+        for server in 0..self.servers.len() {
+            if self.servers[server].is_up() {
+                self.ask_stamp(server);
+            }
+        }
+    }
+
+    pub(super) fn ask_stamp(&mut self, server: usize) {
+        let mut line = b"get ".to_vec();
+        line.extend_from_slice(&self.stamp_key);
+        let key = Token {
+            start: 4,
+            end: line.len(),
+        };
+        line.extend_from_slice(b"\r\n");
+        self.servers[server].answer.clear();
+        let purpose = (Role::Stamp, Verb::Get, None);
+        self.queue_bytes(Server::link_id(server, 0), &line, None, key, purpose);
+    }
+
+    /// Whether every server that is up has been asked for its stamp since `since`, and has answered.
+    pub(super) fn has_stamps_since(&self, since: Time) -> bool {
+        let mut up = self.servers.iter().filter(|server| server.is_up());
+        up.all(|server| server.stamp_asked >= since)
+    }
+
+    /// A connection is made: what must be known of the server before it is used is asked for.
+    pub(super) fn greet(&mut self, id: LinkId) {
+        self.probe(id);
+        if id.conn == 0 {
+            let purpose = (Role::Process, Verb::Stats, None);
+            self.queue_bytes(id, b"stats\r\n", None, Token::default(), purpose);
+            self.ask_stamp(usize::from(id.server));
+        }
+    }
+
+    /// A line of the answer to `stats`.
+    pub(super) fn note_process(&mut self, server: usize, line: &[u8]) {
+        let mut words = line.split(|&byte| byte == b' ').skip(1);
+        let (Some(name), Some(value)) = (words.next(), words.next()) else {
+            return;
+        };
+        let Some(number) = parse_decimal(value) else {
+            return;
+        };
+        let server = &mut self.servers[server];
+        let (start, pid) = server.process.unwrap_or_default();
+        match name {
+            b"pid" => server.process = Some((0, number)),
+            // The start of the process is what does not change: the time less the uptime.
+            b"uptime" => server.process = Some((number, pid)),
+            b"time" => server.process = Some((number.wrapping_sub(start), pid)),
+            b"curr_items" => server.items = Some(number),
+            _ => {}
+        }
+    }
+
+    /// The server has answered for its stamp.
+    pub(super) fn stamp_answered(&mut self, id: LinkId, asked: Time, code: Code) {
+        let index = usize::from(id.server);
+        let text = std::mem::take(&mut self.servers[index].answer);
+        let value = text.split(|&byte| byte == b'\n').nth(1);
+        let stamp = value.and_then(Stamp::parse).filter(|_| code == Code::End);
+        let active = self.is_active();
+        let server = &mut self.servers[index];
+        if server.restamps == 0 {
+            server.stamp_asked = server.stamp_asked.max(asked);
+            match stamp {
+                Some(stamp) => {
+                    server.stamp = Some(stamp);
+                    if server.is_up() && !active {
+                        server.cold = stamp.cold;
+                    }
+                }
+                // Flushed or evicted while the connection stood: the server has missed nothing.
+                None if server.is_up() => {
+                    if active && self.view.number > 0 {
+                        self.restamp(index);
+                    }
+                }
+                None => server.stamp = None,
+            }
+        }
+        let link = self.link_mut(id);
+        if link.state == LinkState::Unproven {
+            link.state = LinkState::Ready;
+            self.link_ready(index);
+        } else {
+            self.consider();
+        }
+    }
+
+    /// One more connection answers; with all of them the server can be considered.
+    pub(super) fn link_ready(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let conns = server.conns;
+        let ready = |link: &super::server::Link| link.state == LinkState::Ready;
+        if server.state == State::Connecting && server.links[..conns].iter().all(ready) {
+            server.state = State::Waiting;
+            server.tried = true;
+            if server.is_magent {
+                // Its process says nothing about what its servers hold, and its tokens name them already.
+                server.process = None;
+                server.tag = Tag::none();
+            } else {
+                let (start, pid) = server.process.unwrap_or_default();
+                server.tag = Tag::new(index, start.wrapping_add(pid));
+            }
+            self.note_abilities();
+            self.consider();
+        }
+    }
+
+    /// Looks at all servers that wait, in the light of what all of them say.
+    pub(super) fn consider(&mut self) {
+        // Before all have been asked, the one that knows best may be missing.
+        if self.servers.iter().any(|server| !server.tried) {
+            return;
+        }
+        if self.is_safe() {
+            let connected = self.servers.iter().filter(|server| server.is_connected());
+            let best = connected.map(Server::view).max().unwrap_or_default();
+            if best > self.view {
+                self.adopt(best);
+            }
+        }
+        for index in 0..self.servers.len() {
+            if self.servers[index].state == State::Waiting {
+                self.consider_one(index);
+            }
+        }
+    }
+
+    /// Another proxy has raised the view: what this one noted is not all, and servers it left out have missed writes.
+    fn adopt(&mut self, view: View) {
+        self.view = view;
+        for server in &mut self.servers {
+            if server.is_up() && server.view() < view && server.restamps == 0 {
+                log::warn!("server {}: missed writes of another proxy", server.name);
+                server.state = State::Waiting;
+                server.journal.forget();
+            } else if !server.is_up() && server.known_process.is_some() {
+                server.journal.forget();
+            }
+        }
+    }
+
+    fn consider_one(&mut self, index: usize) {
+        let alone = self.routes.ranks() == 1;
+        let view = self.view;
+        let server = &self.servers[index];
+        let known = server.known_process.is_some();
+        let started_anew = known && server.known_process != server.process;
+        let empty = server.items == Some(0) && server.stamp.is_none();
+        let current = !self.is_safe() || alone || server.view() == view;
+        if started_anew {
+            // Its memory is new, and so are its sockets: nothing old can come of it.
+            self.servers[index].doubts.clear();
+        }
+        let server = &self.servers[index];
+        if current && (started_anew || empty) {
+            let cold = !alone && self.settings.read_repair != ReadRepair::Off;
+            return self.let_in(index, cold);
+        }
+        if current && (!self.is_safe() || server.doubts.is_empty()) {
+            let cold = server.stamp.is_some_and(|stamp| stamp.cold);
+            // By its stamp it took part in everything; the journal holds what failed after it was lost.
+            if !self.is_safe() || server.journal.is_empty() {
+                return self.let_in(index, cold);
+            }
+        }
+        if !self.is_active() {
+            return;
+        }
+        if empty {
+            return self.let_in(index, true);
+        }
+        // Whether the journal tells all hangs on what the others say now.
+        let since = server.attempted;
+        if !self.has_stamps_since(since) {
+            if self.servers[index].entry_due == 0 {
+                self.servers[index].entry_due = 1;
+                self.ask_stamps();
+            }
+            return;
+        }
+        self.begin_entry(index, known && !started_anew);
+    }
+
+    fn begin_entry(&mut self, index: usize, same_process: bool) {
+        let ours = self.view.owner == self.me || self.view == View::default();
+        let server = &mut self.servers[index];
+        server.state = State::Entering;
+        server.entry_due = 0;
+        if same_process && ours && server.journal.is_complete() {
+            let missed = server.journal.len();
+            log::info!("server {}: {missed} keys to be forgotten", server.name);
+            self.pump_entry(index);
+        } else {
+            log::info!("server {}: flushed, it missed writes", server.name);
+            server.entry_due = 1;
+            server.journal.clear();
+            self.counters.entry_flushes += 1;
+            let purpose = (Role::Entry, Verb::FlushAll, None);
+            let link = Server::link_id(index, 0);
+            self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+        }
+    }
+
+    /// Deletes the next keys of the journal. With the last ones the server is let in: what it is asked from then on
+    /// stands behind them.
+    fn pump_entry(&mut self, index: usize) {
+        let last = self.servers[index].journal.len() <= ENTRY_BATCH;
+        for noted in self.servers[index].journal.take(ENTRY_BATCH) {
+            self.servers[index].entry_due += 1;
+            let route = self.route_of_noted(&noted);
+            self.delete_on(index, route, &noted, Role::Entry);
+        }
+        if last {
+            let cold = self.settings.read_repair != ReadRepair::Off;
+            self.let_in(index, cold && self.routes.ranks() > 1);
+        }
+    }
+
+    /// Something that was to make the server safe is done.
+    pub(super) fn entry_answered(&mut self, id: LinkId, verb: Verb, code: Code) {
+        let index = usize::from(id.server);
+        let server = &mut self.servers[index];
+        server.entry_due = server.entry_due.saturating_sub(1);
+        if server.state != State::Entering || server.entry_due > 0 {
+            return;
+        }
+        if verb == Verb::FlushAll {
+            if code.is_error() {
+                log::warn!(
+                    "server {}: it cannot be flushed, so it is not used",
+                    server.name
+                );
+                server.state = State::Waiting;
+                return;
+            }
+            // What it missed meanwhile it does not hold either.
+            self.let_in(index, true);
+        } else {
+            self.pump_entry(index);
+        }
+    }
+
+    /// From now on the server is used.
+    fn let_in(&mut self, index: usize, cold: bool) {
+        let alone = self.routes.ranks() == 1;
+        let cold = cold && !alone;
+        if cold && self.view == View::default() && self.is_active() && self.is_safe() {
+            // Other proxies must see that it is cold.
+            self.raise_view();
+        }
+        let now = self.now;
+        let view = self.view;
+        let server = &mut self.servers[index];
+        log::info!(
+            "server {}: up{}",
+            server.name,
+            if cold { ", cold" } else { "" }
+        );
+        server.state = State::Up;
+        server.since = now;
+        server.retry = super::server::RETRY_FIRST;
+        server.cold = cold;
+        server.known_process = server.process;
+        server.stamp_asked = now;
+        server.journal.clear();
+        if !server.doubts.is_empty() {
+            server.doubts_due = Some(now + GRACE);
+        }
+        let stamp = Stamp { view, cold };
+        let stamped = server.stamp == Some(stamp);
+        if view != View::default() && !stamped && self.is_active() && self.is_safe() {
+            self.restamp(index);
+        }
+        self.note_abilities();
+        self.plan_resync();
+    }
+
+    /// Stamps a server, on each of its connections: no write may stand before the stamp.
+    pub(super) fn restamp(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let stamp = Stamp {
+            view: self.view,
+            cold: server.cold,
+        };
+        server.stamp = Some(stamp);
+        let conns = server.conns;
+        let value = stamp.value();
+        let mut request = b"set ".to_vec();
+        request.extend_from_slice(&self.stamp_key);
+        let key = Token {
+            start: 4,
+            end: request.len(),
+        };
+        request.extend_from_slice(b" 0 0 ");
+        push_decimal(&mut request, value.len() as u64);
+        request.extend_from_slice(format!("\r\n{value}\r\n").as_bytes());
+        for conn in 0..conns {
+            self.servers[index].restamps += 1;
+            let purpose = (Role::Restamp, Verb::Set, None);
+            self.queue_bytes(Server::link_id(index, conn), &request, None, key, purpose);
+        }
+    }
+
+    /// A stamp has been taken.
+    pub(super) fn restamp_answered(&mut self, id: LinkId, code: Code) {
+        let server = &mut self.servers[usize::from(id.server)];
+        server.restamps = server.restamps.saturating_sub(1);
+        if code != Code::Stored {
+            log::warn!("server {}: it takes no stamp", server.name);
+        }
+    }
+
+    /// A new view begins: servers that are not up take no part in it.
+    fn raise_view(&mut self) {
+        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        self.view = View {
+            number: (self.view.number + 1).max(unix),
+            owner: self.me,
+        };
+        self.counters.views_raised += 1;
+        log::info!("view {} raised", self.view.number);
+        for index in 0..self.servers.len() {
+            if self.servers[index].is_up() {
+                self.restamp(index);
+            }
+        }
+    }
+
+    /// A write is about to leave out the server `index`: the others are stamped ahead of it.
+    pub(super) fn leave_out(&mut self, index: usize) {
+        if !self.is_safe() || self.routes.ranks() == 1 {
+            return;
+        }
+        self.counters.degraded_writes += 1;
+        let ours = self.view.owner == self.me && self.view != View::default();
+        if !ours || self.servers[index].view() == self.view {
+            self.raise_view();
+        }
+    }
+
+    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others.
+    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>) {
+        for rank in 0..self.routes.ranks() {
+            let Some(server) = self.routes.server(op.route, rank) else {
+                continue;
+            };
+            if !self.servers[server].is_up() {
+                self.leave_out(server);
+                let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
+                self.servers[server].journal.note(noted);
+            }
+        }
+    }
+
+    /// A write whose outcome on `server` nobody has heard.
+    pub(super) fn doubt(&mut self, server: usize, key: &[u8], base64: bool) {
+        let noted = NotedKey::new(key, base64);
+        let server = &mut self.servers[server];
+        server.journal.note(noted.clone());
+        server.doubts.note(noted);
+    }
+
+    /// Keys that a stopped server may have written late are brought in line with the other copies once more.
+    pub(super) fn settle_doubts(&mut self, index: usize) {
+        if self.servers[index]
+            .doubts_due
+            .is_none_or(|due| due > self.now)
+        {
+            return;
+        }
+        self.servers[index].doubts_due = None;
+        let count = self.servers[index].doubts.len();
+        for noted in self.servers[index].doubts.take(count) {
+            let route = self.route_of_noted(&noted);
+            if self.has_other_copy(route, index) {
+                self.begin_repair(&noted, route, index, Mode::Overwrite, Then::Nothing);
+            } else {
+                self.order.passes(super::order::bucket(route.hash));
+                self.delete_on(index, route, &noted, Role::Heal);
+            }
+        }
+        self.servers[index].doubts.clear();
+    }
+
+    /// Where a noted key lives.
+    pub(super) fn route_of_noted(&self, noted: &NotedKey) -> Route {
+        if noted.is_base64() {
+            if let Some(plain) = crate::proto::meta::decode_base64(noted.key()) {
+                return self.routes.of(&plain);
+            }
+        }
+        self.routes.of(noted.key())
+    }
+
+    /// Deletes a key on one server, for the proxy's own reasons.
+    pub(super) fn delete_on(&mut self, server: usize, route: Route, noted: &NotedKey, role: Role) {
+        let mut line = Vec::with_capacity(noted.key().len() + 16);
+        let (word, verb) = if noted.is_base64() {
+            (&b"md "[..], Verb::MetaDelete)
+        } else {
+            (&b"delete "[..], Verb::Delete)
+        };
+        line.extend_from_slice(word);
+        let start = line.len();
+        line.extend_from_slice(noted.key());
+        let key = Token {
+            start,
+            end: line.len(),
+        };
+        if noted.is_base64() {
+            line.extend_from_slice(b" b");
+        }
+        line.extend_from_slice(b"\r\n");
+        let link_id = self.link_for(server, route);
+        self.queue_bytes(link_id, &line, None, key, (role, verb, None));
+    }
+}

@@ -1,0 +1,385 @@
+//! Flow and room: a key that one copy lacks is brought over from another, exactly: value, flags, time to live.
+//!
+//! ```text
+//!   "get k" misses on P, which is cold      P: get k ---- miss
+//!   another copy is asked                   B: mg k v t f ---- VA 5 t300 f7
+//!   put back, unless a write passed since   P: ms k 5 T300 F7 ME     } one stream:
+//!   and P is asked again                    P: get k ---- hit        } in this order
+//! ```
+
+use super::journal::NotedKey;
+use super::order::bucket;
+use super::read::key_token;
+use super::route::Route;
+use super::server::{InFlight, Role};
+use super::txn::TxnId;
+use super::{cas, Proxy};
+use crate::buf::Body;
+use crate::config::ReadRepair;
+use crate::proto::response::Code;
+use crate::proto::token::{next_token, parse_decimal, push_decimal, Token};
+use crate::proto::Verb;
+
+/// memcached takes a time to live over 30 days for a moment since 1970.
+const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
+
+/// How the key is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Only where there is none.
+    Add,
+    /// Whatever is there; where no other copy has it, it is deleted.
+    Overwrite,
+}
+
+/// What happens once the key is there, or nowhere.
+#[derive(Debug)]
+pub enum Then {
+    /// Nothing.
+    Nothing,
+    /// The background copy goes on.
+    Resync,
+    /// The request is asked (again).
+    Redo(Box<Redo>),
+    /// A retrieval of many keys asks for this one again.
+    Gather {
+        /// Which retrieval.
+        gather: u32,
+        /// Which of its keys.
+        index: u16,
+    },
+}
+
+/// A request that waits for its key.
+#[derive(Debug)]
+pub struct Redo {
+    /// Whose it is.
+    pub txn: TxnId,
+    /// `Read` or `Decide`.
+    pub role: Role,
+    /// The command.
+    pub verb: Verb,
+    /// The key's place in `request`.
+    pub key: Token,
+    /// The request and a small data block.
+    pub request: Vec<u8>,
+    /// A large data block.
+    pub body: Option<Body>,
+}
+
+/// A key on its way from one copy to another.
+#[derive(Debug)]
+pub struct Repair {
+    key: NotedKey,
+    route: Route,
+    target: usize,
+    /// Copies of lower rank have been asked.
+    next_rank: usize,
+    epoch: (u32, u64),
+    mode: Mode,
+    then: Then,
+    /// The answer of the copy that is being asked.
+    answer: Vec<u8>,
+}
+
+impl Proxy {
+    /// Whether a miss on `server` may be its own fault: other copies must be asked.
+    pub(super) fn may_lack(&self, server: usize, route: Route) -> bool {
+        let suspect = match self.settings.read_repair {
+            ReadRepair::Off => false,
+            ReadRepair::Auto => self.servers[server].cold,
+            ReadRepair::Always => true,
+        };
+        suspect && self.has_other_copy(route, server)
+    }
+
+    /// Whether another copy of the key is up.
+    pub(super) fn has_other_copy(&self, route: Route, server: usize) -> bool {
+        (0..self.routes.ranks()).any(|rank| {
+            let other = self.routes.server(route, rank);
+            other.is_some_and(|other| other != server && self.servers[other].is_up())
+        })
+    }
+
+    /// Brings `key` to the server `target`.
+    pub(super) fn begin_repair(
+        &mut self,
+        key: &NotedKey,
+        route: Route,
+        target: usize,
+        mode: Mode,
+        then: Then,
+    ) {
+        let repair = Repair {
+            key: key.clone(),
+            route,
+            target,
+            next_rank: 0,
+            epoch: self.order.epoch(bucket(route.hash)),
+            mode,
+            then,
+            answer: Vec::new(),
+        };
+        let id = self.repairs.insert(repair) as u32;
+        self.fetch_next(id);
+    }
+
+    /// Asks the next copy for the key; when none is left, it is nowhere.
+    pub(super) fn fetch_next(&mut self, id: u32) {
+        let repair = &mut self.repairs[id as usize];
+        repair.answer.clear();
+        let (route, target) = (repair.route, repair.target);
+        let found = (repair.next_rank..self.routes.ranks()).find_map(|rank| {
+            let server = self.routes.server(route, rank)?;
+            (server != target && self.servers[server].is_up()).then_some((rank, server))
+        });
+        let Some((rank, server)) = found else {
+            return self.end_repair(id, false);
+        };
+        let repair = &mut self.repairs[id as usize];
+        repair.next_rank = rank + 1;
+        let mut line = b"mg ".to_vec();
+        line.extend_from_slice(repair.key.key());
+        let key = Token {
+            start: 3,
+            end: line.len(),
+        };
+        line.extend_from_slice(b" v t f");
+        if repair.key.is_base64() {
+            line.extend_from_slice(b" b");
+        }
+        if matches!(repair.then, Then::Resync) {
+            // A background copy is no use of the item.
+            line.extend_from_slice(b" u");
+        }
+        line.extend_from_slice(b"\r\n");
+        let link_id = self.link_for(server, route);
+        let purpose = (Role::Fetch(id), Verb::MetaGet, None);
+        self.queue_bytes(link_id, &line, None, key, purpose);
+    }
+
+    /// Bytes of the answer that is being waited for.
+    pub(super) fn extend_fetch(&mut self, id: u32, bytes: &[u8]) {
+        self.memory.take(bytes.len());
+        self.repairs[id as usize].answer.extend_from_slice(bytes);
+    }
+
+    /// A copy has answered.
+    pub(super) fn fetch_answered(&mut self, id: u32, code: Code, tail: &[u8]) {
+        self.extend_fetch(id, tail);
+        let repair = &mut self.repairs[id as usize];
+        let answer = std::mem::take(&mut repair.answer);
+        self.memory.give(answer.len());
+        if code != Code::MetaValue {
+            return self.fetch_next(id);
+        }
+        let Some(item) = Item::parse(&answer) else {
+            return self.fetch_next(id);
+        };
+        let repair = &self.repairs[id as usize];
+        let target = repair.target;
+        let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
+        if !fresh {
+            self.counters.refills_cancelled += 1;
+        } else if self.servers[target].is_up() {
+            self.counters.refills += 1;
+            self.write_item(id, &item);
+        }
+        self.end_repair(id, true);
+    }
+
+    fn write_item(&mut self, id: u32, item: &Item<'_>) {
+        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        let repair = &self.repairs[id as usize];
+        let mut request = b"ms ".to_vec();
+        request.extend_from_slice(repair.key.key());
+        let key = Token {
+            start: 3,
+            end: request.len(),
+        };
+        request.push(b' ');
+        push_decimal(&mut request, (item.data.len() - 2) as u64);
+        if repair.key.is_base64() {
+            request.extend_from_slice(b" b");
+        }
+        request.extend_from_slice(b" T");
+        push_decimal(
+            &mut request,
+            match item.ttl {
+                None => 0,
+                Some(ttl) if ttl > RELATIVE_MAX => unix + ttl,
+                Some(ttl) => ttl,
+            },
+        );
+        request.extend_from_slice(b" F");
+        request.extend_from_slice(item.flags);
+        if repair.mode == Mode::Add {
+            request.extend_from_slice(b" ME");
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(item.data);
+        let link_id = self.link_for(repair.target, repair.route);
+        let purpose = (Role::Refill, Verb::MetaSet, None);
+        self.queue_bytes(link_id, &request, None, key, purpose);
+    }
+
+    /// The key has been brought over, or is nowhere: what waited for it goes on.
+    fn end_repair(&mut self, id: u32, found: bool) {
+        let repair = self.repairs.remove(id as usize);
+        self.memory.give(repair.answer.len());
+        let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
+        if repair.mode == Mode::Overwrite && !found && fresh && self.servers[repair.target].is_up()
+        {
+            self.delete_on(repair.target, repair.route, &repair.key, Role::Heal);
+        }
+        match repair.then {
+            Then::Nothing => {}
+            Then::Resync => self.resynced(found),
+            Then::Redo(redo) => self.redo(*redo, repair.target),
+            Then::Gather { gather, index } => {
+                self.regather_key(gather, index, repair.key.key(), found);
+            }
+        }
+    }
+
+    /// Asks a request that has waited for its key. `target`: the server it was made for.
+    fn redo(&mut self, redo: Redo, target: usize) {
+        let txn = self.txns.at(redo.txn);
+        txn.repaired = true;
+        let route = txn.route;
+        let flight = InFlight {
+            role: redo.role,
+            verb: redo.verb,
+            txn: Some(redo.txn),
+            key_at: redo.key.start as u16,
+            key_len: (redo.key.end - redo.key.start) as u8,
+            start: 0,
+            end: redo.request.len() as u64,
+            queued: self.now,
+            body: redo.body,
+        };
+        let Some((rank, server)) = self.acting(route, 0) else {
+            let txn = self.txns.at(redo.txn);
+            txn.rank = u8::MAX - 1;
+            if redo.role == Role::Read {
+                self.reread(redo.txn, &flight, &redo.request, target);
+            } else {
+                self.redecide(redo.txn, &flight, &redo.request);
+            }
+            self.txns.close_if_done(redo.txn);
+            return;
+        };
+        self.txns.at(redo.txn).rank = rank as u8;
+        let link_id = self.link_for(server, route);
+        let purpose = (redo.role, redo.verb, Some(redo.txn));
+        let key = key_token(&flight);
+        let line_end = memchr::memchr(b'\n', &redo.request).map_or(0, |newline| newline - 1);
+        let token = cas::condition(redo.verb, &redo.request[..line_end]);
+        match token {
+            // The token was opened for the server that has been lost meanwhile.
+            Some(token) if server != target => {
+                let mut request = Vec::with_capacity(redo.request.len() + 20);
+                cas::open_request(&redo.request, token, None, &mut request);
+                self.queue_bytes(link_id, &request, flight.body.as_ref(), key, purpose);
+            }
+            _ => self.queue_bytes(link_id, &redo.request, flight.body.as_ref(), key, purpose),
+        }
+    }
+
+    /// Asks other copies for the key of a request that missed on `server`, then asks it again.
+    pub(super) fn repair_and_redo(
+        &mut self,
+        txn_id: TxnId,
+        flight: &InFlight,
+        request: &[u8],
+        server: usize,
+    ) {
+        let route = self.txns.at(txn_id).route;
+        let key = key_token(flight);
+        let noted = NotedKey::new(key.of(request), is_base64(flight.verb, request));
+        let redo = Redo {
+            txn: txn_id,
+            role: flight.role,
+            verb: flight.verb,
+            key,
+            request: request.to_vec(),
+            body: flight.body.clone(),
+        };
+        let then = Then::Redo(Box::new(redo));
+        self.begin_repair(&noted, route, server, Mode::Add, then);
+    }
+}
+
+/// Whether the key of a meta request is written in base64.
+pub(super) fn is_base64(verb: Verb, request: &[u8]) -> bool {
+    if !verb.is_meta() {
+        return false;
+    }
+    let line = &request[..memchr::memchr(b'\r', request).unwrap_or(request.len())];
+    let mut at = 0;
+    let mut words = 0;
+    while let Some(token) = next_token(line, at) {
+        at = token.end;
+        words += 1;
+        if words > 2 && token.of(line) == b"b" {
+            return true;
+        }
+    }
+    false
+}
+
+/// An item as `mg k v t f` shows it.
+struct Item<'a> {
+    /// Remaining seconds; `None`: for ever.
+    ttl: Option<u64>,
+    flags: &'a [u8],
+    /// With its line end.
+    data: &'a [u8],
+}
+
+impl<'a> Item<'a> {
+    /// Reads `VA <length> t<ttl> f<flags>` and its data. `None`: not to be copied (stale, or won by this look).
+    fn parse(answer: &'a [u8]) -> Option<Item<'a>> {
+        let newline = memchr::memchr(b'\n', answer)?;
+        let line = answer[..newline].trim_ascii_end();
+        let mut item = Item {
+            ttl: None,
+            flags: b"0",
+            data: &answer[newline + 1..],
+        };
+        let mut at = 3;
+        while let Some(token) = next_token(line, at) {
+            at = token.end;
+            let text = token.of(line);
+            match text[0] {
+                b't' if &text[1..] != b"-1" => item.ttl = Some(parse_decimal(&text[1..])?.max(1)),
+                b'f' => item.flags = &text[1..],
+                b'X' | b'W' | b'Z' => return None,
+                _ => {}
+            }
+        }
+        (item.data.len() >= 2).then_some(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_as_servers_show_them() {
+        let item = Item::parse(b"VA 5 t300 f4294967295\r\nhello\r\n").unwrap();
+        assert_eq!((item.ttl, item.flags), (Some(300), &b"4294967295"[..]));
+        assert_eq!(item.data, b"hello\r\n");
+        let forever = Item::parse(b"VA 0 t-1 f0\r\n\r\n").unwrap();
+        assert_eq!((forever.ttl, forever.data), (None, &b"\r\n"[..]));
+        assert!(Item::parse(b"VA 1 t5 f0 X W\r\nx\r\n").is_none());
+    }
+
+    #[test]
+    fn base64_is_a_flag_not_a_key() {
+        assert!(is_base64(Verb::MetaGet, b"mg YQ== v b\r\n"));
+        assert!(!is_base64(Verb::MetaGet, b"mg b v\r\n"));
+        assert!(!is_base64(Verb::Get, b"get a b b\r\n"));
+    }
+}

@@ -1,0 +1,397 @@
+//! Flow and room: the background copy. A cold server gets back, at a steady pace, what its peers hold.
+//!
+//! The peers list their keys (`lru_crawler metadump all`, on a connection of its own); each key that belongs on the cold
+//! server is brought over as a read repair would. When all peers have been listed, the server is warm. One server is
+//! filled at a time.
+
+use std::collections::VecDeque;
+
+use super::ids::{Action, LinkId};
+use super::journal::NotedKey;
+use super::repair::{Mode, Then};
+use super::server::{LinkState, Role, Server};
+use super::Proxy;
+use crate::proto::token::Token;
+use crate::proto::Verb;
+use crate::time::{Span, Time};
+
+/// Keys on their way at the same time.
+const WINDOW: usize = 128;
+
+/// Listed keys that may wait; then the listing is not read for a while.
+const BACKLOG_MAX: usize = 10_000;
+
+/// A listing that could not be had is asked for again after this.
+const RETRY: Span = Span::from_millis(1000);
+
+/// The pace is kept over steps of this length.
+const STEP: Span = Span::from_millis(10);
+
+/// The background copy.
+#[derive(Debug, Default)]
+pub struct Resync {
+    /// The server that is being filled.
+    pub target: Option<usize>,
+    /// Servers that are to be listed.
+    sources: Vec<usize>,
+    /// The one that is listing now.
+    source: Option<usize>,
+    /// The present listing has ended.
+    listed: bool,
+    backlog: VecDeque<NotedKey>,
+    in_flight: usize,
+    /// Keys listed that belong on the target; brought over or found nowhere any more.
+    pub total: u64,
+    /// See `total`.
+    pub done: u64,
+    /// When it began.
+    pub began: Time,
+    /// Keys that may go before `paced`.
+    allowance: u32,
+    paced: Time,
+    retry: Option<Time>,
+}
+
+impl Resync {
+    /// The server that is listing its keys.
+    pub fn source(&self) -> Option<usize> {
+        self.source
+    }
+}
+
+impl Proxy {
+    /// Begins to fill a cold server, if there is one and none is being filled.
+    pub(super) fn plan_resync(&mut self) {
+        if self.settings.resync_rate == 0 || !self.is_active() {
+            return;
+        }
+        if let Some(target) = self.resync.target {
+            // A source that was away may have come back.
+            if self.servers[target].is_up() && self.servers[target].cold {
+                return self.next_source();
+            }
+            self.end_resync();
+        }
+        let Some(target) = self.servers.iter().position(|s| s.is_up() && s.cold) else {
+            return;
+        };
+        let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
+        self.resync = Resync {
+            target: Some(target),
+            sources: sources.collect(),
+            began: self.now,
+            paced: self.now,
+            ..Resync::default()
+        };
+        log::info!(
+            "server {}: background copy begins",
+            self.servers[target].name
+        );
+        self.next_source();
+    }
+
+    /// Primaries share no keys with each other; all other servers may.
+    fn shares_keys(&self, one: usize, other: usize) -> bool {
+        let both_primaries = self.servers[one].is_primary && self.servers[other].is_primary;
+        one != other && !both_primaries
+    }
+
+    /// Lists the next source that is up; with none left the target is warm.
+    fn next_source(&mut self) {
+        if self.resync.source.is_some() || self.resync.retry.is_some_and(|at| at > self.now) {
+            return;
+        }
+        if self.resync.sources.is_empty() {
+            return self.finish_resync();
+        }
+        let servers = &self.servers;
+        let Some(place) = self.resync.sources.iter().position(|&s| servers[s].is_up()) else {
+            // What they hold is not known; the target stays cold, and asks.
+            self.resync.retry = Some(self.now + RETRY);
+            return;
+        };
+        let source = self.resync.sources[place];
+        self.resync.source = Some(source);
+        self.resync.listed = false;
+        self.resync.retry = None;
+        let id = self.listing_link(source);
+        self.link_mut(id).state = LinkState::Connecting;
+        self.actions.push_back(Action::Connect(id));
+    }
+
+    fn listing_link(&self, source: usize) -> LinkId {
+        Server::link_id(source, self.servers[source].conns)
+    }
+
+    /// Whether `id` is a connection for listings.
+    pub(super) fn is_listing(&self, id: LinkId) -> bool {
+        usize::from(id.conn) == self.servers[usize::from(id.server)].conns
+    }
+
+    /// The connection for the listing is made.
+    pub(super) fn begin_listing(&mut self, id: LinkId) {
+        self.link_mut(id).state = LinkState::Ready;
+        let purpose = (Role::Listing, Verb::Stats, None);
+        let line = b"lru_crawler metadump all\r\n";
+        self.queue_bytes(id, line, None, Token::default(), purpose);
+    }
+
+    /// The connection for the listing is gone: it is asked for again later.
+    pub(super) fn listing_closed(&mut self, id: LinkId) {
+        let memory = &mut self.memory;
+        self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
+        if self.resync.source == Some(usize::from(id.server)) {
+            self.resync.source = None;
+            self.resync.retry = Some(self.now + RETRY);
+        }
+    }
+
+    /// A line of the listing. False: the connection has done its duty.
+    pub(super) fn take_listing(&mut self, id: LinkId, line: &[u8]) -> bool {
+        let source = usize::from(id.server);
+        if let Some(key) = line.strip_prefix(b"key=") {
+            let end = key
+                .iter()
+                .position(|&byte| byte == b' ')
+                .unwrap_or(key.len());
+            if let Some(key) = decode(&key[..end]) {
+                self.note_listed(source, &key);
+            }
+            return true;
+        }
+        if line == b"OK" {
+            return true;
+        }
+        if line.starts_with(b"BUSY") {
+            self.resync.retry = Some(self.now + RETRY);
+        } else {
+            if line != b"END" && !line.starts_with(b"NOTSTARTED") {
+                // It cannot list: its keys come over as they are asked for, and the target stays cold.
+                log::warn!(
+                    "server {}: lists no keys: {}",
+                    self.servers[source].name,
+                    line.escape_ascii()
+                );
+                self.resync.retry = Some(self.now + Span(RETRY.0 * 60));
+            } else {
+                self.resync.listed = true;
+            }
+        }
+        self.close_listing(id);
+        if self.resync.listed {
+            self.check_listed();
+        } else {
+            self.resync.source = None;
+        }
+        false
+    }
+
+    fn close_listing(&mut self, id: LinkId) {
+        let memory = &mut self.memory;
+        self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
+        self.actions.push_back(Action::CloseLink(id));
+    }
+
+    fn note_listed(&mut self, source: usize, key: &[u8]) {
+        let Some(target) = self.resync.target else {
+            return;
+        };
+        if key == self.stamp_key {
+            return;
+        }
+        let route = self.routes.of(key);
+        let ranks = 0..self.routes.ranks();
+        let copies = ranks.filter_map(|rank| self.routes.server(route, rank));
+        let mut belongs = false;
+        let mut first_source = None;
+        for server in copies {
+            belongs |= server == target;
+            if server != target && first_source.is_none() && self.servers[server].is_up() {
+                first_source = Some(server);
+            }
+        }
+        // Each key is copied once, though several sources list it; the first is asked, then the others.
+        let listed_before = first_source
+            .is_some_and(|first| first != source && !self.resync.sources.contains(&first));
+        if belongs && !listed_before {
+            let plain = key.iter().all(|&byte| byte > b' ' && byte != 127);
+            let noted = if plain {
+                NotedKey::new(key, false)
+            } else {
+                NotedKey::new(&encode_base64(key), true)
+            };
+            self.resync.total += 1;
+            self.resync.backlog.push_back(noted);
+        }
+    }
+
+    /// One key more has been dealt with.
+    pub(super) fn resynced(&mut self, _found: bool) {
+        self.resync.in_flight = self.resync.in_flight.saturating_sub(1);
+        self.resync.done += 1;
+        self.check_listed();
+    }
+
+    fn check_listed(&mut self) {
+        let resync = &mut self.resync;
+        if resync.listed && resync.backlog.is_empty() && resync.in_flight == 0 {
+            if let Some(source) = resync.source.take() {
+                resync.sources.retain(|&other| other != source);
+            }
+            self.next_source();
+        }
+    }
+
+    /// Sends as many keys as the pace allows. Called with each turn.
+    pub(super) fn pump_resync(&mut self) {
+        let Some(target) = self.resync.target else {
+            return;
+        };
+        if !self.servers[target].is_up() || !self.servers[target].cold {
+            return self.end_resync();
+        }
+        if !self.is_active() {
+            return;
+        }
+        if self.resync.source.is_none() {
+            self.next_source();
+        }
+        self.grant();
+        let was_full = self.resync.backlog.len() >= BACKLOG_MAX;
+        while self.resync.in_flight < WINDOW && self.resync.allowance > 0 {
+            let Some(noted) = self.resync.backlog.pop_front() else {
+                break;
+            };
+            self.resync.allowance -= 1;
+            self.resync.in_flight += 1;
+            let route = self.route_of_noted(&noted);
+            self.begin_repair(&noted, route, target, Mode::Add, Then::Resync);
+        }
+        if was_full && self.resync.backlog.len() < BACKLOG_MAX {
+            if let Some(source) = self.resync.source {
+                self.actions
+                    .push_back(Action::ReadLink(self.listing_link(source)));
+            }
+        }
+    }
+
+    /// Grants keys for the time that has passed.
+    fn grant(&mut self) {
+        let rate = u64::from(self.settings.resync_rate);
+        let passed = self.now.since(self.resync.paced).0;
+        let steps = passed / STEP.0;
+        if steps > 0 {
+            let per_step = (rate * STEP.0 / 1_000_000).max(1);
+            let grant = per_step * steps.min(10);
+            self.resync.allowance = (u64::from(self.resync.allowance) + grant)
+                .min(per_step * 10)
+                .try_into()
+                .unwrap_or(u32::MAX);
+            self.resync.paced = self.now;
+        }
+    }
+
+    /// When the background copy wants to go on.
+    pub(super) fn resync_timeout(&self) -> Option<Time> {
+        self.resync.target?;
+        if !self.is_active() {
+            return None;
+        }
+        if self.resync.source.is_none() {
+            return self.resync.retry;
+        }
+        let waits = !self.resync.backlog.is_empty() && self.resync.in_flight < WINDOW;
+        waits.then(|| self.resync.paced + STEP)
+    }
+
+    /// False while enough listed keys wait.
+    pub fn link_wants_read(&self, id: LinkId) -> bool {
+        !self.is_listing(id) || self.resync.backlog.len() < BACKLOG_MAX
+    }
+
+    fn finish_resync(&mut self) {
+        if let Some(target) = self.resync.target {
+            let server = &mut self.servers[target];
+            server.cold = false;
+            log::info!(
+                "server {}: warm, {} keys copied in {} ms",
+                server.name,
+                self.resync.done,
+                self.now.since(self.resync.began).0 / 1000
+            );
+            if server.stamp.is_some() {
+                self.restamp(target);
+            }
+        }
+        self.resync = Resync::default();
+        self.plan_resync();
+    }
+
+    /// The target is gone, or warm already.
+    pub(super) fn end_resync(&mut self) {
+        if let Some(source) = self.resync.source {
+            let id = self.listing_link(source);
+            if self.link_mut(id).state != LinkState::Closed {
+                self.close_listing(id);
+            }
+        }
+        // Keys still on their way count for nobody.
+        self.resync = Resync::default();
+    }
+}
+
+/// A key as `metadump` writes it: bytes other than letters, digits and `-._~` as `%XX`.
+fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'%' {
+            key.push(byte);
+            rest = after;
+            continue;
+        }
+        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+        key.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &after[2..];
+    }
+    Some(key)
+}
+
+/// A key for the flag `b` (RFC 4648, with padding).
+fn encode_base64(bytes: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let mut word = [0u8; 4];
+        word[1..1 + group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(word);
+        for place in 0..4 {
+            if place <= group.len() {
+                out.push(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]);
+            } else {
+                out.push(b'=');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::meta::decode_base64;
+
+    #[test]
+    fn listed_keys_are_decoded() {
+        assert_eq!(decode(b"key%3A0").as_deref(), Some(&b"key:0"[..]));
+        assert_eq!(decode(b"%e4%80").as_deref(), Some(&[0xe4, 0x80][..]));
+        assert_eq!(decode(b"a%4"), None);
+    }
+
+    #[test]
+    fn base64_goes_round() {
+        for key in [&b"a"[..], b"ab", b"abc", b"\x00\xff key", b"four"] {
+            assert_eq!(decode_base64(&encode_base64(key)).as_deref(), Some(key));
+        }
+    }
+}
