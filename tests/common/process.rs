@@ -452,3 +452,15 @@ pub fn run_magent(arguments: &[&str]) -> (i32, String) {
     });
     (code, seen)
 }
+
+/// Runs the proxy with exactly these arguments until it ends: exit code, stdout and stderr.
+#[track_caller]
+pub fn run_magent_output(arguments: &[String]) -> (i32, String, String) {
+    let mut command = mortal(&magent_binary());
+    let output = command.args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let code = output.status.code();
+    let code = code.unwrap_or_else(|| panic!("magent {arguments:?}: {}", output.status));
+    (code, text(output.stdout), text(output.stderr))
+}
