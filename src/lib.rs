@@ -6,6 +6,7 @@
 //! - [`config`]: the command line, parsed into types that cannot be wrong.
 //! - [`net`]: the edge: the mio event loop, listeners, signals, names.
 //! - [`start`]: the order of a start, from options to a loop that serves.
+//! - [`verify`]: the other thing magent does: a one-shot comparison of all copies.
 //! - [`sys`]: users, limits, daemon, and the only place with `unsafe`.
 
 pub mod buf;
@@ -17,3 +18,4 @@ pub mod proxy;
 pub mod start;
 pub mod sys;
 pub mod time;
+pub mod verify;

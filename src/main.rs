@@ -1,6 +1,6 @@
 //! The binary: command line in, exit code out.
 //!
-//! Exit codes: 0 success, also when a magent already holds the place; 64 a wrong command line; 71 what the system
+//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 64 a wrong command line; 71 what the system
 //! refuses (names, users, files, sockets).
 
 use std::io::{self, Write};
@@ -11,7 +11,9 @@ use magent::config::Config;
 use magent::start::{self, Started};
 use magent::sys::daemon::{self, Detached, Herald};
 use magent::sys::reason;
+use magent::verify::{self, Outcome};
 
+const DIFFERENT: u8 = 1;
 const USAGE: u8 = 64;
 const SYSTEM: u8 = 71;
 
@@ -19,6 +21,11 @@ fn main() {
     let code = match args::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Help) => print(&args::help()),
         Ok(Parsed::Version) => print(&format!("{}\n", args::version())),
+        Ok(Parsed::Run(config)) if config.verify => match verify::run(&config) {
+            Outcome::Same => 0,
+            Outcome::Different => DIFFERENT,
+            Outcome::Unreadable => SYSTEM,
+        },
         Ok(Parsed::Run(config)) => launch(&config),
         Err(error) => complain(USAGE, &error.to_string()),
     };

@@ -194,6 +194,18 @@ pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Encodes a key for the `b` flag, to the end of `out`.
+pub fn encode_base64(key: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for three in key.chunks(3) {
+        let byte = |index: usize| three.get(index).copied().map_or(0, u32::from);
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let mut four = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift & 63) as usize]);
+        four[three.len() + 1..].fill(b'=');
+        out.extend_from_slice(&four);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +262,17 @@ mod tests {
         assert_eq!(decode_base64(b"YQ"), None);
         assert_eq!(decode_base64(b"===="), None);
         assert_eq!(decode_base64(b""), None);
+    }
+    #[test]
+    fn base64_there_and_back() {
+        for length in 1..=250 {
+            let key: Vec<u8> = (0..length).map(|n| (n * 37 + length) as u8).collect();
+            let mut text = Vec::new();
+            encode_base64(&key, &mut text);
+            assert_eq!(decode_base64(&text).as_deref(), Some(&key[..]));
+        }
+        let mut text = Vec::new();
+        encode_base64(b"foo\xff", &mut text);
+        assert_eq!(text, b"Zm9v/w==");
     }
 }

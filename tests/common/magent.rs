@@ -1,6 +1,6 @@
 //! The proxy under test, as a process.
 
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -165,4 +165,16 @@ pub fn run_magent(arguments: &[&str]) -> (i32, String) {
         .unwrap_or_else(|| panic!("magent {arguments:?} was ended by a signal: {status}"));
     wait_for("stderr is read", PATIENCE, || process.stderr_is_whole());
     (code, process.stderr())
+}
+
+/// Runs the proxy with exactly these arguments until it ends: exit code, stdout and stderr.
+#[track_caller]
+pub fn run_magent_output(arguments: &[String]) -> (i32, String, String) {
+    let mut command = mortal(&magent_binary());
+    let output = command.args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let code = output.status.code();
+    let code = code.unwrap_or_else(|| panic!("magent {arguments:?}: {}", output.status));
+    (code, text(output.stdout), text(output.stderr))
 }
