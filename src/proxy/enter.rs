@@ -205,7 +205,11 @@ impl Proxy {
         let server = &self.servers[index];
         let known = server.known_process.is_some();
         let started_anew = known && server.known_process != server.process;
-        let empty = server.items == Some(0) && server.stamp.is_none();
+        // Where all are empty, none lacks anything.
+        let peers_hold = self.servers.iter().enumerate().any(|(other, peer)| {
+            other != index && (peer.known_process.is_some() || peer.items != Some(0))
+        });
+        let empty = server.items == Some(0) && server.stamp.is_none() && peers_hold;
         let current = !self.is_safe() || alone || server.view() == view;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.

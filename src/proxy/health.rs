@@ -286,6 +286,7 @@ impl Proxy {
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
         server.retry = Span((server.retry.0 * 2).min(RETRY_MAX.0));
+        server.cold = false;
         server.restamps = 0;
         server.entry_due = 0;
         server.doubts_due = None;

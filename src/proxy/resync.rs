@@ -248,6 +248,9 @@ impl Proxy {
     /// Sends as many keys as the pace allows. Called with each turn.
     pub(super) fn pump_resync(&mut self) {
         let Some(target) = self.resync.target else {
+            if self.servers.iter().any(|server| server.cold) {
+                self.plan_resync();
+            }
             return;
         };
         if !self.servers[target].is_up() || !self.servers[target].cold {
