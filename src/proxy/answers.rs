@@ -421,7 +421,7 @@ impl Proxy {
             Role::Flush => self.flush_answered(txn_id, code, tail),
             _ => {}
         }
-        self.txns.close_if_done(txn_id);
+        self.close_txn(txn_id);
     }
 
     fn read_answered(

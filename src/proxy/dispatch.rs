@@ -48,8 +48,12 @@ impl Proxy {
             self.counters.held += 1;
             let held = op.to_held(&mut self.memory);
             self.order.hold(bucket(op.route.hash), held);
-            return;
+        } else {
+            self.start(op);
         }
+    }
+
+    fn start(&mut self, op: &Op<'_>) {
         match op.class() {
             Class::Read if op.verb.is_retrieval() => self.retrieve(op),
             Class::Read => self.read_one(op),
@@ -64,34 +68,82 @@ impl Proxy {
             return false;
         }
         let to_all = op.class() == Class::Unconditional || op.verb.is_gat();
-        self.bucket_to_wait_for(op, to_all).is_some()
-    }
-
-    fn bucket_to_wait_for(&self, op: &Op<'_>, to_all: bool) -> Option<usize> {
         if op.key_count == 1 {
             let bucket = bucket(op.route.hash);
-            return self.order.must_wait(bucket, to_all).then_some(bucket);
+            return self.order.is_queued(bucket) || self.is_blocked(op.route, to_all);
         }
         let mut at = op.key.start;
         while let Some(token) = next_token(&op.line[..op.keys_end], at) {
-            let bucket = bucket(self.routes.of(token.of(op.line)).hash);
-            if self.order.must_wait(bucket, to_all) {
-                return Some(bucket);
+            let route = self.routes.of(token.of(op.line));
+            if self.order.is_queued(bucket(route.hash)) || self.is_blocked(route, to_all) {
+                return true;
             }
             at = token.end;
         }
-        None
+        false
+    }
+
+    fn is_blocked(&self, route: Route, to_all: bool) -> bool {
+        let settled = to_all || self.is_suspect(route);
+        self.order.is_blocked(bucket(route.hash), settled)
+    }
+
+    /// Whether the acting primary of a key may lack it.
+    pub(super) fn is_suspect(&self, route: Route) -> bool {
+        let acting = self.acting(route, 0);
+        acting.is_some_and(|(_, server)| self.may_lack(server, route))
+    }
+
+    /// Begins an exclusive operation if the key's server may lack it: what comes later must not overtake a repair.
+    pub(super) fn claim(&mut self, route: Route) -> bool {
+        let suspect = self.is_suspect(route);
+        if suspect {
+            self.order.begin_exclusive(bucket(route.hash));
+        }
+        suspect
+    }
+
+    /// An exclusive operation is finished.
+    pub(super) fn unclaim(&mut self, route: Route) {
+        let bucket = bucket(route.hash);
+        self.order.end_exclusive(bucket);
+        self.release(bucket);
+    }
+
+    /// A transaction may be over.
+    pub(super) fn close_txn(&mut self, id: TxnId) {
+        if let Some(txn) = self.txns.close_if_done(id) {
+            if txn.exclusive {
+                self.unclaim(txn.route);
+            }
+        }
     }
 
     /// A conditional write on this bucket is decided: what waited for it may go.
     pub(super) fn decided(&mut self, bucket: usize) {
-        if self.routes.ranks() == 1 || !self.order.decided(bucket) {
+        if self.routes.ranks() > 1 {
+            self.order.decided(bucket);
+            self.release(bucket);
+        }
+    }
+
+    /// Lets go what need not wait any more, from the front of the bucket's queue.
+    fn release(&mut self, bucket: usize) {
+        if !self.order.is_queued(bucket) {
             return;
         }
-        for held in self.order.release(bucket) {
-            self.proceed(&held.op());
-            held.release(&mut self.memory);
+        let mut queue = self.order.take_queue(bucket);
+        while let Some(front) = queue.pop_front() {
+            let op = front.op();
+            let to_all = op.class() == Class::Unconditional || op.verb.is_gat();
+            if self.is_blocked(op.route, to_all) {
+                queue.push_front(front);
+                break;
+            }
+            self.start(&op);
+            front.release(&mut self.memory);
         }
+        self.order.put_back(bucket, queue);
     }
 
     /// The first copy from rank `from` on that is up: its rank and server.

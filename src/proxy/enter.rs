@@ -178,9 +178,13 @@ impl Proxy {
                 self.adopt(best);
             }
         }
+        // Where all are empty at the start, none lacks anything.
+        let all_empty = self.servers.iter().all(|server| {
+            server.known_process.is_none() && (!server.is_connected() || server.items == Some(0))
+        });
         for index in 0..self.servers.len() {
             if self.servers[index].state == State::Waiting {
-                self.consider_one(index);
+                self.consider_one(index, all_empty);
             }
         }
     }
@@ -199,17 +203,13 @@ impl Proxy {
         }
     }
 
-    fn consider_one(&mut self, index: usize) {
+    fn consider_one(&mut self, index: usize, all_empty: bool) {
         let alone = self.routes.ranks() == 1;
         let view = self.view;
         let server = &self.servers[index];
         let known = server.known_process.is_some();
         let started_anew = known && server.known_process != server.process;
-        // Where all are empty, none lacks anything.
-        let peers_hold = self.servers.iter().enumerate().any(|(other, peer)| {
-            other != index && (peer.known_process.is_some() || peer.items != Some(0))
-        });
-        let empty = server.items == Some(0) && server.stamp.is_none() && peers_hold;
+        let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty;
         let current = !self.is_safe() || alone || server.view() == view;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.

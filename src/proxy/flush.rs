@@ -145,7 +145,7 @@ impl Proxy {
         if self.txns.at(id).outstanding == 0 {
             self.counters.failed_writes += 1;
             self.txns.at(id).answered = true;
-            self.txns.close_if_done(id);
+            self.close_txn(id);
             let line = if flush.quiet { b"" } else { replies::NO_SERVER };
             self.finish_with(flush.client, flush.seq, 1, line);
         } else {

@@ -24,6 +24,8 @@ use crate::proto::{replies, Verb};
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     route: Route,
+    /// Nothing may overtake this retrieval on its key.
+    exclusive: bool,
     part: u16,
     /// Its block in the part's buffer; length 0: none.
     start: usize,
@@ -106,6 +108,9 @@ impl Proxy {
             let id = self.txns.open(op);
             self.queue_list(&gather, op.line, &targets, id);
             return;
+        }
+        for wanted in &mut gather.keys {
+            wanted.exclusive = self.claim(wanted.route);
         }
         let id = self.gathers.insert(gather) as u32;
         self.ask_parts(id, op.line, targets);
@@ -305,6 +310,9 @@ impl Proxy {
         let tail = if gather.last { replies::END } else { b"" };
         self.replace_reply(gather.client, gather.seq, Reply::Bytes(reply));
         self.finish_slot(gather.client, gather.seq, gather.keys.len(), tail);
+        for wanted in gather.keys.iter().filter(|wanted| wanted.exclusive) {
+            self.unclaim(wanted.route);
+        }
     }
 
     /// A list of keys got no (complete) answer from `server`: what is missing is asked of the next copies.
@@ -372,6 +380,7 @@ impl Wanted {
     fn new(route: Route) -> Wanted {
         Wanted {
             route,
+            exclusive: false,
             part: 0,
             start: 0,
             len: 0,

@@ -262,7 +262,7 @@ impl Proxy {
             let bytes = link.log.bytes(moved.start, moved.end).to_vec();
             self.leave_read(txn);
             self.reread(txn, &moved, &bytes, usize::from(id.server));
-            self.txns.close_if_done(txn);
+            self.close_txn(txn);
         }
     }
 
@@ -371,7 +371,7 @@ impl Proxy {
             }
             _ => {}
         }
-        self.txns.close_if_done(id);
+        self.close_txn(id);
     }
 
     fn close_idle_clients(&mut self) {

@@ -20,6 +20,8 @@ pub fn bucket(hash: u32) -> usize {
 #[derive(Debug)]
 pub struct Order {
     undecided: Vec<u16>,
+    /// Operations that nothing may overtake: those on a key that its server may lack.
+    exclusive: Vec<u16>,
     undecided_count: usize,
     held: BTreeMap<usize, VecDeque<Held>>,
     /// Per bucket, how many writes have passed; and how many of all keys at once.
@@ -32,6 +34,7 @@ impl Order {
     pub fn new() -> Order {
         Order {
             undecided: vec![0; BUCKETS],
+            exclusive: vec![0; BUCKETS],
             undecided_count: 0,
             held: BTreeMap::new(),
             epochs: vec![0; BUCKETS],
@@ -64,10 +67,27 @@ impl Order {
         self.undecided_count > 0
     }
 
-    /// Whether an operation on this bucket must wait. `to_all`: it goes to all copies at once.
-    pub fn must_wait(&self, bucket: usize, to_all: bool) -> bool {
-        (to_all && self.undecided[bucket] > 0)
-            || (self.is_holding() && self.held.contains_key(&bucket))
+    /// Whether operations on this bucket stand in a queue already.
+    pub fn is_queued(&self, bucket: usize) -> bool {
+        self.is_holding() && self.held.contains_key(&bucket)
+    }
+
+    /// Whether an operation must not be sent now. `settled`: it must not pass an undecided one either, because it goes
+    /// to all copies at once, or to a server that may lack the key.
+    pub fn is_blocked(&self, bucket: usize, settled: bool) -> bool {
+        self.exclusive[bucket] > 0 || (settled && self.undecided[bucket] > 0)
+    }
+
+    /// An operation begins that nothing on its bucket may overtake before it is finished.
+    pub fn begin_exclusive(&mut self, bucket: usize) {
+        self.exclusive[bucket] += 1;
+        self.undecided_count += 1;
+    }
+
+    /// It is finished.
+    pub fn end_exclusive(&mut self, bucket: usize) {
+        self.exclusive[bucket] -= 1;
+        self.undecided_count -= 1;
     }
 
     /// A conditional write is on its way.
@@ -76,11 +96,10 @@ impl Order {
         self.undecided_count += 1;
     }
 
-    /// It is decided. True: operations wait that may be able to go now.
-    pub fn decided(&mut self, bucket: usize) -> bool {
+    /// It is decided.
+    pub fn decided(&mut self, bucket: usize) {
         self.undecided[bucket] -= 1;
         self.undecided_count -= 1;
-        self.is_holding() && self.held.contains_key(&bucket)
     }
 
     /// Puts `op` at the end of its queue.
@@ -88,9 +107,16 @@ impl Order {
         self.held.entry(bucket).or_default().push_back(op);
     }
 
-    /// Takes all that waits in a bucket; what still cannot go is held again, in the same order.
-    pub fn release(&mut self, bucket: usize) -> VecDeque<Held> {
+    /// Takes the queue of a bucket out, to see who may go.
+    pub fn take_queue(&mut self, bucket: usize) -> VecDeque<Held> {
         self.held.remove(&bucket).unwrap_or_default()
+    }
+
+    /// Puts back what still has to wait.
+    pub fn put_back(&mut self, bucket: usize, queue: VecDeque<Held>) {
+        if !queue.is_empty() {
+            self.held.insert(bucket, queue);
+        }
     }
 }
 
@@ -108,11 +134,20 @@ mod tests {
     fn only_what_goes_to_all_waits_for_a_decision() {
         let mut order = Order::new();
         order.begin(7);
-        assert!(order.must_wait(7, true));
-        assert!(!order.must_wait(7, false));
-        assert!(!order.must_wait(8, true));
-        assert!(!order.decided(7));
-        assert!(!order.must_wait(7, true));
+        assert!(order.is_blocked(7, true));
+        assert!(!order.is_blocked(7, false));
+        assert!(!order.is_blocked(8, true));
+        order.decided(7);
+        assert!(!order.is_blocked(7, true) && !order.is_undecided());
+    }
+
+    #[test]
+    fn nothing_overtakes_an_exclusive_one() {
+        let mut order = Order::new();
+        order.begin_exclusive(7);
+        assert!(order.is_blocked(7, false) && order.is_undecided());
+        order.end_exclusive(7);
+        assert!(!order.is_blocked(7, true));
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Proxy {
             return;
         };
         let id = self.txns.open(op);
+        self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = rank as u8;
         if rank > 0 {
             self.counters.failovers += 1;
@@ -85,6 +86,7 @@ impl Proxy {
             return;
         };
         let id = self.txns.open(op);
+        self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = rank as u8;
         if rank > 0 {
             self.counters.failovers += 1;

@@ -23,6 +23,9 @@ use crate::proto::Verb;
 /// memcached takes a time to live over 30 days for a moment since 1970.
 const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
 
+/// A key that is written all the time is not brought over for ever.
+const TRIES_MAX: u8 = 10;
+
 /// How the key is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -76,6 +79,7 @@ pub struct Repair {
     /// Copies of lower rank have been asked.
     next_rank: usize,
     epoch: (u32, u64),
+    tries: u8,
     mode: Mode,
     then: Then,
     /// The answer of the copy that is being asked.
@@ -116,6 +120,7 @@ impl Proxy {
             target,
             next_rank: 0,
             epoch: self.order.epoch(bucket(route.hash)),
+            tries: 0,
             mode,
             then,
             answer: Vec::new(),
@@ -181,6 +186,14 @@ impl Proxy {
         let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
         if !fresh {
             self.counters.refills_cancelled += 1;
+            let repair = &mut self.repairs[id as usize];
+            if repair.tries < TRIES_MAX {
+                // A write has passed: what it left is looked at anew.
+                repair.tries += 1;
+                repair.next_rank = 0;
+                repair.epoch = self.order.epoch(bucket(repair.route.hash));
+                return self.fetch_next(id);
+            }
         } else if self.servers[target].is_up() {
             self.counters.refills += 1;
             self.write_item(id, &item);
@@ -266,7 +279,7 @@ impl Proxy {
             } else {
                 self.redecide(redo.txn, &flight, &redo.request);
             }
-            self.txns.close_if_done(redo.txn);
+            self.close_txn(redo.txn);
             return;
         };
         self.txns.at(redo.txn).rank = rank as u8;

@@ -42,6 +42,8 @@ pub struct Txn {
     pub answered: bool,
     /// A conditional write that no server has decided yet.
     pub undecided: bool,
+    /// Nothing on its key may overtake it.
+    pub exclusive: bool,
     /// The key has been brought over from another copy: what the server says now is final.
     pub repaired: bool,
     /// By rank: the copies that took the write, and those that refused it.
@@ -92,6 +94,7 @@ impl Txns {
             waiting: 0,
             answered: false,
             undecided: false,
+            exclusive: false,
             repaired: false,
             took: 0,
             erred: 0,
@@ -106,12 +109,11 @@ impl Txns {
         &mut self.slab[id as usize]
     }
 
-    /// Ends the transaction `id` if nothing is in flight for it and its client has been answered.
-    pub fn close_if_done(&mut self, id: TxnId) {
+    /// Ends the transaction `id` if nothing is in flight for it and its client has been answered; hands it out then.
+    pub fn close_if_done(&mut self, id: TxnId) -> Option<Txn> {
         let txn = &self.slab[id as usize];
-        if txn.outstanding == 0 && txn.answered {
-            self.slab.remove(id as usize);
-        }
+        let done = txn.outstanding == 0 && txn.answered;
+        done.then(|| self.slab.remove(id as usize))
     }
 
     /// True when none is open.

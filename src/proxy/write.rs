@@ -33,6 +33,7 @@ impl Proxy {
         self.leave_out_absent(op);
         self.order.passes(bucket(op.route.hash));
         let id = self.txns.open(op);
+        self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = first as u8;
         for rank in first..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
@@ -54,7 +55,9 @@ impl Proxy {
             return;
         };
         let id = self.txns.open(op);
+        let exclusive = self.claim(op.route);
         let txn = self.txns.at(id);
+        txn.exclusive = exclusive;
         txn.rank = rank as u8;
         txn.undecided = true;
         self.leave_out_absent(op);

@@ -26,7 +26,12 @@ impl Request {
 
     /// True for what a proxy asks to see whether the server lives.
     pub fn is_probe(&self) -> bool {
-        matches!(self.word(0), "version" | "mn" | "stats")
+        matches!(self.word(0), "version" | "mn" | "stats") || self.is_stamp()
+    }
+
+    /// True for what a proxy keeps on the servers to know what they missed.
+    pub fn is_stamp(&self) -> bool {
+        self.word(1).starts_with("magent:stamp:")
     }
 }
 
@@ -122,6 +127,7 @@ impl Drop for Fake {
 /// What a healthy server says: every key has the value `value-of-KEY`, every write succeeds.
 pub fn healthy(request: &Request) -> Vec<Do> {
     let text = match request.word(0) {
+        "get" if request.is_stamp() => "END\r\n".to_string(),
         "version" => "VERSION 1.6.18\r\n".to_string(),
         "mn" => "MN\r\n".to_string(),
         "stats" => "STAT pid 1\r\nSTAT uptime 1\r\nSTAT time 1\r\nEND\r\n".to_string(),
