@@ -84,7 +84,7 @@ impl World {
         }
         let pause = match self.rng.below(200) {
             // A pause in which times to live run out.
-            0 if self.plan.times => 2_000_000,
+            0 if self.plan.short_times => 2_000_000,
             _ => self.rng.range(10, self.plan.think_max),
         };
         self.after(pause, Event::Act(client));

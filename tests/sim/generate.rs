@@ -11,6 +11,7 @@ pub struct Generator {
     count: u64,
     keys: usize,
     times: bool,
+    short: bool,
     flushes: u64,
     /// The last version seen of each key.
     pub tokens: Vec<u64>,
@@ -35,6 +36,7 @@ impl Generator {
             count: 0,
             keys: plan.keys,
             times: plan.times,
+            short: plan.short_times,
             flushes: plan.flushes,
             tokens: vec![0; plan.keys],
         }
@@ -45,7 +47,10 @@ impl Generator {
             return 0;
         }
         let absolute = super::world::EPOCH + 5000;
-        self.rng.pick(&[1, 2, 4, 100, 3600, 2_592_000, 2_592_001, absolute, -1])
+        if self.short && self.rng.one_in(2) {
+            return self.rng.pick(&[1, 2, 4]);
+        }
+        self.rng.pick(&[100, 3600, 2_592_000, 2_592_001, absolute, -1])
     }
 
     fn value(&mut self) -> String {
@@ -169,7 +174,7 @@ impl Generator {
             give(&mut self.rng, "b", 1);
         }
         give(&mut self.rng, "k", 3);
-        let with_time = format!("T{}", if self.times { self.rng.pick(&[0, 2, 30, 4000, 2_592_001, -1]) } else { 0 });
+        let with_time = format!("T{}", self.exptime());
         let rng = &mut self.rng;
         match verb {
             "mg" => {

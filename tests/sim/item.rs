@@ -181,7 +181,7 @@ fn store(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut Ve
     } else if !(code == b"HD" && request.flag(b'q').is_some()) {
         out.extend_from_slice(code);
         let cas = if verdict == Verdict::Stored { fresh.cas } else { 0 };
-        meta_tail(request, fresh.base64, cas, out);
+        meta_tail(request, request.flag(b'b').is_some(), cas, out);
     }
     if verdict == Verdict::Stored {
         *item = Some(fresh);
@@ -199,8 +199,8 @@ enum Verdict {
 fn judge(item: &Option<Item>, request: &Request, mode: u8, compare: Option<u64>, fresh: &mut Item) -> Verdict {
     let Some(old) = item else {
         return match (mode, compare) {
+            (b'S' | b'C' | b'R', Some(_)) => Verdict::NotFound,
             (b'R' | b'A' | b'P', _) => Verdict::NotStored,
-            (b'S' | b'C', Some(_)) => Verdict::NotFound,
             _ => Verdict::Stored,
         };
     };

@@ -147,9 +147,9 @@ impl Search {
     /// All configurations in which `due` has taken effect.
     fn explain(&self, configs: &[Config], due: usize) -> Option<Vec<Config>> {
         let bit = 1u128 << self.slots[due];
-        if let ([config], [_]) = (configs, &self.active[..]) {
+        if let ([config @ Config { done: 0, .. }], [_]) = (configs, &self.active[..]) {
             let states = self.step(&config.state, due, self.ops[due].until);
-            return Some(states.into_iter().map(|state| Config { state, done: config.done }).collect());
+            return Some(states.into_iter().map(|state| Config { state, done: 0 }).collect());
         }
         let mut found = BTreeSet::new();
         let mut seen: BTreeSet<Config> = BTreeSet::new();

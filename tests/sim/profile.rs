@@ -41,12 +41,12 @@ impl Profile {
     /// What the core promises now. Return, repair and take-over widen this: more of it becomes true, nothing here is
     /// ever loosened again.
     pub fn guarantees(self) -> Guarantees {
-        let all = Guarantees { history: true, session: true, cas: true, copies: Copied::Equal, errors: false };
+        let all = Guarantees { history: true, session: true, cas: true, copies: Copied::Equal, clocks: false, errors: false };
         match self {
             Profile::Calm => all,
             Profile::Failover => Guarantees { session: false, cas: false, copies: Copied::EqualOrAbsent, errors: true, ..all },
             Profile::Slow | Profile::Garbage | Profile::Takeover => {
-                Guarantees { history: false, session: false, cas: false, copies: Copied::Whatever, errors: true }
+                Guarantees { history: false, session: false, cas: false, copies: Copied::Whatever, clocks: false, errors: true }
             }
         }
     }
@@ -64,6 +64,8 @@ pub struct Guarantees {
     pub cas: bool,
     /// What the copies hold when nothing is in flight.
     pub copies: Copied,
+    /// That also holds for items that expire: a copy whose second begins later is healed when it judges otherwise.
+    pub clocks: bool,
     /// A client may be told that the outcome is unknown.
     pub errors: bool,
 }
@@ -98,8 +100,11 @@ pub struct Plan {
     /// Once in so many requests `flush_all`; 0: never.
     pub flushes: u64,
     pub batch_max: u64,
-    /// Times to live and delays are used.
+    /// Times to live are used; and such that run out within the run.
     pub times: bool,
+    pub short_times: bool,
+    /// Bytes may be on their way for a whole time limit, though nobody has failed.
+    pub stalls: bool,
     pub version: [u32; 3],
     pub item_max: usize,
 }
@@ -109,11 +114,17 @@ impl Plan {
         let primaries = rng.range(1, 3);
         let backups = if profile == Profile::Failover { rng.range(1, 2) } else { rng.range(0, 2) };
         let spec = |index: u64| ServerSpec { host: "10.0.0.1".into(), port: 11211 + index as u16, weight: 1 };
-        // In calm runs nothing may take a whole time limit, and windows are small and values large.
-        let timeout_ms = if profile == Profile::Calm { 2000 } else { rng.pick(&[20, 50, 200]) };
+        // Where only the dead may be late, windows are small and values large, and time limits long.
+        let quick = matches!(profile, Profile::Calm | Profile::Failover);
+        let timeout_ms = match profile {
+            Profile::Calm => 2000,
+            Profile::Failover => rng.pick(&[500, 1000]),
+            _ => rng.pick(&[20, 50, 200]),
+        };
+        let times = rng.one_in(2);
         let copies = if rng.one_in(4) { Copies::AtMost(1) } else { Copies::All };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
-        let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 1000 / 50);
+        let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
         Plan {
             profile,
             config: Config {
@@ -131,12 +142,14 @@ impl Plan {
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
             think_max: rng.pick(&[100, 3000, 30_000]),
-            window: if rng.one_in(3) { rng.range(300, 3000) as usize } else { 256 * 1024 },
+            window: if rng.one_in(3) { rng.range(if quick { 1500 } else { 300 }, 3000) as usize } else { 256 * 1024 },
             short_writes: rng.pick(&[0, 3, 20]),
             client_faults: rng.pick(&[0, 30, 100]),
             flushes: rng.pick(&[0, 0, 100]),
             batch_max: rng.pick(&[1, 4, 20]),
-            times: rng.one_in(2),
+            times,
+            short_times: times && profile != Profile::Failover,
+            stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
         }

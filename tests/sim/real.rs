@@ -72,7 +72,7 @@ fn the_model_answers_as_memcached_does() {
     let mut session = Session::default();
     let mut rng = Rng::new(4711);
     let mut plan = Plan::draw(Profile::Calm, &mut rng);
-    plan.times = false;
+    plan.short_times = false;
     plan.flushes = 60;
     plan.keys = 12;
     let mut generator = super::generate::Generator::new(rng.next(), &plan);

@@ -201,7 +201,7 @@ impl World {
 
     /// One way through the network.
     pub fn delay(&mut self) -> u64 {
-        let stalled = self.plan.profile != Profile::Calm && self.rng.one_in(2000);
+        let stalled = self.plan.stalls && self.rng.one_in(2000);
         let most = if stalled { self.plan.config.timeout.0 } else { self.plan.delay_max };
         self.rng.range(self.plan.delay_min, most)
     }
