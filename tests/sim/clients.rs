@@ -353,18 +353,7 @@ impl World {
         self.digest ^= reply.iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31) + u64::from(byte));
         let request = &sent.request;
         if request.verb.is_retrieval() && !reply::is_error(reply) {
-            let mut at = 0;
-            for (index, key) in request.keys.iter().enumerate() {
-                let rest = &reply[at..];
-                let hit = rest.starts_with(b"VALUE ").then(|| reply::block(rest)).flatten();
-                let length = hit.filter(|(name, _)| *name == &key[..]).map_or(0, |(_, length)| length);
-                self.note_reply(sent.ops[index], Seen::Reply(Rc::from(&rest[..length])));
-                if length > 0 {
-                    self.remember_token(client, request, index, &rest[..length]);
-                }
-                at += length;
-            }
-            return;
+            return self.take_values(client, sent, reply);
         }
         let ours = reply.starts_with(b"SERVER_ERROR") && !reply.starts_with(b"SERVER_ERROR object too large");
         if ours {
@@ -386,6 +375,33 @@ impl World {
         }
         if request.keys.is_empty() {
             self.check_local(client, request, reply);
+        }
+    }
+
+    fn take_values(&mut self, client: usize, sent: &Sent, reply: &[u8]) {
+        let request = &sent.request;
+        let mut blocks: Vec<&[u8]> = Vec::with_capacity(request.keys.len());
+        let mut at = 0;
+        for key in &request.keys {
+            let rest = &reply[at..];
+            let hit = rest.starts_with(b"VALUE ").then(|| reply::block(rest)).flatten();
+            let length = hit.filter(|(name, _)| *name == &key[..]).map_or(0, |(_, length)| length);
+            blocks.push(&rest[..length]);
+            at += length;
+        }
+        for (index, block) in blocks.iter().enumerate() {
+            let key = &request.keys[index];
+            // A key that was asked for more than once and found once: nobody can tell which of them missed.
+            let twin = |other: usize| !blocks[other].is_empty() && request.keys[other] == *key;
+            let seen = if block.is_empty() && (0..blocks.len()).any(twin) {
+                Seen::Never
+            } else {
+                Seen::Reply(Rc::from(*block))
+            };
+            self.note_reply(sent.ops[index], seen);
+            if !block.is_empty() {
+                self.remember_token(client, request, index, block);
+            }
         }
     }
 

@@ -223,7 +223,7 @@ fn judge(item: &Option<Item>, request: &Request, mode: u8, compare: Option<u64>,
         fresh.value = first.iter().chain(second.iter()).copied().collect();
         fresh.flags = old.flags;
         fresh.exp = old.exp;
-        fresh.base64 = old.base64;
+        fresh.base64 = false;
     }
     Verdict::Stored
 }
@@ -266,7 +266,8 @@ fn meta_get(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut
             stale: false,
             token_sent: false,
             fetched: false,
-            base64: request.flag(b'b').is_some(),
+            // Not even when the key came so.
+            base64: false,
             used: env.now,
         });
     }
@@ -369,7 +370,7 @@ fn arithmetic(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &m
                     stale: false,
                     token_sent: false,
                     fetched: false,
-                    base64: request.flag(b'b').is_some(),
+                    base64: false,
                     used: env.now,
                 });
                 // Quiet or not: memcached tells when it made the item.
@@ -395,7 +396,8 @@ fn arithmetic(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &m
     };
     let number = if down { number.saturating_sub(delta) } else { number.wrapping_add(delta) };
     let mut text = number.to_string().into_bytes();
-    // It is written in place when it fits: a shorter number is followed by spaces.
+    // It is written in place when it fits: a shorter number is followed by spaces. Else it is a new item.
+    old.base64 &= text.len() <= old.value.len();
     while text.len() < old.value.len() {
         text.push(b' ');
     }

@@ -79,28 +79,30 @@ fn the_model_answers_as_memcached_does() {
     for round in 0..4000 {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         generator.push(&mut bytes, &mut ends);
-        if bytes.starts_with(b"stats") {
-            continue;
-        }
-        let mut expected = Vec::new();
-        // The clock must not step between the two.
-        model.set_now(unix());
-        model.serve(&mut session, &bytes, usize::MAX, &mut expected);
-        let mut real_reply = real.ask(&bytes);
-        if bytes.starts_with(b"version") {
-            real_reply = expected.clone();
-        }
-        let same = real_reply == expected || times_apart(&real_reply, &expected);
-        assert!(
-            same,
-            "round {round}: {}\nmemcached: {}\nmodel:     {}",
-            bytes.escape_ascii(),
-            real_reply.escape_ascii(),
-            expected.escape_ascii()
-        );
-        if let Some(token) = version_in(&expected) {
-            let index = rng.index(plan.keys);
-            generator.tokens[index] = token;
+        let mut from = 0;
+        // One at a time: a value that waits to be sent makes memcached write the next number elsewhere, without the
+        // spaces that it would have otherwise.
+        for end in ends {
+            let request = &bytes[from..end];
+            from = end;
+            if request.starts_with(b"stats") || request.starts_with(b"version") {
+                continue;
+            }
+            let mut expected = Vec::new();
+            model.set_now(unix());
+            model.serve(&mut session, request, usize::MAX, &mut expected);
+            let heard = real.ask(request);
+            assert!(
+                heard == expected || times_apart(&heard, &expected),
+                "round {round}: {}\nmemcached: {}\nmodel:     {}",
+                request.escape_ascii(),
+                heard.escape_ascii(),
+                expected.escape_ascii()
+            );
+            if let Some(token) = version_in(&expected) {
+                let index = rng.index(plan.keys);
+                generator.tokens[index] = token;
+            }
         }
     }
 }
