@@ -5,6 +5,7 @@
 
 use super::client::estimate;
 use super::ids::{Action, CloseReason, LinkId};
+use super::mirror::has_flag;
 use super::server::{Block, InFlight, LinkState, Role};
 use super::{cas, Proxy};
 use crate::proto::response::{self, code, Code};
@@ -127,6 +128,9 @@ impl Proxy {
         }
         if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
             return self.take_known(id, code, line, &bytes[..next], bytes);
+        }
+        if verb == Verb::MetaGet {
+            self.link_mut(id).won = has_flag(line, b'W');
         }
         let mut tagged = std::mem::take(&mut self.scratch);
         tagged.clear();

@@ -14,20 +14,15 @@ use crate::proto::token::{next_token, Token, Tokens};
 use crate::proto::Verb;
 
 impl Proxy {
-    /// Mirrors what the server on `id` has just done for `flight`; `reply` is (the end of) its answer.
-    pub(super) fn mirror_outcome(
-        &mut self,
-        id: LinkId,
-        txn_id: TxnId,
-        flight: &InFlight,
-        reply: &[u8],
-    ) {
+    /// Mirrors what the server on `id` has just done for `flight`.
+    pub(super) fn mirror_outcome(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.scratch);
         request.clear();
+        let won = self.link_mut(id).won;
         let bytes = self.flight_bytes(id, flight);
-        if let Some((verb, key)) = compose(flight, bytes, reply, &mut request) {
+        if let Some((verb, key)) = compose(flight, bytes, won, &mut request) {
             for rank in 0..self.routes.ranks() {
                 let Some(server) = self.routes.server(route, rank) else {
                     continue;
@@ -46,11 +41,11 @@ impl Proxy {
 }
 
 /// Writes to `out` the request that brings a copy to where the decider is now. `request` is what was asked (and a small
-/// data block), `reply` the end of the answer. `None`: nothing has changed.
+/// data block); `won`: the answer gave the right to refill. `None`: nothing has changed.
 fn compose(
     flight: &InFlight,
     request: &[u8],
-    reply: &[u8],
+    won: bool,
     out: &mut Vec<u8>,
 ) -> Option<(Verb, Token)> {
     let newline = memchr::memchr(b'\n', request)?;
@@ -87,8 +82,6 @@ fn compose(
             Verb::MetaDelete
         }
         Verb::MetaGet => {
-            let line_end = memchr::memchr(b'\n', reply).unwrap_or(reply.len());
-            let won = next_flag(&reply[..line_end], b'W');
             let tokens = Tokens::split(line);
             let touches = tokens
                 .as_slice()
@@ -130,11 +123,11 @@ fn push_meta(line: &[u8], command: &[u8], fixed: usize, keep: &[u8], out: &mut V
 }
 
 /// Whether a meta reply has the flag `letter` alone.
-fn next_flag(line: &[u8], letter: u8) -> bool {
+pub(super) fn has_flag(line: &[u8], letter: u8) -> bool {
     let mut at = 0;
     while let Some(token) = next_token(line, at) {
         at = token.end;
-        if token.of(line).trim_ascii_end() == [letter] {
+        if token.of(line) == [letter] {
             return true;
         }
     }
@@ -147,7 +140,7 @@ mod tests {
     use crate::proxy::server::Role;
     use crate::time::Time;
 
-    fn mirrored(verb: Verb, request: &[u8], reply: &[u8]) -> Option<String> {
+    fn mirrored(verb: Verb, request: &[u8], won: bool) -> Option<String> {
         let key_at = 1 + request.iter().position(|&byte| byte == b' ').unwrap();
         let flight = InFlight {
             role: Role::Decide,
@@ -161,7 +154,7 @@ mod tests {
             body: None,
         };
         let mut out = Vec::new();
-        let (_, key) = compose(&flight, request, reply, &mut out)?;
+        let (_, key) = compose(&flight, request, won, &mut out)?;
         assert_eq!(key.of(&out), &request[key_at..=key_at]);
         Some(String::from_utf8(out).unwrap())
     }
@@ -199,20 +192,17 @@ mod tests {
             ),
         ];
         for (verb, request, expected) in cases {
-            assert_eq!(
-                mirrored(verb, request, b"HD\r\n").as_deref(),
-                Some(expected)
-            );
+            assert_eq!(mirrored(verb, request, false).as_deref(), Some(expected));
         }
     }
 
     #[test]
     fn a_lease_is_mirrored_when_it_was_won() {
         let get = b"mg k v R30\r\n";
-        assert_eq!(mirrored(Verb::MetaGet, get, b"VA 1\r\nx\r\n"), None);
-        let won = mirrored(Verb::MetaGet, get, b"VA 1 W\r\nx\r\n");
+        assert_eq!(mirrored(Verb::MetaGet, get, false), None);
+        let won = mirrored(Verb::MetaGet, get, true);
         assert_eq!(won.as_deref(), Some("mg k R30\r\n"));
-        let touch = mirrored(Verb::MetaGet, b"mg k T9 v\r\n", b"VA 1\r\nx\r\n");
+        let touch = mirrored(Verb::MetaGet, b"mg k T9 v\r\n", false);
         assert_eq!(touch.as_deref(), Some("mg k T9\r\n"));
     }
 }

@@ -144,6 +144,8 @@ pub struct Link {
     pub cursor: usize,
     /// `VALUE` blocks in the answer that is coming.
     pub hits: u16,
+    /// The answer to the last `mg` gave the right to refill (`W`).
+    pub won: bool,
     /// Stands on the list of connections to write.
     pub dirty: bool,
 }
@@ -161,6 +163,7 @@ impl Link {
             block: None,
             cursor: 0,
             hits: 0,
+            won: false,
             dirty: false,
         }
     }

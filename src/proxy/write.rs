@@ -226,7 +226,7 @@ impl Proxy {
         txn.number = counter(code, tail);
         if took_effect(code) && self.routes.ranks() > 1 {
             self.order.passes(bucket(route.hash));
-            self.mirror_outcome(id, txn_id, flight, tail);
+            self.mirror_outcome(id, txn_id, flight);
         }
         let enough = self.settings.ack == Ack::Primary;
         let txn = self.txns.at(txn_id);
