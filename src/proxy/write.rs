@@ -201,12 +201,11 @@ impl Proxy {
     pub(super) fn redecide(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
         let txn = self.txns.at(id);
         let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
-        let answered = txn.answered;
-        self.replace_reply(client, seq, Reply::None);
-        // A client that was told "unknown" is not surprised by nothing.
-        let next = if answered {
+        // A client that was told "unknown" keeps that answer, which may still wait for its turn in the client's order.
+        let next = if txn.answered {
             None
         } else {
+            self.replace_reply(client, seq, Reply::None);
             self.acting(route, usize::from(rank) + 1)
         };
         let Some((rank, server)) = next else {
