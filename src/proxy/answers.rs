@@ -4,6 +4,7 @@
 //! before one client reads what belongs to another.
 
 use super::ids::{CloseReason, LinkId};
+use super::mirror::has_flag;
 use super::server::{Block, InFlight, LinkState, Role};
 use super::Proxy;
 use crate::proto::response::{self, code, Code};
@@ -158,6 +159,15 @@ impl Proxy {
     /// The answer to `mg` or `ma` with a value of `data_len` bytes, whose line ends at `next`.
     fn take_meta_value(&mut self, id: LinkId, data_len: usize, next: usize, bytes: &[u8]) -> Step {
         let whole = next + data_len + 2;
+        let link = self.link_mut(id);
+        if link
+            .fifo
+            .front()
+            .is_some_and(|head| head.role == Role::Decide)
+        {
+            // The line may be gone when the data is complete.
+            link.won = has_flag(&bytes[..next], b'W');
+        }
         if bytes.len() >= whole {
             if &bytes[whole - 2..whole] != b"\r\n" {
                 return self.nonsense(id, bytes);

@@ -10,6 +10,7 @@ use super::read::key_token;
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
+use crate::proto::response::Code;
 use crate::proto::token::{next_token, Token, Tokens};
 use crate::proto::Verb;
 
@@ -20,12 +21,19 @@ impl Proxy {
         id: LinkId,
         txn_id: TxnId,
         flight: &InFlight,
+        code: Code,
         reply: &[u8],
     ) {
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.scratch);
         request.clear();
+        let link = &self.servers[decider].links[usize::from(id.conn)];
+        let reply = if code == Code::MetaValue && link.won {
+            b"VA W"
+        } else {
+            reply
+        };
         let bytes = self.flight_bytes(id, flight);
         if let Some((verb, key)) = compose(flight, bytes, reply, &mut request) {
             for rank in 0..self.routes.ranks() {
@@ -88,7 +96,7 @@ fn compose(
         }
         Verb::MetaGet => {
             let line_end = memchr::memchr(b'\n', reply).unwrap_or(reply.len());
-            let won = next_flag(&reply[..line_end], b'W');
+            let won = has_flag(&reply[..line_end], b'W');
             let tokens = Tokens::split(line);
             let touches = tokens
                 .as_slice()
@@ -130,7 +138,7 @@ fn push_meta(line: &[u8], command: &[u8], fixed: usize, keep: &[u8], out: &mut V
 }
 
 /// Whether a meta reply has the flag `letter` alone.
-fn next_flag(line: &[u8], letter: u8) -> bool {
+pub(super) fn has_flag(line: &[u8], letter: u8) -> bool {
     let mut at = 0;
     while let Some(token) = next_token(line, at) {
         at = token.end;

@@ -118,6 +118,8 @@ pub struct Link {
     pub cursor: usize,
     /// `VALUE` blocks in the answer that is coming.
     pub hits: u16,
+    /// The last `VA` line said that its client won the right to refill.
+    pub won: bool,
     /// Stands on the list of connections to write.
     pub dirty: bool,
 }
@@ -135,6 +137,7 @@ impl Link {
             block: None,
             cursor: 0,
             hits: 0,
+            won: false,
             dirty: false,
         }
     }

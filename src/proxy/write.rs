@@ -99,7 +99,7 @@ impl Proxy {
         txn.undecided = false;
         txn.best = txn.rank;
         if took_effect(code) && self.routes.ranks() > 1 {
-            self.mirror_outcome(id, txn_id, flight, tail);
+            self.mirror_outcome(id, txn_id, flight, code, tail);
         }
         let txn = self.txns.at(txn_id);
         if txn.waiting == 0 {
