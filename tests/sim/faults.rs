@@ -1,0 +1,183 @@
+//! What breaks and is mended, and when. Everything is mended once the clients are through (but for what never returns),
+//! so that the end shows whether the world comes to rest.
+
+use magent::proxy::Routes;
+
+use super::node::Health;
+use super::profile::{Plan, Profile};
+use super::rng::Rng;
+use super::world::{Event, World};
+
+pub struct Faults {
+    profile: Profile,
+    /// How many more there may be.
+    left: u64,
+    pause_max: u64,
+    timeout: u64,
+    routes: Routes,
+    /// What has to be mended, and when.
+    mends: Vec<(u64, usize)>,
+}
+
+impl Faults {
+    pub fn new(plan: &Plan, steps: u64, rng: &mut Rng) -> Faults {
+        let servers = (plan.config.servers.len() + plan.config.backups.len()) as u64;
+        let left = match plan.profile {
+            Profile::Calm => 0,
+            Profile::Failover => rng.range(1, servers),
+            _ => 1 + steps / 100,
+        };
+        // About as long as the clients are going to be busy.
+        let span =
+            steps / (plan.clients as u64 * plan.batch_max.div_ceil(2)) * (plan.think_max / 2 + 10);
+        Faults {
+            profile: plan.profile,
+            left,
+            pause_max: (2 * span / (left + 1)).max(2000),
+            timeout: plan.config.timeout.0,
+            routes: Routes::new(&plan.config),
+            mends: Vec::new(),
+        }
+    }
+
+    pub fn pause(&self, rng: &mut Rng) -> u64 {
+        rng.range(1, self.pause_max)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.mends.is_empty()
+    }
+
+    /// The servers that hold a key, the primary first.
+    pub fn copies(&self, key: &[u8]) -> Vec<usize> {
+        let route = self.routes.of(key);
+        (0..self.routes.ranks())
+            .filter_map(|rank| self.routes.server(route, rank))
+            .collect()
+    }
+}
+
+impl World {
+    pub fn break_something(&mut self) {
+        let now = self.now;
+        let over = self.budget == 0;
+        let due: Vec<usize> = self
+            .faults
+            .mends
+            .iter()
+            .filter(|&&(at, _)| at <= now || over)
+            .map(|&(_, what)| what)
+            .collect();
+        self.faults.mends.retain(|&(at, _)| at > now && !over);
+        for what in due {
+            self.mend(what);
+        }
+        if self.faults.left > 0 && !over {
+            self.faults.left -= 1;
+            self.tally.faults += 1;
+            match self.faults.profile {
+                Profile::Calm => {}
+                Profile::Failover => self.lose_server(),
+                Profile::Slow => self.hurt_server(),
+                Profile::Garbage => self.make_babble(),
+                Profile::Takeover => self.move_address(),
+            }
+        }
+        if (over || self.faults.left == 0) && self.faults.mends.is_empty() {
+            return;
+        }
+        let next = self.faults.mends.iter().map(|&(at, _)| at).min();
+        let pause = self.faults.pause(&mut self.rng);
+        let at = next
+            .map_or(now + pause, |mend| mend.min(now + pause))
+            .max(now + 1);
+        self.at(at, Event::Fault);
+    }
+
+    fn running(&mut self) -> Option<usize> {
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|&n| self.nodes[n].health == Health::Running)
+            .collect();
+        (!running.is_empty()).then(|| running[self.rng.index(running.len())])
+    }
+
+    /// A server dies or is cut off for good.
+    fn lose_server(&mut self) {
+        let Some(server) = self.running() else { return };
+        match self.rng.below(3) {
+            0 => self.stop(server, Health::Cut),
+            kind => self.crash(server, kind == 1),
+        }
+        let names: Vec<_> = self.history.names().cloned().collect();
+        for (key, name) in names.iter().enumerate() {
+            if self
+                .faults
+                .copies(name)
+                .iter()
+                .all(|&copy| self.nodes[copy].was_hurt)
+            {
+                self.history.unserved(key, self.now);
+            }
+        }
+    }
+
+    /// A server is away for a while, or slow.
+    fn hurt_server(&mut self) {
+        let away = self.rng.range(1, 4 * self.faults.timeout);
+        if self.rng.one_in(8) {
+            let host = self.active;
+            return self.freeze_proxy(host, away / 2);
+        }
+        let Some(server) = self.running() else { return };
+        match self.rng.below(5) {
+            0 => self.stop(server, Health::Cut),
+            1 | 2 => self.stop(server, Health::Stopped),
+            3 => {
+                let loud = self.rng.one_in(2);
+                self.crash(server, loud);
+            }
+            _ => {
+                self.nodes[server].slowness = self
+                    .rng
+                    .range(2, self.faults.timeout / self.plan.service_max);
+            }
+        }
+        self.faults.mends.push((self.now + away, server));
+    }
+
+    fn mend(&mut self, server: usize) {
+        self.nodes[server].slowness = 1;
+        match self.nodes[server].health {
+            Health::Running => {}
+            Health::Stopped | Health::Cut => self.resume(server),
+            Health::Crashed | Health::Vanished => self.restart(server),
+        }
+    }
+
+    fn make_babble(&mut self) {
+        let server = self.rng.index(self.nodes.len());
+        // What fits no request: a reply that fits could not be told from a true one by anybody.
+        let lines: [&[u8]; 6] = [
+            b"\r\n",
+            b"HTTP/1.1 400 Bad Request\r\n",
+            b"\x00\xff\n\n\n",
+            b"VALUE nobodys-key 0 5\r\nalien\r\nEND\r\n",
+            b"VALUE k0 0\r\n",
+            b"STOREDSTORED\r\n",
+        ];
+        let line = self.rng.pick(&lines);
+        self.babble(server, line);
+    }
+
+    /// The proxy that serves dies, the other gets its address; the dead one is started again.
+    fn move_address(&mut self) {
+        let old = self.active;
+        let loud = self.rng.one_in(2);
+        self.kill_proxy(old, loud);
+        self.active = 1 - old;
+        for client in 0..self.clients.len() {
+            self.move_client(client);
+        }
+        self.start_proxy(old);
+    }
+}

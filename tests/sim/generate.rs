@@ -1,0 +1,263 @@
+//! What clients ask for: every command, over few keys, with values that name the write they come from.
+
+use super::profile::Plan;
+use super::request::encode;
+use super::rng::Rng;
+
+/// Makes one client's requests.
+pub struct Generator {
+    rng: Rng,
+    name: u64,
+    count: u64,
+    keys: usize,
+    times: bool,
+    short: bool,
+    deadly_gats: bool,
+    flushes: u64,
+    /// The last version seen of each key.
+    pub tokens: Vec<u64>,
+}
+
+/// The name of a key.
+pub fn key(index: usize) -> String {
+    match index % 5 {
+        0 => format!("k{index}"),
+        1 => format!("user:{index}"),
+        2 => format!("n{index}"),
+        3 => format!("a-rather-long-key-with-number-{index}"),
+        _ => format!("x/{index}"),
+    }
+}
+
+impl Generator {
+    pub fn new(seed: u64, plan: &Plan) -> Generator {
+        Generator {
+            rng: Rng::new(seed),
+            name: seed >> 44,
+            count: 0,
+            keys: plan.keys,
+            times: plan.times,
+            short: plan.short_times,
+            deadly_gats: plan.deadly_gats,
+            flushes: plan.flushes,
+            tokens: vec![0; plan.keys],
+        }
+    }
+
+    fn exptime(&mut self) -> i64 {
+        if !self.times || self.rng.one_in(2) {
+            return 0;
+        }
+        let absolute = super::world::EPOCH + 5000;
+        if self.short && self.rng.one_in(2) {
+            return self.rng.pick(&[1, 2, 4]);
+        }
+        self.rng
+            .pick(&[100, 3600, 2_592_000, 2_592_001, absolute, -1])
+    }
+
+    fn value(&mut self) -> String {
+        if self.rng.one_in(4) {
+            return self.rng.below(2000).to_string();
+        }
+        let mut value = format!("{}.{}.", self.name, self.count);
+        let length = match self.rng.below(60) {
+            0 => self.rng.range(7000, 10_000),
+            1..4 => self.rng.range(500, 4200),
+            _ => self.rng.below(40),
+        };
+        while (value.len() as u64) < length {
+            value.push_str("abcdefgh\r\nEND\r\n");
+        }
+        value
+    }
+
+    fn flags(&mut self) -> u64 {
+        self.rng.pick(&[0, 0, 1, 77, 4_294_967_295])
+    }
+
+    /// A version that the client has seen of this key, or one that nobody has.
+    fn token(&mut self, index: usize) -> u64 {
+        let seen = self.tokens[index];
+        if seen == 0 || self.rng.one_in(8) {
+            1_000_000_000_000_000 + self.rng.below(1000)
+        } else {
+            seen
+        }
+    }
+
+    /// Appends a request, or a few that belong together; where each ends.
+    pub fn push(&mut self, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let index = self.rng.index(self.keys);
+        if self.flushes > 0 && self.rng.one_in(self.flushes) {
+            // Not with a delay: servers count it by their own seconds, so copies may differ after one.
+            let line =
+                self.rng
+                    .pick(&["flush_all\r\n", "flush_all 0\r\n", "flush_all noreply\r\n"]);
+            return self.end(out, ends, line);
+        }
+        match self.rng.below(20) {
+            0..7 => self.push_retrieval(index, out, ends),
+            7..13 => self.push_classic(index, out, ends),
+            13..17 => {
+                let text = self.meta(index, "");
+                self.end(out, ends, &text);
+            }
+            17 => {
+                // Quiet ones come in runs that a command with a sure reply ends.
+                for _ in 0..self.rng.range(1, 5) {
+                    let index = self.rng.index(self.keys);
+                    let text = self.meta(index, " q");
+                    self.end(out, ends, &text);
+                }
+                self.end(out, ends, "mn\r\n");
+            }
+            _ => {
+                let line = self.rng.pick(&[
+                    "version\r\n",
+                    "mn\r\n",
+                    "verbosity 1\r\n",
+                    "stats\r\n",
+                    "nonsense\r\n",
+                ]);
+                self.end(out, ends, line);
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>, ends: &mut Vec<usize>, text: &str) {
+        self.count += 1;
+        out.extend_from_slice(text.as_bytes());
+        ends.push(out.len());
+    }
+
+    fn push_retrieval(&mut self, index: usize, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let verb = self.rng.pick(&["get", "get", "get", "gets", "gat", "gats"]);
+        let mut line = verb.to_string();
+        if verb.starts_with("gat") {
+            let exptime = self.exptime();
+            let deadly = exptime < 0 || exptime == 2_592_001;
+            line.push_str(&format!(
+                " {}",
+                if deadly && !self.deadly_gats {
+                    0
+                } else {
+                    exptime
+                }
+            ));
+        }
+        let keys = if self.rng.one_in(3) {
+            self.rng.range(2, 40)
+        } else {
+            1
+        };
+        line.push(' ');
+        line.push_str(&key(index));
+        for _ in 1..keys {
+            line.push(' ');
+            line.push_str(&key(self.rng.index(self.keys)));
+        }
+        line.push_str("\r\n");
+        self.end(out, ends, &line);
+    }
+
+    fn push_classic(&mut self, index: usize, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let verbs = [
+            "set", "set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas",
+            "incr", "decr", "delete", "touch",
+        ];
+        let verb = self.rng.pick(&verbs);
+        let noreply = if self.rng.one_in(8) { " noreply" } else { "" };
+        let key = key(index);
+        let text = match verb {
+            "incr" | "decr" => format!("{verb} {key} {}{noreply}\r\n", self.rng.below(50)),
+            "delete" => format!("delete {key}{noreply}\r\n"),
+            "touch" => format!("touch {key} {}{noreply}\r\n", self.exptime()),
+            _ => {
+                let (flags, exptime, value) = (self.flags(), self.exptime(), self.value());
+                let cas = if verb == "cas" {
+                    format!(" {}", self.token(index))
+                } else {
+                    String::new()
+                };
+                let length = value.len();
+                format!("{verb} {key} {flags} {exptime} {length}{cas}{noreply}\r\n{value}\r\n")
+            }
+        };
+        self.end(out, ends, &text);
+    }
+
+    /// A meta command; each carries an opaque of its own, which tells replies apart.
+    fn meta(&mut self, index: usize, quiet: &str) -> String {
+        let verb = self.rng.pick(&["mg", "mg", "ms", "ms", "md", "ma"]);
+        let plain = key(index);
+        let base64 = self.rng.one_in(8);
+        let name = if base64 {
+            String::from_utf8(encode(plain.as_bytes())).expect("base64 is text")
+        } else {
+            plain
+        };
+        let mut flags = format!(" O{}.{}{quiet}", self.name, self.count);
+        let mut give = |rng: &mut Rng, text: &str, times: u64| {
+            if rng.one_in(times) {
+                flags.push(' ');
+                flags.push_str(text);
+            }
+        };
+        if base64 {
+            give(&mut self.rng, "b", 1);
+        }
+        give(&mut self.rng, "k", 3);
+        let with_time = format!("T{}", self.exptime());
+        let rng = &mut self.rng;
+        match verb {
+            "mg" => {
+                for flag in ["v", "t", "f", "s", "c", "h", "l"] {
+                    give(rng, flag, 2);
+                }
+                give(rng, "u", 8);
+                give(rng, if self.times { "N30" } else { "N0" }, 8);
+                give(rng, "R30", 8);
+                give(rng, &with_time, 8);
+                format!("mg {name}{flags}\r\n")
+            }
+            "ms" => {
+                let mode = rng.pick(&["", "MS", "ME", "MR", "MA", "MP"]);
+                if !mode.is_empty() {
+                    give(rng, mode, 1);
+                }
+                give(rng, "F5", 3);
+                give(rng, "c", 3);
+                give(rng, &with_time, 3);
+                let compare = rng.one_in(5);
+                let value = self.value();
+                if compare {
+                    flags.push_str(&format!(" C{}", self.token(index)));
+                }
+                format!("ms {name} {}{flags}\r\n{value}\r\n", value.len())
+            }
+            "md" => {
+                if rng.one_in(3) {
+                    give(rng, "I", 1);
+                    give(rng, &with_time, 2);
+                }
+                if rng.one_in(6) {
+                    flags.push_str(&format!(" C{}", self.token(index)));
+                }
+                format!("md {name}{flags}\r\n")
+            }
+            _ => {
+                let mode = rng.pick(&["MI", "MD"]);
+                give(rng, mode, 2);
+                give(rng, "N0", 3);
+                give(rng, "J7", 3);
+                give(rng, "D3", 3);
+                give(rng, "v", 2);
+                give(rng, "t", 2);
+                give(rng, "c", 3);
+                give(rng, &with_time, 8);
+                format!("ma {name}{flags}\r\n")
+            }
+        }
+    }
+}

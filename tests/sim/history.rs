@@ -1,0 +1,227 @@
+//! What clients asked and heard, key by key. When nothing is under way for a key, its operations since the last such
+//! moment are handed to the search for an order that explains them all.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::generate;
+use super::linear::{self, Config, Rules, State};
+use super::profile::{Guarantees, Plan};
+use super::request::{Bytes, Request, Verb};
+
+/// Names an operation until it is complete: its key, and its place in the key's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpId {
+    key: u32,
+    index: u32,
+}
+
+/// What came of an operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    Pending,
+    /// This reply (of a retrieval: this key's block).
+    Reply(Bytes),
+    /// Done, and nothing said about how.
+    Silent,
+    /// It may take effect soon, later, or not at all.
+    Unknown,
+    /// The proxy said that it did nothing.
+    Refused,
+    /// It never left its client as a whole.
+    Never,
+}
+
+/// One operation on one key.
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub client: usize,
+    pub request: Rc<Request>,
+    /// Which of the request's keys it is.
+    pub index: usize,
+    pub asked: u64,
+    /// When the reply was there; of an unknown outcome: when it can take effect no more.
+    pub until: u64,
+    pub seen: Seen,
+}
+
+struct Key {
+    name: Bytes,
+    ops: Vec<Op>,
+    pending: usize,
+    configs: Vec<Config>,
+    /// Operations of unknown outcome that may still take effect.
+    carried: Vec<Op>,
+    /// All its copies are lost since then: it has no state any more.
+    unserved: Option<u64>,
+}
+
+pub struct History {
+    keys: Vec<Key>,
+    names: BTreeMap<Bytes, usize>,
+    rules: Rules,
+    enabled: bool,
+    errors: bool,
+    /// How long an operation of unknown outcome may linger.
+    linger: u64,
+    pub checked: u64,
+    pub unchecked: u64,
+}
+
+impl History {
+    pub fn new(plan: &Plan, guarantees: Guarantees) -> History {
+        let names: Vec<Bytes> = (0..plan.keys)
+            .map(|n| Rc::from(generate::key(n).as_bytes()))
+            .collect();
+        let ranks = 1 + plan.config.backups.len() as u64;
+        let keys = names.iter().map(|name| Key {
+            name: Rc::clone(name),
+            ops: Vec::new(),
+            pending: 0,
+            configs: vec![Config {
+                state: State::Known(None),
+                done: 0,
+            }],
+            carried: Vec::new(),
+            unserved: None,
+        });
+        History {
+            keys: keys.collect(),
+            names: names
+                .iter()
+                .enumerate()
+                .map(|(index, name)| (Rc::clone(name), index))
+                .collect(),
+            rules: Rules {
+                cas: guarantees.cas,
+                leases: guarantees.leases,
+                session: guarantees.session,
+                times: plan.times,
+                item_max: plan.config.max_item_size,
+            },
+            enabled: guarantees.history,
+            errors: guarantees.errors,
+            linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
+            checked: 0,
+            unchecked: 0,
+        }
+    }
+
+    /// The number of a key.
+    pub fn key(&self, name: &[u8]) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    /// All keys.
+    pub fn names(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.iter().map(|key| &key.name)
+    }
+
+    /// A client asks.
+    pub fn invoke(&mut self, client: usize, request: &Rc<Request>, now: u64) -> Vec<OpId> {
+        if !self.enabled {
+            return request
+                .keys
+                .iter()
+                .map(|_| OpId { key: 0, index: 0 })
+                .collect();
+        }
+        let keys: Vec<usize> = if request.verb == Verb::FlushAll {
+            (0..self.keys.len()).collect()
+        } else {
+            request
+                .keys
+                .iter()
+                .filter_map(|key| self.names.get(key).copied())
+                .collect()
+        };
+        let mut ids = Vec::with_capacity(keys.len());
+        for (index, key) in keys.into_iter().enumerate() {
+            let place = &mut self.keys[key];
+            let op = Op {
+                client,
+                request: Rc::clone(request),
+                index: if request.verb == Verb::FlushAll {
+                    0
+                } else {
+                    index
+                },
+                asked: now,
+                until: u64::MAX,
+                seen: Seen::Pending,
+            };
+            ids.push(OpId {
+                key: key as u32,
+                index: place.ops.len() as u32,
+            });
+            place.ops.push(op);
+            place.pending += 1;
+        }
+        ids
+    }
+
+    /// A client knows what came of it, or knows that it never will. The error says what was impossible.
+    pub fn complete(&mut self, id: OpId, seen: Seen, now: u64) -> Result<(), String> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let key = &mut self.keys[id.key as usize];
+        let op = &mut key.ops[id.index as usize];
+        op.until = if seen == Seen::Unknown {
+            now + self.linger
+        } else {
+            now
+        };
+        op.seen = seen;
+        // A miss or an error says nothing about a key that no server has.
+        let lost = key.unserved.is_some_and(|since| now >= since);
+        let nothing = matches!(&op.seen, Seen::Reply(reply) if says_nothing(&op.request, reply));
+        if lost && self.errors && (nothing || op.request.is_quiet()) {
+            op.seen = Seen::Never;
+        }
+        key.pending -= 1;
+        if key.pending == 0 {
+            self.check(id.key as usize, now)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// All copies of the key are lost: whatever it held is gone, but nobody can tell when that shows.
+    pub fn unserved(&mut self, key: usize, now: u64) {
+        let key = &mut self.keys[key];
+        key.unserved.get_or_insert(now);
+    }
+
+    fn check(&mut self, index: usize, now: u64) -> Result<(), String> {
+        let key = &mut self.keys[index];
+        let ops = std::mem::take(&mut key.ops);
+        let count = ops.len() as u64;
+        if key.unserved.is_some() {
+            // What servers said before they died is still explained; what follows starts from nothing known.
+            key.configs = vec![Config {
+                state: State::Any,
+                done: 0,
+            }];
+            key.carried.clear();
+            return Ok(());
+        }
+        match linear::search(&mut key.configs, &mut key.carried, ops, self.rules, now) {
+            Ok(explained) => {
+                let sum = if explained {
+                    &mut self.checked
+                } else {
+                    &mut self.unchecked
+                };
+                *sum += count;
+                Ok(())
+            }
+            Err(why) => Err(format!("key {}: {why}", key.name.escape_ascii())),
+        }
+    }
+}
+
+/// A miss.
+fn says_nothing(request: &Request, reply: &[u8]) -> bool {
+    (request.verb.is_retrieval() && reply.is_empty()) || reply.starts_with(b"EN")
+}

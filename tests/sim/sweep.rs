@@ -1,0 +1,175 @@
+//! The tests: sweeps over seeds, and whether the simulator itself can be believed.
+
+use std::env;
+
+use super::profile::Profile;
+use super::sabotage::{Bug, Sabotage};
+use super::world::{Tally, World};
+
+fn knob(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+    )
+}
+
+struct Run {
+    tally: Tally,
+    digest: u64,
+    outcome: Result<(), String>,
+}
+
+fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -> Run {
+    let mut world = World::new(seed, profile, steps, sabotage);
+    world.trace = env::var("MAGENT_SIM_TRACE").is_ok_and(|value| value == "1");
+    if world.trace {
+        println!("{:#?}", world.plan);
+    }
+    let outcome = world.run();
+    Run {
+        tally: world.tally,
+        digest: world.digest,
+        outcome,
+    }
+}
+
+/// Runs a profile's seeds and adds up what happened in them.
+fn sweep(profile: Profile, seeds: u64) -> Tally {
+    let mut sum = Tally::default();
+    let only = env::var("MAGENT_SIM_PROFILE").ok();
+    if only.is_some_and(|name| Profile::named(&name) != Some(profile)) {
+        return sum;
+    }
+    let steps = knob("MAGENT_SIM_STEPS").unwrap_or(400);
+    let (first, count) = match knob("MAGENT_SIM_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, knob("MAGENT_SIM_SEEDS").unwrap_or(seeds)),
+    };
+    for seed in first..first + count {
+        let Run { tally, outcome, .. } = run(profile, seed, steps, Sabotage::none());
+        if let Err(why) = outcome {
+            let name = profile.name();
+            panic!(
+                "profile {name}, seed {seed}, request {} of {steps}, {why}\n\
+                 again: MAGENT_SIM_PROFILE={name} MAGENT_SIM_SEED={seed} MAGENT_SIM_STEPS={steps} \
+                 MAGENT_SIM_TRACE=1 cargo test --test sim {name} -- --nocapture",
+                tally.requests
+            );
+        }
+        sum.add(&tally);
+    }
+    println!("{}: {sum:?}", profile.name());
+    sum
+}
+
+#[test]
+fn calm() {
+    sweep(Profile::Calm, 100);
+}
+
+#[test]
+fn failover() {
+    sweep(Profile::Failover, 100);
+}
+
+#[test]
+fn slow() {
+    sweep(Profile::Slow, 60);
+}
+
+#[test]
+fn garbage() {
+    sweep(Profile::Garbage, 60);
+}
+
+#[test]
+fn takeover() {
+    sweep(Profile::Takeover, 40);
+}
+
+#[test]
+fn a_seed_is_a_schedule() {
+    for profile in Profile::ALL {
+        for seed in 1000..1003 {
+            let [one, two] = [0, 1].map(|_| run(profile, seed, 200, Sabotage::none()));
+            assert_eq!(one.digest, two.digest, "{profile:?} {seed}");
+            assert_eq!(one.tally.events, two.tally.events, "{profile:?} {seed}");
+        }
+    }
+}
+
+#[test]
+fn what_should_happen_does() {
+    let mut sum = Tally::default();
+    for profile in Profile::ALL {
+        for seed in 2000..2010 {
+            sum.add(&run(profile, seed, 200, Sabotage::none()).tally);
+        }
+    }
+    let counts = [
+        sum.failovers,
+        sum.resets,
+        sum.faults,
+        sum.errors,
+        sum.held,
+        sum.mirrored,
+        sum.failed_reads,
+        sum.checked,
+    ];
+    assert!(counts.iter().all(|&count| count > 0), "{sum:?}");
+    assert!(
+        sum.unchecked * 5 <= sum.checked,
+        "too much was too hard to check: {sum:?}"
+    );
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    const WITHIN: u64 = 40;
+    for bug in Bug::ALL {
+        let found = (0..WITHIN).find(|&seed| {
+            let profiles = [Profile::Calm, Profile::Failover];
+            profiles.iter().any(|&profile| {
+                run(profile, seed, 300, Sabotage::new(bug, seed))
+                    .outcome
+                    .is_err()
+            })
+        });
+        println!("{bug:?}: found with seed {found:?}");
+        assert!(
+            found.is_some(),
+            "{bug:?} is not found within {WITHIN} seeds"
+        );
+    }
+    // What was found was the bug, and not something else in these seeds.
+    for seed in 0..WITHIN / 4 {
+        for profile in [Profile::Calm, Profile::Failover] {
+            let honest = run(profile, seed, 300, Sabotage::none()).outcome;
+            assert_eq!(honest, Ok(()), "{profile:?} {seed}");
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: &Tally) {
+        let sums = [
+            (&mut self.requests, other.requests),
+            (&mut self.replies, other.replies),
+            (&mut self.events, other.events),
+            (&mut self.resets, other.resets),
+            (&mut self.faults, other.faults),
+            (&mut self.errors, other.errors),
+            (&mut self.failovers, other.failovers),
+            (&mut self.failed_reads, other.failed_reads),
+            (&mut self.held, other.held),
+            (&mut self.mirrored, other.mirrored),
+            (&mut self.checked, other.checked),
+            (&mut self.unchecked, other.unchecked),
+            (&mut self.disagreements, other.disagreements),
+        ];
+        for (sum, more) in sums {
+            *sum += more;
+        }
+    }
+}
