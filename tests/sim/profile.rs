@@ -21,8 +21,13 @@ pub enum Profile {
 }
 
 impl Profile {
-    pub const ALL: [Profile; 5] =
-        [Profile::Calm, Profile::Failover, Profile::Slow, Profile::Garbage, Profile::Takeover];
+    pub const ALL: [Profile; 5] = [
+        Profile::Calm,
+        Profile::Failover,
+        Profile::Slow,
+        Profile::Garbage,
+        Profile::Takeover,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -35,19 +40,42 @@ impl Profile {
     }
 
     pub fn named(name: &str) -> Option<Profile> {
-        Profile::ALL.into_iter().find(|profile| profile.name() == name)
+        Profile::ALL
+            .into_iter()
+            .find(|profile| profile.name() == name)
     }
 
     /// What the core promises now. Return, repair and take-over widen this: more of it becomes true, nothing here is
     /// ever loosened again.
     pub fn guarantees(self) -> Guarantees {
-        let all = Guarantees { history: true, session: true, cas: true, copies: Copied::Equal, clocks: false, errors: false };
+        let all = Guarantees {
+            history: true,
+            session: true,
+            cas: true,
+            leases: true,
+            copies: Copied::Equal,
+            clocks: false,
+            errors: false,
+        };
         match self {
             Profile::Calm => all,
-            Profile::Failover => Guarantees { session: false, cas: false, copies: Copied::EqualOrAbsent, errors: true, ..all },
-            Profile::Slow | Profile::Garbage | Profile::Takeover => {
-                Guarantees { history: false, session: false, cas: false, copies: Copied::Whatever, clocks: false, errors: true }
-            }
+            Profile::Failover => Guarantees {
+                session: false,
+                cas: false,
+                leases: false,
+                copies: Copied::EqualOrAbsent,
+                errors: true,
+                ..all
+            },
+            Profile::Slow | Profile::Garbage | Profile::Takeover => Guarantees {
+                history: false,
+                session: false,
+                cas: false,
+                leases: false,
+                copies: Copied::Whatever,
+                clocks: false,
+                errors: true,
+            },
         }
     }
 }
@@ -62,6 +90,8 @@ pub struct Guarantees {
     pub session: bool,
     /// A token is good for the version that it was handed out with, and for no other.
     pub cas: bool,
+    /// Of several clients that find an item stale or about to end, one is told to refill it, also over a failover.
+    pub leases: bool,
     /// What the copies hold when nothing is in flight.
     pub copies: Copied,
     /// That also holds for items that expire: a copy whose second begins later is healed when it judges otherwise.
@@ -100,9 +130,14 @@ pub struct Plan {
     /// Once in so many requests `flush_all`; 0: never.
     pub flushes: u64,
     pub batch_max: u64,
+    /// A client with so many requests under way asks for no more.
+    pub pipeline: usize,
     /// Times to live are used; and such that run out within the run.
     pub times: bool,
     pub short_times: bool,
+    /// `gat` with a time to live that ends the item at once. When its server dies, the touch has ended it on the next copy
+    /// before the `gat` is asked again there; that is not promised to be right yet.
+    pub deadly_gats: bool,
     /// Bytes may be on their way for a whole time limit, though nobody has failed.
     pub stalls: bool,
     pub version: [u32; 3],
@@ -112,8 +147,16 @@ pub struct Plan {
 impl Plan {
     pub fn draw(profile: Profile, rng: &mut Rng) -> Plan {
         let primaries = rng.range(1, 3);
-        let backups = if profile == Profile::Failover { rng.range(1, 2) } else { rng.range(0, 2) };
-        let spec = |index: u64| ServerSpec { host: "10.0.0.1".into(), port: 11211 + index as u16, weight: 1 };
+        let backups = if profile == Profile::Failover {
+            rng.range(1, 2)
+        } else {
+            rng.range(0, 2)
+        };
+        let spec = |index: u64| ServerSpec {
+            host: "10.0.0.1".into(),
+            port: 11211 + index as u16,
+            weight: 1,
+        };
         // Where only the dead may be late, windows are small and values large, and time limits long.
         let quick = matches!(profile, Profile::Calm | Profile::Failover);
         let timeout_ms = match profile {
@@ -122,7 +165,11 @@ impl Plan {
             _ => rng.pick(&[20, 50, 200]),
         };
         let times = rng.one_in(2);
-        let copies = if rng.one_in(4) { Copies::AtMost(1) } else { Copies::All };
+        let copies = if rng.one_in(4) {
+            Copies::AtMost(1)
+        } else {
+            Copies::All
+        };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
         let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
         Plan {
@@ -142,13 +189,19 @@ impl Plan {
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
             think_max: rng.pick(&[100, 3000, 30_000]),
-            window: if rng.one_in(3) { rng.range(if quick { 1500 } else { 300 }, 3000) as usize } else { 256 * 1024 },
+            window: if rng.one_in(3) {
+                rng.range(if quick { 1500 } else { 300 }, 3000) as usize
+            } else {
+                256 * 1024
+            },
             short_writes: rng.pick(&[0, 3, 20]),
             client_faults: rng.pick(&[0, 30, 100]),
             flushes: rng.pick(&[0, 0, 100]),
             batch_max: rng.pick(&[1, 4, 20]),
+            pipeline: rng.pick(&[1, 20, 20, 100]),
             times,
             short_times: times && profile != Profile::Failover,
+            deadly_gats: profile != Profile::Failover,
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
