@@ -24,6 +24,7 @@ impl Faults {
         let servers = (plan.config.servers.len() + plan.config.backups.len()) as u64;
         let left = match plan.profile {
             Profile::Calm => 0,
+            Profile::Return => 1000,
             Profile::Failover => rng.range(1, servers),
             _ => 1 + steps / 100,
         };
@@ -33,7 +34,12 @@ impl Faults {
         Faults {
             profile: plan.profile,
             left,
-            pause_max: (2 * span / (left + 1)).max(2000),
+            pause_max: if plan.profile == Profile::Return {
+                // A second for the next try, one of grace, and time to be filled.
+                4_000_000
+            } else {
+                (2 * span / (left + 1)).max(2000)
+            },
             timeout: plan.config.timeout.0,
             routes: Routes::new(&plan.config),
             mends: Vec::new(),
@@ -41,6 +47,9 @@ impl Faults {
     }
 
     pub fn pause(&self, rng: &mut Rng) -> u64 {
+        if self.profile == Profile::Return {
+            return self.pause_max;
+        }
         rng.range(1, self.pause_max)
     }
 
@@ -79,6 +88,8 @@ impl World {
                 Profile::Calm => {}
                 Profile::Failover => self.lose_server(),
                 Profile::Slow => self.hurt_server(),
+                Profile::Return if self.faults.mends.is_empty() => self.send_away(),
+                Profile::Return => {}
                 Profile::Garbage => self.make_babble(),
                 Profile::Takeover => self.move_address(),
             }
@@ -141,6 +152,18 @@ impl World {
                     .rng
                     .range(2, self.faults.timeout / self.plan.service_max);
             }
+        }
+        self.faults.mends.push((self.now + away, server));
+    }
+
+    /// A server goes for a while, and nothing else breaks until it has been back for long.
+    fn send_away(&mut self) {
+        let away = self.rng.range(1, 2_000_000);
+        let Some(server) = self.running() else { return };
+        match self.rng.below(4) {
+            0 => self.stop(server, Health::Cut),
+            1 => self.stop(server, Health::Stopped),
+            kind => self.crash(server, kind == 2),
         }
         self.faults.mends.push((self.now + away, server));
     }

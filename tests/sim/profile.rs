@@ -14,6 +14,8 @@ pub enum Profile {
     Failover,
     /// Servers are stopped, cut off or slow, restart or continue.
     Slow,
+    /// One server after the other goes and returns, with time between to be made whole: nothing may be noticed.
+    Return,
     /// Servers say what memcached never would.
     Garbage,
     /// The proxy crashes and another takes its place.
@@ -21,10 +23,11 @@ pub enum Profile {
 }
 
 impl Profile {
-    pub const ALL: [Profile; 5] = [
+    pub const ALL: [Profile; 6] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
+        Profile::Return,
         Profile::Garbage,
         Profile::Takeover,
     ];
@@ -34,6 +37,7 @@ impl Profile {
             Profile::Calm => "calm",
             Profile::Failover => "failover",
             Profile::Slow => "slow",
+            Profile::Return => "return",
             Profile::Garbage => "garbage",
             Profile::Takeover => "takeover",
         }
@@ -59,7 +63,7 @@ impl Profile {
         };
         match self {
             Profile::Calm => all,
-            Profile::Failover => Guarantees {
+            Profile::Failover | Profile::Return => Guarantees {
                 session: false,
                 cas: false,
                 leases: false,
@@ -147,7 +151,7 @@ pub struct Plan {
 impl Plan {
     pub fn draw(profile: Profile, rng: &mut Rng) -> Plan {
         let primaries = rng.range(1, 3);
-        let backups = if profile == Profile::Failover {
+        let backups = if matches!(profile, Profile::Failover | Profile::Return) {
             rng.range(1, 2)
         } else {
             rng.range(0, 2)
@@ -158,10 +162,14 @@ impl Plan {
             weight: 1,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
-        let quick = matches!(profile, Profile::Calm | Profile::Failover);
+        let quick = matches!(
+            profile,
+            Profile::Calm | Profile::Failover | Profile::Return
+        );
         let timeout_ms = match profile {
             Profile::Calm => 2000,
             Profile::Failover => rng.pick(&[500, 1000]),
+            Profile::Return => rng.pick(&[200, 500]),
             _ => rng.pick(&[20, 50, 200]),
         };
         let times = rng.one_in(2);
@@ -188,7 +196,11 @@ impl Plan {
             delay_min: rng.range(1, delay_max / 2),
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
-            think_max: rng.pick(&[100, 3000, 30_000]),
+            think_max: if profile == Profile::Return {
+                300_000
+            } else {
+                rng.pick(&[100, 3000, 30_000])
+            },
             window: if rng.one_in(3) {
                 rng.range(if quick { 1500 } else { 300 }, 3000) as usize
             } else {
@@ -200,7 +212,7 @@ impl Plan {
             batch_max: rng.pick(&[1, 4, 20]),
             pipeline: rng.pick(&[1, 20, 20, 100]),
             times,
-            short_times: times && profile != Profile::Failover,
+            short_times: times && !matches!(profile, Profile::Failover | Profile::Return),
             deadly_gats: profile != Profile::Failover,
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],

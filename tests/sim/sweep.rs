@@ -79,6 +79,11 @@ fn slow() {
 }
 
 #[test]
+fn returning() {
+    sweep(Profile::Return, 60);
+}
+
+#[test]
 fn garbage() {
     sweep(Profile::Garbage, 60);
 }
