@@ -232,8 +232,26 @@ impl Proxy {
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(item.data);
         let link_id = self.link_for(repair.target, repair.route);
+        let mut mark = None;
+        if item.stale {
+            let mut line = b"md ".to_vec();
+            line.extend_from_slice(repair.key.key());
+            let flags: &[u8] = if repair.key.is_base64() {
+                b" I b"
+            } else {
+                b" I"
+            };
+            line.extend_from_slice(flags);
+            line.extend_from_slice(b"\r\n");
+            mark = Some(line);
+        }
         let purpose = (Role::Refill, Verb::MetaSet, None);
         self.queue_bytes(link_id, &request, None, key, purpose);
+        if let Some(line) = mark {
+            // A stale item is brought over as one: who reads it first may refill it.
+            let purpose = (Role::Refill, Verb::MetaDelete, None);
+            self.queue_bytes(link_id, &line, None, key, purpose);
+        }
     }
 
     /// The key has been brought over, or is nowhere: what waited for it goes on.
@@ -348,10 +366,12 @@ struct Item<'a> {
     flags: &'a [u8],
     /// With its line end.
     data: &'a [u8],
+    /// Marked as stale by `md I`.
+    stale: bool,
 }
 
 impl<'a> Item<'a> {
-    /// Reads `VA <length> t<ttl> f<flags>` and its data. `None`: not to be copied (stale, or won by this look).
+    /// Reads `VA <length> t<ttl> f<flags>` and its data. `None`: it is none.
     fn parse(answer: &'a [u8]) -> Option<Item<'a>> {
         let newline = memchr::memchr(b'\n', answer)?;
         let line = answer[..newline].trim_ascii_end();
@@ -359,6 +379,7 @@ impl<'a> Item<'a> {
             ttl: None,
             flags: b"0",
             data: &answer[newline + 1..],
+            stale: false,
         };
         let mut at = 3;
         while let Some(token) = next_token(line, at) {
@@ -367,7 +388,7 @@ impl<'a> Item<'a> {
             match text[0] {
                 b't' if &text[1..] != b"-1" => item.ttl = Some(parse_decimal(&text[1..])?.max(1)),
                 b'f' => item.flags = &text[1..],
-                b'X' | b'W' | b'Z' => return None,
+                b'X' => item.stale = true,
                 _ => {}
             }
         }
@@ -386,7 +407,8 @@ mod tests {
         assert_eq!(item.data, b"hello\r\n");
         let forever = Item::parse(b"VA 0 t-1 f0\r\n\r\n").unwrap();
         assert_eq!((forever.ttl, forever.data), (None, &b"\r\n"[..]));
-        assert!(Item::parse(b"VA 1 t5 f0 X W\r\nx\r\n").is_none());
+        assert!(!item.stale && Item::parse(b"VA 1 t5 f0 X W\r\nx\r\n").unwrap().stale);
+        assert!(Item::parse(b"EN\r\n").is_none());
     }
 
     #[test]

@@ -78,10 +78,12 @@ impl World {
             .map(|&(_, what)| what)
             .collect();
         self.faults.mends.retain(|&(at, _)| at > now && !over);
+        let mended = !due.is_empty();
         for what in due {
             self.mend(what);
         }
-        if self.faults.left > 0 && !over {
+        let rests = mended && self.faults.profile == Profile::Return;
+        if self.faults.left > 0 && !over && !rests {
             self.faults.left -= 1;
             self.tally.faults += 1;
             match self.faults.profile {

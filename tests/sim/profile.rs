@@ -162,10 +162,7 @@ impl Plan {
             weight: 1,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
-        let quick = matches!(
-            profile,
-            Profile::Calm | Profile::Failover | Profile::Return
-        );
+        let quick = matches!(profile, Profile::Calm | Profile::Failover | Profile::Return);
         let timeout_ms = match profile {
             Profile::Calm => 2000,
             Profile::Failover => rng.pick(&[500, 1000]),
@@ -207,7 +204,11 @@ impl Plan {
                 256 * 1024
             },
             short_writes: rng.pick(&[0, 3, 20]),
-            client_faults: rng.pick(&[0, 30, 100]),
+            client_faults: if profile == Profile::Return {
+                0
+            } else {
+                rng.pick(&[0, 30, 100])
+            },
             flushes: rng.pick(&[0, 0, 100]),
             batch_max: rng.pick(&[1, 4, 20]),
             pipeline: rng.pick(&[1, 20, 20, 100]),

@@ -26,6 +26,15 @@ fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -> Run {
     if world.trace {
         println!("{:#?}", world.plan);
     }
+    if world.trace {
+        use std::io::Write;
+        // What the core itself says, between the events.
+        let _ = env_logger::builder()
+            .filter_level(log::LevelFilter::Info)
+            .format(|out, record| writeln!(out, "             core: {}", record.args()))
+            .target(env_logger::Target::Stdout)
+            .try_init();
+    }
     let outcome = world.run();
     Run {
         tally: world.tally,
