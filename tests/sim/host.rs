@@ -4,12 +4,10 @@
 use std::collections::BTreeMap;
 
 use magent::config::Config;
-use magent::proxy::{
-    Action, ClientId, CloseReason, ConnId, LinkId, ProcessFacts, Proxy, WriteState,
-};
+use magent::proxy::{ClientId, CloseReason, ConnId, LinkId, ProcessFacts, Proxy};
 use magent::time::Time;
 
-use super::net::{Conn, End, Side, Socket, State};
+use super::net::{Conn, End, State};
 use super::world::{Event, World, EPOCH};
 
 /// What the poll has to tell.
@@ -23,27 +21,27 @@ pub enum News {
     Reset(Conn),
 }
 
-struct Accepted {
-    conn: Conn,
-    id: ClientId,
-    blocked: bool,
-    finished: bool,
+pub(super) struct Accepted {
+    pub(super) conn: Conn,
+    pub(super) id: ClientId,
+    pub(super) blocked: bool,
+    pub(super) finished: bool,
 }
 
-struct Link {
-    conn: Conn,
-    blocked: bool,
+pub(super) struct Link {
+    pub(super) conn: Conn,
+    pub(super) blocked: bool,
 }
 
 /// One proxy process, or none.
 pub struct Host {
     pub proxy: Option<Proxy>,
-    clients: BTreeMap<Conn, Accepted>,
+    pub(super) clients: BTreeMap<Conn, Accepted>,
     conns: BTreeMap<(u32, u32), Conn>,
-    links: BTreeMap<(u16, u16), Link>,
-    news: Vec<News>,
-    again: Vec<ClientId>,
-    writable: Vec<ConnId>,
+    pub(super) links: BTreeMap<(u16, u16), Link>,
+    pub(super) news: Vec<News>,
+    pub(super) again: Vec<ClientId>,
+    pub(super) writable: Vec<ConnId>,
     turn_at: Option<u64>,
     waiting: Vec<Conn>,
     /// Clients wait in the kernel's queue until then at most.
@@ -87,12 +85,12 @@ impl Host {
         }
     }
 
-    fn client_conn(&self, id: ClientId) -> Option<Conn> {
+    pub(super) fn client_conn(&self, id: ClientId) -> Option<Conn> {
         self.conns.get(&(id.index, id.generation)).copied()
     }
 }
 
-fn key_of(id: LinkId) -> (u16, u16) {
+pub(super) fn key_of(id: LinkId) -> (u16, u16) {
     (id.server, id.conn)
 }
 
@@ -246,7 +244,7 @@ impl World {
         }
     }
 
-    fn link_of(&self, host: usize, conn: Conn) -> Option<LinkId> {
+    pub(super) fn link_of(&self, host: usize, conn: Conn) -> Option<LinkId> {
         match self.net.end(conn, 0) {
             End::HostLink(_, server, nth) => {
                 let link = self.hosts[host].links.get(&(server, nth))?;
@@ -256,7 +254,7 @@ impl World {
         }
     }
 
-    fn drop_accepted(&mut self, host: usize, conn: Conn) -> Option<Accepted> {
+    pub(super) fn drop_accepted(&mut self, host: usize, conn: Conn) -> Option<Accepted> {
         let accepted = self.hosts[host].clients.remove(&conn)?;
         self.hosts[host]
             .conns
@@ -290,189 +288,6 @@ impl World {
                 .conns
                 .insert((id.index, id.generation), conn);
             self.hosts[host].news.push(News::Readable(conn));
-        }
-    }
-
-    /// How much the kernel gives to one read: anything.
-    fn read_size(&mut self) -> usize {
-        if self.rng.one_in(4) {
-            self.rng.range(1, 120) as usize
-        } else {
-            64 * 1024
-        }
-    }
-
-    fn read_accepted(&mut self, host: usize, conn: Conn, now: Time) {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        while let Some(accepted) = self.hosts[host].clients.get(&conn) {
-            let (id, finished) = (accepted.id, accepted.finished);
-            if finished || !self.proxy(host).wants_read(id) {
-                break;
-            }
-            bytes.clear();
-            let limit = self.read_size();
-            if self.net.read(conn, 1, limit, &mut bytes) == 0 {
-                if self.net.is_eof(conn, 1) {
-                    if let Some(accepted) = self.hosts[host].clients.get_mut(&conn) {
-                        accepted.finished = true;
-                    }
-                    self.proxy(host).client_finished(id, now);
-                }
-                break;
-            }
-            self.proxy(host).client_received(id, &bytes, now);
-            self.made_room(conn, 0);
-        }
-        self.scratch = bytes;
-    }
-
-    fn read_link(&mut self, host: usize, id: LinkId, conn: Conn, now: Time) {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        loop {
-            bytes.clear();
-            if !self.proxy(host).link_wants_read(id) {
-                break;
-            }
-            let limit = self.read_size();
-            if self.net.read(conn, 0, limit, &mut bytes) == 0 {
-                break;
-            }
-            self.sabotage.on_reply(&mut bytes);
-            self.proxy(host).link_received(id, &bytes, now);
-            self.made_room(conn, 1);
-        }
-        self.scratch = bytes;
-        if self.net.is_eof(conn, 0) {
-            self.hosts[host].links.remove(&key_of(id));
-            if self.net.close(conn, 0) {
-                self.send_off(conn, 0);
-            }
-            self.proxy(host)
-                .link_closed(id, CloseReason::Disconnected, now);
-        }
-    }
-
-    fn settle(&mut self, host: usize, now: Time) {
-        loop {
-            let acted = self.act_all(host);
-            let wrote = self.write_all(host, now);
-            if !acted && !wrote {
-                return;
-            }
-        }
-    }
-
-    fn act_all(&mut self, host: usize) -> bool {
-        let mut acted = false;
-        while let Some(action) = self.proxy(host).poll_action() {
-            acted = true;
-            match action {
-                Action::Connect(id) => self.connect_link(host, id),
-                Action::CloseLink(id) => {
-                    if let Some(link) = self.hosts[host].links.remove(&key_of(id)) {
-                        self.reset(link.conn, 0);
-                    }
-                }
-                Action::CloseClient(id) => self.close_accepted(host, id),
-                Action::ReadClient(id) => self.hosts[host].again.push(id),
-                Action::ReadLink(id) => {
-                    if let Some(link) = self.hosts[host].links.get(&key_of(id)) {
-                        let (conn, now) = (link.conn, Time(self.now));
-                        self.read_link(host, id, conn, now);
-                    }
-                }
-            }
-        }
-        acted
-    }
-
-    fn connect_link(&mut self, host: usize, id: LinkId) {
-        let from = End::HostLink(host, id.server, id.conn);
-        let conn = self.net.ask(from, End::Server(usize::from(id.server)));
-        self.hosts[host].links.insert(
-            key_of(id),
-            Link {
-                conn,
-                blocked: false,
-            },
-        );
-        let delay = self.delay();
-        self.after(delay, Event::Connect(conn));
-    }
-
-    fn close_accepted(&mut self, host: usize, id: ClientId) {
-        let Some(conn) = self.hosts[host].client_conn(id) else {
-            return;
-        };
-        self.drop_accepted(host, conn);
-        if self.net.close(conn, 1) {
-            self.send_off(conn, 1);
-        }
-    }
-
-    fn write_all(&mut self, host: usize, now: Time) -> bool {
-        let mut wrote = false;
-        for id in std::mem::take(&mut self.hosts[host].writable) {
-            wrote = true;
-            self.write_one(host, id, now);
-        }
-        while let Some(id) = self.proxy(host).poll_dirty() {
-            wrote = true;
-            self.write_one(host, id, now);
-        }
-        wrote
-    }
-
-    fn write_one(&mut self, host: usize, id: ConnId, now: Time) {
-        let Some((conn, side)) = self.unblocked(host, id) else {
-            return;
-        };
-        let mut socket = Socket {
-            net: &mut self.net,
-            rng: &mut self.rng,
-            conn,
-            side,
-            starts: false,
-            broken: false,
-        };
-        let proxy = self.hosts[host]
-            .proxy
-            .as_mut()
-            .expect("this turn's proxy runs");
-        let result = proxy.write_to(id, &mut socket, now);
-        if socket.starts {
-            self.send_off(conn, side);
-        }
-        let blocked = matches!(result, Ok(WriteState::Blocked));
-        match id {
-            ConnId::Client(_) => {
-                if let Some(accepted) = self.hosts[host].clients.get_mut(&conn) {
-                    accepted.blocked = blocked;
-                }
-            }
-            ConnId::Link(link_id) => {
-                if let Some(link) = self.hosts[host].links.get_mut(&key_of(link_id)) {
-                    link.blocked = blocked;
-                }
-            }
-        }
-        if blocked {
-            self.blocked(conn, side);
-        }
-    }
-
-    /// The connection of `id`, unless it waits for room.
-    fn unblocked(&self, host: usize, id: ConnId) -> Option<(Conn, Side)> {
-        let host = &self.hosts[host];
-        match id {
-            ConnId::Client(id) => {
-                let accepted = host.clients.get(&host.client_conn(id)?)?;
-                (!accepted.blocked).then_some((accepted.conn, 1))
-            }
-            ConnId::Link(id) => {
-                let link = host.links.get(&key_of(id))?;
-                (!link.blocked).then_some((link.conn, 0))
-            }
         }
     }
 

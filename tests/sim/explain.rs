@@ -1,0 +1,272 @@
+//! The other half of `linear`: what one operation does to a state, and whether its reply could have come of that.
+
+use std::rc::Rc;
+
+use super::history::{Op, Seen};
+use super::item::{self, Env, Item};
+use super::linear::{Rules, Search, State};
+use super::request::{parse, Request, Verb};
+use super::world::EPOCH;
+
+/// Seconds by which two servers, or a server and this check, may differ about a time to live.
+const SLACK: i64 = 3;
+
+/// Versions beyond this are the check's own.
+const FRESH: u64 = 1 << 60;
+
+impl Search {
+    /// The states that can follow when the operation takes effect in `state`; none: it could not have had its reply.
+    pub(super) fn step(&self, state: &State, index: usize, by: u64) -> Vec<State> {
+        let op = &self.ops[index];
+        let reply = match &op.seen {
+            Seen::Reply(reply) => Some(&reply[..]),
+            _ => None,
+        };
+        let item = match state {
+            State::Any => return vec![State::Any],
+            State::Known(item) => item,
+        };
+        if item.as_ref().is_none_or(|item| item.exp == 0)
+            && self.kinds[index]
+                .found
+                .is_some_and(|found| found != item.is_some())
+        {
+            return Vec::new();
+        }
+        if let (Some(true), Some(reply), Some(item)) = (self.kinds[index].found, reply, item) {
+            let value = reply.strip_suffix(b"\r\n").unwrap_or_default();
+            if !value.ends_with(&item.value) {
+                return Vec::new();
+            }
+        }
+        let first = EPOCH + (op.asked / 1_000_000) as i64;
+        let last = EPOCH + (op.until.min(by) / 1_000_000) as i64;
+        let mut states = Vec::with_capacity(1);
+        let exp = item.as_ref().map_or(0, |item| item.exp);
+        if exp == 0 || exp > first - SLACK {
+            let mut item = item.clone();
+            // Not expired yet, as far as anybody can tell.
+            let now = if exp == 0 { last } else { last.min(exp - 1) };
+            self.try_at(&mut item, op, reply, now, &mut states);
+        }
+        if exp != 0 && exp <= last + SLACK {
+            self.try_at(&mut None, op, reply, last, &mut states);
+        }
+        // One that lingered may have set its time to live at any moment.
+        let mut moment = first;
+        while self.rules.times && moment + SLACK < last {
+            self.try_at(&mut item.clone(), op, reply, moment, &mut states);
+            moment += SLACK;
+        }
+        states.dedup();
+        states
+    }
+
+    fn try_at(
+        &self,
+        item: &mut Option<Item>,
+        op: &Op,
+        reply: Option<&[u8]>,
+        now: i64,
+        states: &mut Vec<State>,
+    ) {
+        let shifts: &[i64] = if op.request.flag(b'R').is_some() {
+            &[0, -SLACK, SLACK]
+        } else {
+            &[0]
+        };
+        for shift in shifts {
+            let mut item = item.clone();
+            if self.carry_out(&mut item, op, reply, now + shift) {
+                states.push(State::Known(item));
+                return;
+            }
+        }
+    }
+
+    /// Whether the reply could have been this one; `item` is what is there then.
+    fn carry_out(&self, item: &mut Option<Item>, op: &Op, reply: Option<&[u8]>, now: i64) -> bool {
+        let request = &op.request;
+        let shown = reply.and_then(|reply| token(request, reply));
+        if let Some(old) = item.as_mut() {
+            old.exp = if item::is_expired(old.exp, now) {
+                now + 1
+            } else {
+                old.exp
+            };
+            self.settle_version(old, request, reply, shown);
+        }
+        let mut env = Env {
+            now,
+            started: EPOCH - 100,
+            cas: FRESH,
+            item_max: self.rules.item_max,
+        };
+        if let (true, None, Some(shown)) =
+            (self.rules.cas && request.verb == Verb::Mg, &item, shown)
+        {
+            env.cas = shown - 1;
+        }
+        let before = item
+            .as_ref()
+            .map(|item| (Rc::clone(&item.value), item.stale));
+        let mut expected = Vec::with_capacity(reply.map_or(64, <[u8]>::len) + 64);
+        item::apply(item, request, op.index, &mut env, &mut expected);
+        if reply.is_some_and(|reply| !same_reply(request, &expected, reply, self.rules)) {
+            return false;
+        }
+        if let Some(item) = item {
+            item.fetched = false;
+            item.used = 0;
+            item.token_sent &= self.rules.leases;
+            // A version counts only when somebody has seen it.
+            if item.cas > FRESH {
+                let writes = matches!(request.verb, Verb::Ms | Verb::Ma) || before.is_none();
+                item.cas = if self.rules.cas && writes {
+                    shown.unwrap_or(0)
+                } else {
+                    0
+                };
+            }
+        }
+        true
+    }
+
+    /// Decides what version the item had before.
+    fn settle_version(
+        &self,
+        item: &mut Item,
+        request: &Request,
+        reply: Option<&[u8]>,
+        shown: Option<u64>,
+    ) {
+        let compared: Option<u64> = match request.verb {
+            Verb::Cas => Some(request.cas),
+            _ => request.flag(b'C').and_then(parse),
+        };
+        if self.rules.cas {
+            if item.cas == 0 && (request.verb.is_retrieval() || request.verb == Verb::Mg) {
+                item.cas = shown.unwrap_or(0);
+            }
+        } else if let (Some(version), Some(reply)) = (compared, reply) {
+            // Nothing is promised: what was said is believed.
+            let refused = reply.starts_with(b"EX");
+            item.cas = if refused { 0 } else { version };
+        } else if let Some(version) = compared {
+            item.cas = version;
+        }
+    }
+}
+
+/// What is known after an operation on a key of which nothing was known.
+pub(super) fn from_nothing(op: &Op, rules: Rules) -> State {
+    let plain = match op.request.verb {
+        Verb::Set => true,
+        Verb::Ms => op.request.mode() == b'S' && op.request.flag(b'C').is_none(),
+        _ => false,
+    };
+    let now = EPOCH + (op.asked / 1_000_000) as i64;
+    match op.request.verb {
+        _ if !matches!(op.seen, Seen::Reply(_) | Seen::Silent) => State::Any,
+        Verb::FlushAll | Verb::Delete => State::Known(None),
+        _ if plain => {
+            let mut env = Env {
+                now,
+                started: EPOCH - 100,
+                cas: 0,
+                item_max: rules.item_max,
+            };
+            let mut item = None;
+            item::apply(&mut item, &op.request, 0, &mut env, &mut Vec::new());
+            if let Some(item) = &mut item {
+                item.cas = 0;
+                item.used = 0;
+            }
+            State::Known(item)
+        }
+        _ => State::Any,
+    }
+}
+
+/// The version that a reply shows.
+pub fn token(request: &Request, reply: &[u8]) -> Option<u64> {
+    let line = &reply[..memchr::memchr(b'\r', reply)?];
+    match request.verb {
+        Verb::Gets | Verb::Gats => line.split(|&byte| byte == b' ').nth(4).and_then(parse),
+        Verb::Mg | Verb::Ms | Verb::Ma if reply.starts_with(b"HD") || reply.starts_with(b"VA") => {
+            let mut words = line.split(|&byte| byte == b' ');
+            words
+                .find_map(|word| word.strip_prefix(b"c"))
+                .and_then(parse)
+        }
+        _ => None,
+    }
+}
+
+/// Whether two replies are the same but for what servers may differ in.
+fn same_reply(request: &Request, expected: &[u8], heard: &[u8], rules: Rules) -> bool {
+    // memcached answers a quiet `ma` that made its item; the proxy does not.
+    let quiet = request.verb == Verb::Ma && heard.is_empty() && request.flag(b'q').is_some();
+    if expected == heard || (quiet && (expected.starts_with(b"HD") || expected.starts_with(b"VA")))
+    {
+        return true;
+    }
+    let (Some(a), Some(b)) = (
+        memchr::memchr(b'\n', expected),
+        memchr::memchr(b'\n', heard),
+    ) else {
+        return false;
+    };
+    if expected[a..] != heard[b..] {
+        return false;
+    }
+    let (expected, heard) = (&expected[..a], &heard[..b]);
+    let writes = !request.verb.is_retrieval() && request.verb != Verb::Mg;
+    let classic = matches!(request.verb, Verb::Gets | Verb::Gats);
+    if !classic && !request.verb.is_meta() {
+        return false;
+    }
+    // Without that promise nobody can tell who wins.
+    let counts = |word: &&[u8]| rules.leases || !matches!(*word, b"W" | b"Z");
+    let mut pairs = expected
+        .trim_ascii_end()
+        .split(|&byte| byte == b' ')
+        .filter(counts);
+    let mut others = heard
+        .trim_ascii_end()
+        .split(|&byte| byte == b' ')
+        .filter(counts);
+    let mut place = 0;
+    loop {
+        let (one, other) = match (pairs.next(), others.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) => (one, other),
+            _ => return false,
+        };
+        let version = (classic && place == 4)
+            || (request.verb.is_meta() && place > 0 && one.starts_with(b"c"));
+        let fits = one == other
+            || (version && (writes || !rules.cas))
+            || (request.verb.is_meta()
+                && place > 0
+                && !one.is_empty()
+                && one.first() == other.first()
+                && fuzzy(one, other));
+        if !fits {
+            return false;
+        }
+        place += 1;
+    }
+}
+
+/// Words whose numbers depend on a server's clock, or on who read the item before.
+fn fuzzy(one: &[u8], other: &[u8]) -> bool {
+    match one[0] {
+        b'h' | b'l' => true,
+        b't' => match (parse::<i64>(&one[1..]), parse::<i64>(&other[1..])) {
+            (Some(a), Some(b)) => a != -1 && b != -1 && (a - b).abs() <= SLACK + 1,
+            _ => false,
+        },
+        _ => false,
+    }
+}
