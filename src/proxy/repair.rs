@@ -149,7 +149,8 @@ impl Proxy {
             start: 3,
             end: line.len(),
         };
-        line.extend_from_slice(b" v t f");
+        // With k, as the server remembers whether the key was written in base64.
+        line.extend_from_slice(b" v t f k");
         if repair.key.is_base64() {
             line.extend_from_slice(b" b");
         }
@@ -204,15 +205,17 @@ impl Proxy {
     fn write_item(&mut self, id: u32, item: &Item<'_>) {
         let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
         let repair = &self.repairs[id as usize];
+        let name = item.key.unwrap_or(repair.key.key());
+        let base64 = item.base64 || (item.key.is_none() && repair.key.is_base64());
         let mut request = b"ms ".to_vec();
-        request.extend_from_slice(repair.key.key());
+        request.extend_from_slice(name);
         let key = Token {
             start: 3,
             end: request.len(),
         };
         request.push(b' ');
         push_decimal(&mut request, (item.data.len() - 2) as u64);
-        if repair.key.is_base64() {
+        if base64 {
             request.extend_from_slice(b" b");
         }
         request.extend_from_slice(b" T");
@@ -235,12 +238,8 @@ impl Proxy {
         let mut mark = None;
         if item.stale {
             let mut line = b"md ".to_vec();
-            line.extend_from_slice(repair.key.key());
-            let flags: &[u8] = if repair.key.is_base64() {
-                b" I b"
-            } else {
-                b" I"
-            };
+            line.extend_from_slice(name);
+            let flags: &[u8] = if base64 { b" I b" } else { b" I" };
             line.extend_from_slice(flags);
             line.extend_from_slice(b"\r\n");
             mark = Some(line);
@@ -359,7 +358,7 @@ pub(super) fn is_base64(verb: Verb, request: &[u8]) -> bool {
     false
 }
 
-/// An item as `mg k v t f` shows it.
+/// An item as `mg <key> v t f k` shows it.
 struct Item<'a> {
     /// Remaining seconds; `None`: for ever.
     ttl: Option<u64>,
@@ -368,10 +367,13 @@ struct Item<'a> {
     data: &'a [u8],
     /// Marked as stale by `md I`.
     stale: bool,
+    /// The key as the server writes it, and whether that is base64.
+    key: Option<&'a [u8]>,
+    base64: bool,
 }
 
 impl<'a> Item<'a> {
-    /// Reads `VA <length> t<ttl> f<flags>` and its data. `None`: it is none.
+    /// Reads `VA <length> t<ttl> f<flags> k<key>` and its data. `None`: it is none.
     fn parse(answer: &'a [u8]) -> Option<Item<'a>> {
         let newline = memchr::memchr(b'\n', answer)?;
         let line = answer[..newline].trim_ascii_end();
@@ -380,6 +382,8 @@ impl<'a> Item<'a> {
             flags: b"0",
             data: &answer[newline + 1..],
             stale: false,
+            key: None,
+            base64: false,
         };
         let mut at = 3;
         while let Some(token) = next_token(line, at) {
@@ -389,6 +393,8 @@ impl<'a> Item<'a> {
                 b't' if &text[1..] != b"-1" => item.ttl = Some(parse_decimal(&text[1..])?.max(1)),
                 b'f' => item.flags = &text[1..],
                 b'X' => item.stale = true,
+                b'k' => item.key = Some(&text[1..]),
+                b'b' => item.base64 = true,
                 _ => {}
             }
         }
@@ -405,6 +411,8 @@ mod tests {
         let item = Item::parse(b"VA 5 t300 f4294967295\r\nhello\r\n").unwrap();
         assert_eq!((item.ttl, item.flags), (Some(300), &b"4294967295"[..]));
         assert_eq!(item.data, b"hello\r\n");
+        let binary = Item::parse(b"VA 1 t5 f0 kYQ== b\r\nx\r\n").unwrap();
+        assert_eq!((binary.key, binary.base64), (Some(&b"YQ=="[..]), true));
         let forever = Item::parse(b"VA 0 t-1 f0\r\n\r\n").unwrap();
         assert_eq!((forever.ttl, forever.data), (None, &b"\r\n"[..]));
         assert!(!item.stale && Item::parse(b"VA 1 t5 f0 X W\r\nx\r\n").unwrap().stale);
