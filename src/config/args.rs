@@ -116,8 +116,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
 fn check_together(config: &Config, all: &[Given]) -> Result<(), UsageError> {
     let wrong = if config.servers.is_empty() {
         "-s: at least one server is needed (HOST[:PORT][:WEIGHT])".to_owned()
-    } else if config.eject && !config.backups.is_empty() {
-        "--eject: not with -b (with backups a key has its copies already)".to_owned()
     } else if config.verify && config.backups.is_empty() {
         "--verify: there are no copies to compare (needs -b)".to_owned()
     } else if config.port == 0 && config.socket.is_none() && !config.verify {

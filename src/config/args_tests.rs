@@ -129,7 +129,6 @@ fn each_option_short_long_glued_and_apart() {
         (&["--proxy-id n1/a:1", "--proxy-id=n1/a:1"], |c| {
             c.proxy_id = "n1/a:1".into()
         }),
-        (&["--eject"], |c| c.eject = true),
         (&["--verify -b b", "-b b --verify"], |c| {
             c.verify = true;
             c.backups = vec![server("b", 11211, 1)];
@@ -303,8 +302,7 @@ fn every_wrong_value_is_named_as_written() {
             "--proxy-id é",
             "--proxy-id é: not a name (1 to 64 printable ASCII characters, no blanks)",
         ),
-        ("--eject=1", "--eject: takes no value"),
-        ("--eject -b b", "--eject: not with -b (with backups a key has its copies already)"),
+        ("--verify=1", "--verify: takes no value"),
         ("--verify", "--verify: there are no copies to compare (needs -b)"),
         (
             "--max-item-size 1",

@@ -108,8 +108,6 @@ pub struct Config {
     /// `--proxy-id`: 1 to [`PROXY_ID_MAX`] printable ASCII characters without blanks. Empty as parsed when it was not
     /// given; the start fills it in before the core sees it.
     pub proxy_id: String,
-    /// `--eject`: without backups, the keys of a dead server go to the others while it is away.
-    pub eject: bool,
     /// `--verify`: compare all copies once instead of serving.
     pub verify: bool,
     /// `--pidfile`.
@@ -149,7 +147,6 @@ impl Default for Config {
             read_repair: ReadRepair::Auto,
             resync_rate: 20_000,
             proxy_id: String::new(),
-            eject: false,
             verify: false,
             pidfile: None,
             log_file: None,

@@ -301,17 +301,6 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
-        long: "eject",
-        value: "",
-        meaning: "without backups: a dead server's keys go to the others until it is back",
-        default: none,
-        set: |c, _| {
-            c.eject = true;
-            Ok(())
-        },
-    },
-    Row {
-        short: "",
         long: "verify",
         value: "",
         meaning: "serve nobody: compare all copies of all keys once, exit 0 if none differ, 1 if any do",
