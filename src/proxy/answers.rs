@@ -397,7 +397,10 @@ impl Proxy {
             Role::Restamp => self.restamp_answered(id, code),
             Role::Fetch(repair) => self.fetch_answered(repair, code, tail),
             Role::Entry => self.entry_answered(id, flight.verb, code),
-            Role::Echo if !matches!(code, Code::Touched | Code::NotFound) => {
+            Role::Echo
+                if flight.verb == Verb::Touch
+                    && !matches!(code, Code::Touched | Code::NotFound) =>
+            {
                 self.counters.disagreements += 1;
             }
             // An item that did not fit, or was there already: absent, or newer.
@@ -460,6 +463,9 @@ impl Proxy {
                 self.repair_and_redo(txn_id, flight, &bytes, server);
                 return;
             }
+        }
+        if flight.verb == Verb::MetaGet && self.link_mut(id).won {
+            self.mirror_win(id, txn_id, flight);
         }
         let txn = self.txns.at(txn_id);
         txn.answered = true;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::ids::LinkId;
 use super::read::key_token;
+use super::repair::is_base64;
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
@@ -37,6 +38,37 @@ impl Proxy {
             }
         }
         self.scratch = request;
+    }
+}
+
+impl Proxy {
+    /// A plain `mg` of a stale item has won the right to refill it: the other copies must not give it away once more.
+    pub(super) fn mirror_win(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
+        let route = self.txns.at(txn_id).route;
+        let decider = usize::from(id.server);
+        let mut request = b"mg ".to_vec();
+        let bytes = self.flight_bytes(id, flight);
+        let name = key_token(flight).of(bytes);
+        request.extend_from_slice(name);
+        let key = Token {
+            start: 3,
+            end: request.len(),
+        };
+        if is_base64(flight.verb, bytes) {
+            request.extend_from_slice(b" b");
+        }
+        request.extend_from_slice(b"\r\n");
+        for rank in 0..self.routes.ranks() {
+            let server = self.routes.server(route, rank);
+            let Some(server) = server.filter(|&server| server != decider) else {
+                continue;
+            };
+            if self.servers[server].is_up() {
+                let link_id = self.link_for(server, route);
+                let purpose = (Role::Echo, Verb::MetaGet, None);
+                self.queue_bytes(link_id, &request, None, key, purpose);
+            }
+        }
     }
 }
 
