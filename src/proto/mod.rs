@@ -3,6 +3,7 @@
 //! What a line means is taken from memcached 1.6 (`protocol.txt`, and the server's own behaviour where the text is
 //! silent): a request that memcached would refuse is refused here with the same words.
 
+pub mod line;
 pub mod meta;
 pub mod replies;
 pub mod request;

@@ -3,13 +3,11 @@
 //! An answer that does not fit its request means that the two ends have lost each other: the connection is given up
 //! before one client reads what belongs to another.
 
-use super::client::estimate;
 use super::ids::{Action, CloseReason, LinkId};
 use super::mirror::has_flag;
-use super::server::{Block, InFlight, LinkState, Role};
+use super::server::{InFlight, LinkState, Role};
 use super::{cas, Proxy};
 use crate::proto::response::{self, code, Code};
-use crate::proto::token::next_token;
 use crate::proto::Verb;
 use crate::time::Time;
 
@@ -17,7 +15,7 @@ use crate::time::Time;
 const LINE_MAX: usize = 4096;
 
 /// How reading went on.
-enum Step {
+pub(super) enum Step {
     /// This many bytes are used up; go on.
     Used(usize),
     /// More bytes are needed.
@@ -77,7 +75,7 @@ impl Proxy {
         Some(at)
     }
 
-    fn nonsense(&mut self, id: LinkId, bytes: &[u8]) -> Step {
+    pub(super) fn nonsense(&mut self, id: LinkId, bytes: &[u8]) -> Step {
         if self.is_listing(id) {
             self.listing_closed(id);
             self.actions.push_back(Action::CloseLink(id));
@@ -168,213 +166,8 @@ impl Proxy {
         }
     }
 
-    /// A `VALUE` block begins with `line`; its data begins at `next`.
-    fn take_value(
-        &mut self,
-        id: LinkId,
-        line: &[u8],
-        shown: &[u8],
-        next: usize,
-        bytes: &[u8],
-    ) -> Step {
-        let Some(head) = response::value_head(line) else {
-            return self.nonsense(id, bytes);
-        };
-        let Some(skipped) = self.match_key(id, head.key.of(line)) else {
-            return self.nonsense(id, bytes);
-        };
-        let link = self.link_mut(id);
-        link.hits += 1;
-        let only = link.hits == 1;
-        let whole = next + head.data_len + 2;
-        self.typical = estimate(self.typical, head.data_len);
-        if bytes.len() < whole {
-            self.begin_value(id, skipped, whole);
-            self.extend_value(id, shown, whole - next);
-            self.link_mut(id).block = Some(Block {
-                left: whole - next,
-                ends_reply: false,
-            });
-            return Step::Used(next);
-        }
-        if &bytes[whole - 2..whole] != b"\r\n" {
-            return self.nonsense(id, bytes);
-        }
-        // The commonest answer, a hit for a single key, passes in one piece.
-        let as_it_is = std::ptr::eq(shown.as_ptr(), bytes.as_ptr());
-        if only && as_it_is && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
-            let whole = whole + 5;
-            self.finish_answer(id, Code::End, &bytes[..whole]);
-            return Step::Used(whole);
-        }
-        self.begin_value(id, skipped, whole);
-        if as_it_is {
-            self.extend_value(id, &bytes[..whole], 0);
-        } else {
-            self.extend_value(id, shown, whole - next);
-            self.extend_value(id, &bytes[next..whole], 0);
-        }
-        self.end_value(id);
-        Step::Used(whole)
-    }
-
-    /// The answer to `mg` or `ma` with a value of `data_len` bytes, whose line ends at `next`.
-    fn take_meta_value(
-        &mut self,
-        id: LinkId,
-        data_len: usize,
-        shown: &[u8],
-        next: usize,
-        bytes: &[u8],
-    ) -> Step {
-        let whole = next + data_len + 2;
-        self.typical = estimate(self.typical, data_len);
-        if bytes.len() >= whole {
-            if &bytes[whole - 2..whole] != b"\r\n" {
-                return self.nonsense(id, bytes);
-            }
-            if std::ptr::eq(shown.as_ptr(), bytes.as_ptr()) {
-                self.finish_answer(id, Code::MetaValue, &bytes[..whole]);
-            } else {
-                self.extend_value(id, shown, whole - next);
-                self.finish_answer(id, Code::MetaValue, &bytes[next..whole]);
-            }
-            return Step::Used(whole);
-        }
-        self.extend_value(id, shown, whole - next);
-        self.link_mut(id).block = Some(Block {
-            left: whole - next,
-            ends_reply: true,
-        });
-        Step::Used(next)
-    }
-
-    fn take_block(&mut self, id: LinkId, block: Block, bytes: &[u8]) -> Step {
-        let count = block.left.min(bytes.len());
-        let left = block.left - count;
-        // The line end may come in two pieces; each is looked at as it comes.
-        let end_wrong = match (left, count) {
-            (0, 1) => bytes[0] != b'\n',
-            (0, _) => &bytes[count - 2..count] != b"\r\n",
-            (1, _) => bytes[count - 1] != b'\r',
-            _ => false,
-        };
-        if end_wrong {
-            return self.nonsense(id, bytes);
-        }
-        if left > 0 || !block.ends_reply {
-            self.extend_value(id, &bytes[..count], left);
-        }
-        let link = self.link_mut(id);
-        if left > 0 {
-            link.block = Some(Block { left, ..block });
-        } else {
-            link.block = None;
-            if block.ends_reply {
-                self.finish_answer(id, Code::MetaValue, &bytes[..count]);
-            } else {
-                self.end_value(id);
-            }
-        }
-        Step::Used(count)
-    }
-
-    /// Finds `key` among the keys asked for, behind those already answered; how many were passed over.
-    fn match_key(&mut self, id: LinkId, key: &[u8]) -> Option<usize> {
-        let link = self.link_mut(id);
-        let head = link.fifo.front()?;
-        let request = link.log.bytes(head.start, head.end);
-        let request = &request[..request.len() - 2];
-        let mut at = if link.cursor == 0 {
-            usize::from(head.key_at)
-        } else {
-            link.cursor + 1
-        };
-        // Most often it is the next one.
-        let rest = &request[at.min(request.len())..];
-        if rest.starts_with(key) && matches!(rest.get(key.len()), None | Some(b' ')) {
-            link.cursor = at + key.len();
-            return Some(0);
-        }
-        let mut skipped = 0;
-        while let Some(token) = next_token(request, at) {
-            at = token.end;
-            if token.of(request) == key {
-                link.cursor = at;
-                return Some(skipped);
-            }
-            skipped += 1;
-        }
-        None
-    }
-
-    /// Whether the oldest request is a read whose answer can pass to the client as it is.
-    fn is_plain(&mut self, id: LinkId) -> bool {
-        let head = self.link_mut(id).fifo.front();
-        match head.map(|head| (head.role, head.txn)) {
-            Some((Role::Read, Some(txn))) => {
-                let txn = self.txns.at(txn);
-                txn.part.is_none() && txn.last
-            }
-            _ => false,
-        }
-    }
-
-    fn begin_value(&mut self, id: LinkId, skipped: usize, len: usize) {
-        if let Some(part) = self.head_part(id) {
-            self.begin_block(part, skipped, len);
-        }
-    }
-
-    fn end_value(&mut self, id: LinkId) {
-        if let Some(part) = self.head_part(id) {
-            self.end_block(part);
-        }
-    }
-
-    fn head_part(&mut self, id: LinkId) -> Option<super::txn::PartId> {
-        let head = self.link_mut(id).fifo.front()?;
-        if head.role != Role::Read {
-            return None;
-        }
-        let txn = head.txn?;
-        self.txns.at(txn).part
-    }
-
-    /// Keeps bytes of an answer for the client, if it is one that a client waits for. `more` bytes are sure to follow.
-    fn extend_value(&mut self, id: LinkId, bytes: &[u8], more: usize) {
-        let link = self.link_mut(id);
-        let Some((role, txn_id)) = link.fifo.front().map(|head| (head.role, head.txn)) else {
-            return;
-        };
-        match role {
-            Role::Fetch(repair) => return self.extend_fetch(repair, bytes),
-            Role::Stamp => {
-                let answer = &mut self.servers[usize::from(id.server)].answer;
-                return answer.extend_from_slice(bytes);
-            }
-            Role::Read | Role::Decide => {}
-            _ => return,
-        }
-        let Some(txn_id) = txn_id else { return };
-        let txn = self.txns.at(txn_id);
-        if let Some(part) = txn.part {
-            self.extend_block(part, bytes);
-            return;
-        }
-        if txn.answered {
-            return;
-        }
-        let (client_id, seq) = (txn.client, txn.seq);
-        if let Some(client) = self.clients.get_mut(client_id.index as usize) {
-            if client.generation == client_id.generation {
-                client.extend(seq, bytes, bytes.len() + more, &mut self.memory);
-            }
-        }
-    }
-
     /// The oldest request is answered; `tail` is the last piece of the answer.
-    fn finish_answer(&mut self, id: LinkId, code: Code, tail: &[u8]) {
+    pub(super) fn finish_answer(&mut self, id: LinkId, code: Code, tail: &[u8]) {
         let server_index = usize::from(id.server);
         let server = &mut self.servers[server_index];
         let link = &mut server.links[usize::from(id.conn)];

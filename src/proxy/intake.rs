@@ -1,21 +1,15 @@
 //! Flow: bytes of a client become requests, and places in its order of replies.
 
-use super::client::{estimate, Client, Input, KeyRun, PendingData, Reply};
+use super::client::{estimate, Input, PendingData, Reply};
 use super::ids::{Action, ClientId};
 use super::op::{Data, Held, Op};
 use super::Proxy;
 use crate::buf::SHARE_MIN;
+use crate::proto::line::{find_line, LineEnd};
 use crate::proto::meta;
-use crate::proto::request::{self, find_line, LineEnd, Parsed, Request};
-use crate::proto::token::next_token;
+use crate::proto::request::{self, Parsed, Request};
 use crate::proto::{replies, Verb};
 use crate::time::Time;
-
-/// Most keys of one retrieval that are asked for at a time.
-const KEYS_MAX: usize = 256;
-
-/// Most bytes of keys asked for at a time: memcached wants a `gat` line to fit into 2 KiB.
-const KEYS_BYTES_MAX: usize = 1900;
 
 /// Longest line of any kind; a `get` of some 30,000 long keys.
 const LINE_LIMIT: usize = 8 * 1024 * 1024;
@@ -27,7 +21,7 @@ const DATA_FIRST: usize = 64 * 1024;
 const ITEM_OVERHEAD: usize = 48 + 8 + 1;
 
 /// Whether to go on with a client's bytes.
-enum Step {
+pub(super) enum Step {
     /// This many bytes are used up; go on.
     Used(usize),
     /// More bytes are needed.
@@ -249,7 +243,7 @@ impl Proxy {
     }
 
     /// Whether the request may be worked on; otherwise it is refused here. `data`: bytes of its block.
-    fn admits(&mut self, id: ClientId, request: &Request<'_>, data: usize) -> bool {
+    pub(super) fn admits(&mut self, id: ClientId, request: &Request<'_>, data: usize) -> bool {
         let reply = if self.is_stamp(request) {
             replies::STAMP_IS_OURS
         } else if request.verb.is_meta() && !self.meta {
@@ -276,7 +270,7 @@ impl Proxy {
                     && meta::decode_base64(key).is_some_and(|key| key == self.stamp_key)))
     }
 
-    fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {
+    pub(super) fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {
         let Some(client) = self.client_mut(id) else {
             return;
         };
@@ -427,101 +421,6 @@ impl Proxy {
         }
     }
 
-    fn take_retrieval(&mut self, id: ClientId, request: &Request<'_>) {
-        if !self.admits(id, request, 0) {
-            return;
-        }
-        if request.key.end == request.line.len() {
-            self.begin(id, request, Data::None);
-            return;
-        }
-        let mut run = KeyList {
-            verb: request.verb,
-            exptime: request.exptime,
-            line: request.line,
-            at: request.key.start,
-        };
-        while run.at < run.line.len() {
-            let room = self.client(id).map_or(0, Client::room);
-            if room == 0 {
-                break;
-            }
-            self.take_keys(id, &mut run, room);
-        }
-        if run.at < run.line.len() {
-            let rest = Box::new(KeyRun {
-                verb: run.verb,
-                exptime: run.exptime,
-                line: run.line.to_vec(),
-                at: run.at,
-            });
-            if let Some(client) = self.client_mut(id) {
-                client.input = Input::Keys(rest);
-            }
-        }
-    }
-
-    fn step_keys(&mut self, id: ClientId) -> Step {
-        let Some(client) = self.client_mut(id) else {
-            return Step::Close;
-        };
-        let room = client.room();
-        if room == 0 {
-            return Step::Stall;
-        }
-        let Input::Keys(mut rest) = std::mem::take(&mut client.input) else {
-            return Step::Close;
-        };
-        let mut run = KeyList {
-            verb: rest.verb,
-            exptime: rest.exptime,
-            line: &rest.line,
-            at: rest.at,
-        };
-        self.take_keys(id, &mut run, room);
-        rest.at = run.at;
-        if rest.at < rest.line.len() {
-            if let Some(client) = self.client_mut(id) {
-                client.input = Input::Keys(rest);
-            }
-        }
-        Step::Used(0)
-    }
-
-    /// Asks for the next keys of a list, at most `room`.
-    fn take_keys(&mut self, id: ClientId, run: &mut KeyList<'_>, room: usize) {
-        let limit = room.min(KEYS_MAX);
-        let first = next_token(run.line, run.at).unwrap_or_default();
-        let mut end = first.start;
-        let mut count = 0;
-        while count < limit {
-            let Some(token) = next_token(run.line, end) else {
-                end = run.line.len();
-                break;
-            };
-            if count > 0 && token.end - first.start > KEYS_BYTES_MAX {
-                break;
-            }
-            end = token.end;
-            count += 1;
-        }
-        let last = next_token(run.line, end).is_none();
-        run.at = if last { run.line.len() } else { end };
-        let Some(client) = self.client_mut(id) else {
-            return;
-        };
-        let seq = client.open_slot(count);
-        let op = Op {
-            line: run.line,
-            key: first,
-            keys_end: end,
-            last,
-            route: self.routes.of(first.of(run.line)),
-            ..Op::of_keys(id, seq, run.verb, run.exptime, count)
-        };
-        self.dispatch(&op);
-    }
-
     /// The reply of `seq` is complete but for `tail`.
     pub(super) fn finish_slot(&mut self, id: ClientId, seq: u32, keys: usize, tail: &[u8]) {
         let Some(client) = self.clients.get_mut(id.index as usize) else {
@@ -556,12 +455,4 @@ impl Proxy {
             }
         }
     }
-}
-
-/// A list of keys that is being worked through.
-struct KeyList<'a> {
-    verb: Verb,
-    exptime: i32,
-    line: &'a [u8],
-    at: usize,
 }

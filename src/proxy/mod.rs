@@ -4,9 +4,10 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `intake` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
-//! `answers` (bytes of servers), `health` (up, down, time limits), `local` (what the proxy answers itself).
+//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `view`, `journal`, `stats`); flows are `impl Proxy` in their own
+//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
+//! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
+//! returning servers missed), `local` (what the proxy answers itself).
 
 mod answers;
 mod cas;
@@ -19,6 +20,7 @@ mod health;
 mod ids;
 mod intake;
 mod journal;
+mod keys;
 mod local;
 mod mirror;
 mod op;
@@ -28,8 +30,10 @@ mod repair;
 mod resync;
 mod route;
 mod server;
+mod stamps;
 mod stats;
 mod txn;
+mod values;
 mod view;
 mod write;
 

@@ -1,0 +1,121 @@
+//! Flow: the keys of a retrieval, as many at a time as their client may have under way.
+
+use super::client::{Client, Input, KeyRun};
+use super::ids::ClientId;
+use super::intake::Step;
+use super::op::{Data, Op};
+use super::Proxy;
+use crate::proto::request::Request;
+use crate::proto::token::next_token;
+use crate::proto::Verb;
+
+/// Most keys of one retrieval that are asked for at a time.
+const KEYS_MAX: usize = 256;
+
+/// Most bytes of keys asked for at a time: memcached wants a `gat` line to fit into 2 KiB.
+const KEYS_BYTES_MAX: usize = 1900;
+
+/// A list of keys that is being worked through.
+struct KeyList<'a> {
+    verb: Verb,
+    exptime: i32,
+    line: &'a [u8],
+    at: usize,
+}
+
+impl Proxy {
+    pub(super) fn take_retrieval(&mut self, id: ClientId, request: &Request<'_>) {
+        if !self.admits(id, request, 0) {
+            return;
+        }
+        if request.key.end == request.line.len() {
+            self.begin(id, request, Data::None);
+            return;
+        }
+        let mut run = KeyList {
+            verb: request.verb,
+            exptime: request.exptime,
+            line: request.line,
+            at: request.key.start,
+        };
+        while run.at < run.line.len() {
+            let room = self.client(id).map_or(0, Client::room);
+            if room == 0 {
+                break;
+            }
+            self.take_keys(id, &mut run, room);
+        }
+        if run.at < run.line.len() {
+            let rest = Box::new(KeyRun {
+                verb: run.verb,
+                exptime: run.exptime,
+                line: run.line.to_vec(),
+                at: run.at,
+            });
+            if let Some(client) = self.client_mut(id) {
+                client.input = Input::Keys(rest);
+            }
+        }
+    }
+
+    pub(super) fn step_keys(&mut self, id: ClientId) -> Step {
+        let Some(client) = self.client_mut(id) else {
+            return Step::Close;
+        };
+        let room = client.room();
+        if room == 0 {
+            return Step::Stall;
+        }
+        let Input::Keys(mut rest) = std::mem::take(&mut client.input) else {
+            return Step::Close;
+        };
+        let mut run = KeyList {
+            verb: rest.verb,
+            exptime: rest.exptime,
+            line: &rest.line,
+            at: rest.at,
+        };
+        self.take_keys(id, &mut run, room);
+        rest.at = run.at;
+        if rest.at < rest.line.len() {
+            if let Some(client) = self.client_mut(id) {
+                client.input = Input::Keys(rest);
+            }
+        }
+        Step::Used(0)
+    }
+
+    /// Asks for the next keys of a list, at most `room`.
+    fn take_keys(&mut self, id: ClientId, run: &mut KeyList<'_>, room: usize) {
+        let limit = room.min(KEYS_MAX);
+        let first = next_token(run.line, run.at).unwrap_or_default();
+        let mut end = first.start;
+        let mut count = 0;
+        while count < limit {
+            let Some(token) = next_token(run.line, end) else {
+                end = run.line.len();
+                break;
+            };
+            if count > 0 && token.end - first.start > KEYS_BYTES_MAX {
+                break;
+            }
+            end = token.end;
+            count += 1;
+        }
+        let last = next_token(run.line, end).is_none();
+        run.at = if last { run.line.len() } else { end };
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        let seq = client.open_slot(count);
+        let op = Op {
+            line: run.line,
+            key: first,
+            keys_end: end,
+            last,
+            route: self.routes.of(first.of(run.line)),
+            ..Op::of_keys(id, seq, run.verb, run.exptime, count)
+        };
+        self.dispatch(&op);
+    }
+}

@@ -1,0 +1,154 @@
+//! Flow: stamps are read and written, and views raised.
+
+use super::ids::LinkId;
+use super::journal::NotedKey;
+use super::op::Op;
+use super::server::{LinkState, Role, Server};
+use super::view::{Stamp, View};
+use super::Proxy;
+use crate::proto::response::Code;
+use crate::proto::token::{push_decimal, Token};
+use crate::proto::Verb;
+use crate::time::Time;
+
+impl Proxy {
+    /// Asks the servers that are up for their stamps.
+    pub(super) fn ask_stamps(&mut self) {
+        for server in 0..self.servers.len() {
+            if self.servers[server].is_up() {
+                self.ask_stamp(server);
+            }
+        }
+    }
+
+    pub(super) fn ask_stamp(&mut self, server: usize) {
+        let mut line = b"get ".to_vec();
+        line.extend_from_slice(&self.stamp_key);
+        let key = Token {
+            start: 4,
+            end: line.len(),
+        };
+        line.extend_from_slice(b"\r\n");
+        self.servers[server].answer.clear();
+        let purpose = (Role::Stamp, Verb::Get, None);
+        self.queue_bytes(Server::link_id(server, 0), &line, None, key, purpose);
+    }
+
+    /// Whether every server that is up has been asked for its stamp since `since`, and has answered.
+    pub(super) fn has_stamps_since(&self, since: Time) -> bool {
+        let mut up = self.servers.iter().filter(|server| server.is_up());
+        up.all(|server| server.stamp_asked >= since)
+    }
+
+    /// The server has answered for its stamp.
+    pub(super) fn stamp_answered(&mut self, id: LinkId, asked: Time, code: Code) {
+        let index = usize::from(id.server);
+        let text = std::mem::take(&mut self.servers[index].answer);
+        let value = text.split(|&byte| byte == b'\n').nth(1);
+        let stamp = value.and_then(Stamp::parse).filter(|_| code == Code::End);
+        let active = self.is_active();
+        let server = &mut self.servers[index];
+        if server.restamps == 0 {
+            server.stamp_asked = server.stamp_asked.max(asked);
+            match stamp {
+                Some(stamp) => {
+                    server.stamp = Some(stamp);
+                    if server.is_up() && !active {
+                        server.cold = stamp.cold;
+                    }
+                }
+                // Flushed or evicted while the connection stood: the server has missed nothing.
+                None if server.is_up() => {
+                    if active && self.view.number > 0 {
+                        self.restamp(index);
+                    }
+                }
+                None => server.stamp = None,
+            }
+        }
+        let link = self.link_mut(id);
+        if link.state == LinkState::Unproven {
+            link.state = LinkState::Ready;
+            self.link_ready(index);
+        } else {
+            self.consider();
+        }
+    }
+
+    /// Stamps a server, on each of its connections: no write may stand before the stamp.
+    pub(super) fn restamp(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let stamp = Stamp {
+            view: self.view,
+            cold: server.cold,
+        };
+        server.stamp = Some(stamp);
+        let conns = server.conns;
+        let value = stamp.value();
+        let mut request = b"set ".to_vec();
+        request.extend_from_slice(&self.stamp_key);
+        let key = Token {
+            start: 4,
+            end: request.len(),
+        };
+        request.extend_from_slice(b" 0 0 ");
+        push_decimal(&mut request, value.len() as u64);
+        request.extend_from_slice(format!("\r\n{value}\r\n").as_bytes());
+        for conn in 0..conns {
+            self.servers[index].restamps += 1;
+            let purpose = (Role::Restamp, Verb::Set, None);
+            self.queue_bytes(Server::link_id(index, conn), &request, None, key, purpose);
+        }
+    }
+
+    /// A stamp has been taken.
+    pub(super) fn restamp_answered(&mut self, id: LinkId, code: Code) {
+        let server = &mut self.servers[usize::from(id.server)];
+        server.restamps = server.restamps.saturating_sub(1);
+        if code != Code::Stored {
+            log::warn!("server {}: it takes no stamp", server.name);
+        }
+    }
+
+    /// A new view begins: servers that are not up take no part in it.
+    pub(super) fn raise_view(&mut self) {
+        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        self.view = View {
+            number: (self.view.number + 1).max(unix),
+            owner: self.me,
+        };
+        self.counters.views_raised += 1;
+        log::info!("view {} raised", self.view.number);
+        for index in 0..self.servers.len() {
+            if self.servers[index].is_up() {
+                self.restamp(index);
+            }
+        }
+    }
+
+    /// A write is about to leave out the server `index`: the others are stamped ahead of it.
+    pub(super) fn leave_out(&mut self, index: usize) {
+        if !self.is_safe() || self.routes.ranks() == 1 {
+            return;
+        }
+        self.counters.degraded_writes += 1;
+        let ours = self.view.owner == self.me && self.view != View::default();
+        if !ours || self.servers[index].view() == self.view {
+            self.raise_view();
+        }
+    }
+
+    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others.
+    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>) {
+        for rank in 0..self.routes.ranks() {
+            let Some(server) = self.routes.server(op.route, rank) else {
+                continue;
+            };
+            if !self.servers[server].is_up() {
+                self.leave_out(server);
+                let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
+                self.servers[server].journal.note(noted);
+            }
+        }
+    }
+}
