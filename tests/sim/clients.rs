@@ -75,7 +75,11 @@ impl World {
             me.over = true;
             return;
         }
-        if self.budget == 0 && me.sent.back().is_some_and(|sent| sent.request.noreply) && me.connected && !me.finished {
+        if self.budget == 0
+            && me.sent.back().is_some_and(|sent| sent.request.noreply)
+            && me.connected
+            && !me.finished
+        {
             self.ask_for_a_sign(client);
         } else if me.conn.is_none() && self.budget > 0 {
             self.connect_client(client);
@@ -97,7 +101,10 @@ impl World {
         if let Some(sent) = self.clients[client].sent.front() {
             if self.now > sent.at + limit && self.clients[client].out.is_empty() {
                 let request = format!("{:?} {:?}", sent.request.verb, sent.request.keys);
-                self.fail(format!("client {client}: {request} of {} us is not answered", sent.at));
+                self.fail(format!(
+                    "client {client}: {request} of {} us is not answered",
+                    sent.at
+                ));
             }
         }
     }
@@ -134,12 +141,20 @@ impl World {
         }
         for end in ends {
             let me = &mut self.clients[client];
-            let request = Rc::new(understand(&me.out[from..end], self.plan.version >= [1, 6, 27]));
+            let request = Rc::new(understand(
+                &me.out[from..end],
+                self.plan.version >= [1, 6, 27],
+            ));
             from = end;
             let end = me.left + end as u64;
             self.log(|| format!("client {client} asks {}", show(&request)));
             let ops = self.history.invoke(client, &request, self.now);
-            self.clients[client].sent.push_back(Sent { request, ops, end, at: self.now });
+            self.clients[client].sent.push_back(Sent {
+                request,
+                ops,
+                end,
+                at: self.now,
+            });
             self.tally.requests += 1;
             self.budget = self.budget.saturating_sub(1);
         }
@@ -159,7 +174,12 @@ impl World {
         me.out.extend_from_slice(b"mn\r\n");
         let request = Rc::new(understand(b"mn\r\n", false));
         let end = me.left + me.out.len() as u64;
-        me.sent.push_back(Sent { request, ops: Vec::new(), end, at: self.now });
+        me.sent.push_back(Sent {
+            request,
+            ops: Vec::new(),
+            end,
+            at: self.now,
+        });
         self.flush_client(client);
     }
 
@@ -195,7 +215,11 @@ impl World {
             return;
         }
         let me = &mut self.clients[client];
-        let limit = if self.rng.one_in(5) { self.rng.range(1, 60) as usize } else { me.out.len() };
+        let limit = if self.rng.one_in(5) {
+            self.rng.range(1, 60) as usize
+        } else {
+            me.out.len()
+        };
         let piece = limit.min(me.out.len());
         let (count, starts) = self.net.write(conn, 0, &me.out[..piece], &mut self.rng);
         me.out.drain(..count);
@@ -219,7 +243,11 @@ impl World {
         self.clients[client].connected = false;
         let left = self.clients[client].left;
         for sent in std::mem::take(&mut self.clients[client].sent) {
-            let seen = if sent.end <= left { Seen::Unknown } else { Seen::Never };
+            let seen = if sent.end <= left {
+                Seen::Unknown
+            } else {
+                Seen::Never
+            };
             self.note_all(&sent, seen);
         }
         self.clients[client].out.clear();
@@ -244,8 +272,14 @@ impl World {
         if self.clients[client].conn != Some(conn) {
             return;
         }
-        let limit = if self.rng.one_in(4) { self.rng.range(1, 100) as usize } else { 64 * 1024 };
-        let count = self.net.read(conn, 0, limit, &mut self.clients[client].input);
+        let limit = if self.rng.one_in(4) {
+            self.rng.range(1, 100) as usize
+        } else {
+            64 * 1024
+        };
+        let count = self
+            .net
+            .read(conn, 0, limit, &mut self.clients[client].input);
         if count > 0 {
             self.made_room(conn, 1);
             self.take_replies(client);
@@ -269,7 +303,9 @@ impl World {
             self.fail(format!("client {client}: half a reply, then the end"));
         }
         if !self.clients[client].sent.is_empty() && !self.guarantees.errors {
-            self.fail(format!("client {client}: the proxy closed with replies due (half-closed: {finished})"));
+            self.fail(format!(
+                "client {client}: the proxy closed with replies due (half-closed: {finished})"
+            ));
         }
         self.net.close(conn, 0);
         self.net.forget(conn);
@@ -301,20 +337,30 @@ impl World {
         while at < input.len() && self.failure.is_none() {
             let rest = &input[at..];
             let Some(sent) = self.clients[client].sent.front() else {
-                self.fail(format!("client {client}: a reply to nothing: {}", rest.escape_ascii()));
+                self.fail(format!(
+                    "client {client}: a reply to nothing: {}",
+                    rest.escape_ascii()
+                ));
                 break;
             };
             match reply::take(&sent.request, rest) {
                 Taken::Partial => break,
                 Taken::Wrong(why) => {
                     let request = show(&sent.request);
-                    self.fail(format!("client {client}: {why}, to {request}: {}", rest.escape_ascii()));
+                    self.fail(format!(
+                        "client {client}: {why}, to {request}: {}",
+                        rest.escape_ascii()
+                    ));
                 }
                 Taken::Silent => {
                     let sent = self.clients[client].sent.pop_front().expect("there is one");
                     // A quiet meta command that says nothing had the nominal outcome; `noreply` may hide anything.
                     let meta = sent.request.verb.is_meta();
-                    let seen = if meta { Seen::Reply(Rc::from(&b""[..])) } else { self.silence() };
+                    let seen = if meta {
+                        Seen::Reply(Rc::from(&b""[..]))
+                    } else {
+                        self.silence()
+                    };
                     self.note_all(&sent, seen);
                 }
                 Taken::SomebodysError(length) => {
@@ -350,16 +396,23 @@ impl World {
     fn take_reply(&mut self, client: usize, sent: &Sent, reply: &[u8]) {
         self.tally.replies += 1;
         self.log(|| format!("client {client} hears {}", reply.escape_ascii()));
-        self.digest ^= reply.iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31) + u64::from(byte));
+        self.digest ^= reply
+            .iter()
+            .fold(0, |sum: u64, &byte| sum.wrapping_mul(31) + u64::from(byte));
         let request = &sent.request;
         if request.verb.is_retrieval() && !reply::is_error(reply) {
             return self.take_values(client, sent, reply);
         }
-        let ours = reply.starts_with(b"SERVER_ERROR") && !reply.starts_with(b"SERVER_ERROR object too large");
+        let ours = reply.starts_with(b"SERVER_ERROR")
+            && !reply.starts_with(b"SERVER_ERROR object too large");
         if ours {
             self.tally.errors += 1;
             if !self.guarantees.errors {
-                self.fail(format!("client {client}: {} hears {}", show(request), reply.escape_ascii()));
+                self.fail(format!(
+                    "client {client}: {} hears {}",
+                    show(request),
+                    reply.escape_ascii()
+                ));
             }
         }
         let seen = if !ours {
@@ -384,8 +437,13 @@ impl World {
         let mut at = 0;
         for key in &request.keys {
             let rest = &reply[at..];
-            let hit = rest.starts_with(b"VALUE ").then(|| reply::block(rest)).flatten();
-            let length = hit.filter(|(name, _)| *name == &key[..]).map_or(0, |(_, length)| length);
+            let hit = rest
+                .starts_with(b"VALUE ")
+                .then(|| reply::block(rest))
+                .flatten();
+            let length = hit
+                .filter(|(name, _)| *name == &key[..])
+                .map_or(0, |(_, length)| length);
             blocks.push(&rest[..length]);
             at += length;
         }
@@ -406,7 +464,10 @@ impl World {
     }
 
     fn remember_token(&mut self, client: usize, request: &Request, index: usize, reply: &[u8]) {
-        if let (Some(token), Some(key)) = (super::linear::token(request, reply), self.history.key(&request.keys[index])) {
+        if let (Some(token), Some(key)) = (
+            super::linear::token(request, reply),
+            self.history.key(&request.keys[index]),
+        ) {
             self.clients[client].generator.tokens[key] = token;
         }
     }
@@ -421,7 +482,11 @@ impl World {
             _ => true,
         };
         if !fits {
-            self.fail(format!("client {client}: {:?} hears {}", request.verb, reply.escape_ascii()));
+            self.fail(format!(
+                "client {client}: {:?} hears {}",
+                request.verb,
+                reply.escape_ascii()
+            ));
         }
     }
 }

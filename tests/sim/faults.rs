@@ -28,7 +28,8 @@ impl Faults {
             _ => 1 + steps / 100,
         };
         // About as long as the clients are going to be busy.
-        let span = steps / (plan.clients as u64 * plan.batch_max.div_ceil(2)) * (plan.think_max / 2 + 10);
+        let span =
+            steps / (plan.clients as u64 * plan.batch_max.div_ceil(2)) * (plan.think_max / 2 + 10);
         Faults {
             profile: plan.profile,
             left,
@@ -50,7 +51,9 @@ impl Faults {
     /// The servers that hold a key, the primary first.
     pub fn copies(&self, key: &[u8]) -> Vec<usize> {
         let route = self.routes.of(key);
-        (0..self.routes.ranks()).filter_map(|rank| self.routes.server(route, rank)).collect()
+        (0..self.routes.ranks())
+            .filter_map(|rank| self.routes.server(route, rank))
+            .collect()
     }
 }
 
@@ -58,8 +61,13 @@ impl World {
     pub fn break_something(&mut self) {
         let now = self.now;
         let over = self.budget == 0;
-        let due: Vec<usize> =
-            self.faults.mends.iter().filter(|&&(at, _)| at <= now || over).map(|&(_, what)| what).collect();
+        let due: Vec<usize> = self
+            .faults
+            .mends
+            .iter()
+            .filter(|&&(at, _)| at <= now || over)
+            .map(|&(_, what)| what)
+            .collect();
         self.faults.mends.retain(|&(at, _)| at > now && !over);
         for what in due {
             self.mend(what);
@@ -80,13 +88,16 @@ impl World {
         }
         let next = self.faults.mends.iter().map(|&(at, _)| at).min();
         let pause = self.faults.pause(&mut self.rng);
-        let at = next.map_or(now + pause, |mend| mend.min(now + pause)).max(now + 1);
+        let at = next
+            .map_or(now + pause, |mend| mend.min(now + pause))
+            .max(now + 1);
         self.at(at, Event::Fault);
     }
 
     fn running(&mut self) -> Option<usize> {
-        let running: Vec<usize> =
-            (0..self.nodes.len()).filter(|&n| self.nodes[n].health == Health::Running).collect();
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|&n| self.nodes[n].health == Health::Running)
+            .collect();
         (!running.is_empty()).then(|| running[self.rng.index(running.len())])
     }
 
@@ -99,7 +110,12 @@ impl World {
         }
         let names: Vec<_> = self.history.names().cloned().collect();
         for (key, name) in names.iter().enumerate() {
-            if self.faults.copies(name).iter().all(|&copy| self.nodes[copy].was_hurt) {
+            if self
+                .faults
+                .copies(name)
+                .iter()
+                .all(|&copy| self.nodes[copy].was_hurt)
+            {
                 self.history.unserved(key, self.now);
             }
         }
@@ -121,7 +137,9 @@ impl World {
                 self.crash(server, loud);
             }
             _ => {
-                self.nodes[server].slowness = self.rng.range(2, self.faults.timeout / self.plan.service_max);
+                self.nodes[server].slowness = self
+                    .rng
+                    .range(2, self.faults.timeout / self.plan.service_max);
             }
         }
         self.faults.mends.push((self.now + away, server));

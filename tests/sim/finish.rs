@@ -16,8 +16,12 @@ impl Stats {
     pub fn number(&self, name: &str) -> u64 {
         let head = format!("STAT {name} ");
         let lines = self.0.split(|&byte| byte == b'\n');
-        let mut values = lines.filter_map(|line| line.trim_ascii_end().strip_prefix(head.as_bytes()));
-        values.next().and_then(parse).unwrap_or_else(|| panic!("no {name} in stats"))
+        let mut values =
+            lines.filter_map(|line| line.trim_ascii_end().strip_prefix(head.as_bytes()));
+        values
+            .next()
+            .and_then(parse)
+            .unwrap_or_else(|| panic!("no {name} in stats"))
     }
 }
 
@@ -26,10 +30,14 @@ impl World {
     pub fn stats(&mut self, host: usize) -> Stats {
         let now = Time(self.now);
         let proxy = self.proxy(host);
-        let id = proxy.client_opened(now).expect("there is room for one more client");
+        let id = proxy
+            .client_opened(now)
+            .expect("there is room for one more client");
         proxy.client_received(id, b"stats\r\n", now);
         let mut reply = Vec::new();
-        proxy.write_to(ConnId::Client(id), &mut reply, now).expect("a vector takes everything");
+        proxy
+            .write_to(ConnId::Client(id), &mut reply, now)
+            .expect("a vector takes everything");
         proxy.client_closed(id, now);
         Stats(reply)
     }
@@ -49,16 +57,27 @@ impl World {
     /// True when all is at rest; what cannot come to rest any more is a failure.
     pub fn check_end(&mut self, late: bool) -> bool {
         let stats = self.stats(self.active);
-        let (buffered, in_flight) = (stats.number("magent_buffered_bytes"), stats.number("magent_in_flight"));
+        let (buffered, in_flight) = (
+            stats.number("magent_buffered_bytes"),
+            stats.number("magent_in_flight"),
+        );
         if buffered != 0 || in_flight != 0 {
             if late {
-                self.fail(format!("at rest, yet {buffered} bytes are buffered and {in_flight} requests in flight"));
+                self.fail(format!(
+                    "at rest, yet {buffered} bytes are buffered and {in_flight} requests in flight"
+                ));
             }
             return false;
         }
         self.collect_tally();
-        if self.tally.disagreements > 0 && self.guarantees.copies == Copied::Equal && !self.plan.short_times {
-            self.fail(format!("{} disagreements between copies", self.tally.disagreements));
+        if self.tally.disagreements > 0
+            && self.guarantees.copies == Copied::Equal
+            && !self.plan.short_times
+        {
+            self.fail(format!(
+                "{} disagreements between copies",
+                self.tally.disagreements
+            ));
         }
         self.check_copies();
         true
@@ -66,7 +85,9 @@ impl World {
 
     /// I1: each copy that is up holds what the acting primary holds, or nothing.
     fn check_copies(&mut self) {
-        if self.guarantees.copies == Copied::Whatever || (self.plan.short_times && !self.guarantees.clocks) {
+        if self.guarantees.copies == Copied::Whatever
+            || (self.plan.short_times && !self.guarantees.clocks)
+        {
             return;
         }
         let now = self.now;
@@ -83,7 +104,10 @@ impl World {
             };
             for &other in others {
                 if let Some(why) = self.difference(&name, acting, other) {
-                    self.fail(format!("key {}: servers {acting} and {other}: {why}", name.escape_ascii()));
+                    self.fail(format!(
+                        "key {}: servers {acting} and {other}: {why}",
+                        name.escape_ascii()
+                    ));
                 }
             }
         }
@@ -102,7 +126,8 @@ impl World {
                 if surely_gone(first.exp) && surely_gone(second.exp) {
                     return None;
                 }
-                let times = (first.exp == 0) == (second.exp == 0) && (first.exp - second.exp).abs() <= 2;
+                let times =
+                    (first.exp == 0) == (second.exp == 0) && (first.exp - second.exp).abs() <= 2;
                 let same = first.value == second.value && first.flags == second.flags && times;
                 (!same).then(|| format!("{first:?} differs from {second:?}"))
             }
@@ -110,9 +135,8 @@ impl World {
                 let must = self.guarantees.copies == Copied::Equal && surely_there(first.exp);
                 must.then(|| format!("{first:?} is absent on the second"))
             }
-            (None, Some(second)) => {
-                surely_there(second.exp).then(|| format!("absent on the first, {second:?} on the second"))
-            }
+            (None, Some(second)) => surely_there(second.exp)
+                .then(|| format!("absent on the first, {second:?} on the second")),
         }
     }
 }

@@ -50,7 +50,8 @@ impl Generator {
         if self.short && self.rng.one_in(2) {
             return self.rng.pick(&[1, 2, 4]);
         }
-        self.rng.pick(&[100, 3600, 2_592_000, 2_592_001, absolute, -1])
+        self.rng
+            .pick(&[100, 3600, 2_592_000, 2_592_001, absolute, -1])
     }
 
     fn value(&mut self) -> String {
@@ -88,7 +89,9 @@ impl Generator {
         let index = self.rng.index(self.keys);
         if self.flushes > 0 && self.rng.one_in(self.flushes) {
             // Not with a delay: servers count it by their own seconds, so copies may differ after one.
-            let line = self.rng.pick(&["flush_all\r\n", "flush_all 0\r\n", "flush_all noreply\r\n"]);
+            let line =
+                self.rng
+                    .pick(&["flush_all\r\n", "flush_all 0\r\n", "flush_all noreply\r\n"]);
             return self.end(out, ends, line);
         }
         match self.rng.below(20) {
@@ -108,7 +111,13 @@ impl Generator {
                 self.end(out, ends, "mn\r\n");
             }
             _ => {
-                let line = self.rng.pick(&["version\r\n", "mn\r\n", "verbosity 1\r\n", "stats\r\n", "nonsense\r\n"]);
+                let line = self.rng.pick(&[
+                    "version\r\n",
+                    "mn\r\n",
+                    "verbosity 1\r\n",
+                    "stats\r\n",
+                    "nonsense\r\n",
+                ]);
                 self.end(out, ends, line);
             }
         }
@@ -126,7 +135,11 @@ impl Generator {
         if verb.starts_with("gat") {
             line.push_str(&format!(" {}", self.exptime()));
         }
-        let keys = if self.rng.one_in(3) { self.rng.range(2, 40) } else { 1 };
+        let keys = if self.rng.one_in(3) {
+            self.rng.range(2, 40)
+        } else {
+            1
+        };
         line.push(' ');
         line.push_str(&key(index));
         for _ in 1..keys {
@@ -138,8 +151,10 @@ impl Generator {
     }
 
     fn push_classic(&mut self, index: usize, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
-        let verbs = ["set", "set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas", "incr", "decr",
-            "delete", "touch"];
+        let verbs = [
+            "set", "set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas",
+            "incr", "decr", "delete", "touch",
+        ];
         let verb = self.rng.pick(&verbs);
         let noreply = if self.rng.one_in(8) { " noreply" } else { "" };
         let key = key(index);
@@ -149,7 +164,11 @@ impl Generator {
             "touch" => format!("touch {key} {}{noreply}\r\n", self.exptime()),
             _ => {
                 let (flags, exptime, value) = (self.flags(), self.exptime(), self.value());
-                let cas = if verb == "cas" { format!(" {}", self.token(index)) } else { String::new() };
+                let cas = if verb == "cas" {
+                    format!(" {}", self.token(index))
+                } else {
+                    String::new()
+                };
                 let length = value.len();
                 format!("{verb} {key} {flags} {exptime} {length}{cas}{noreply}\r\n{value}\r\n")
             }
@@ -162,7 +181,11 @@ impl Generator {
         let verb = self.rng.pick(&["mg", "mg", "ms", "ms", "md", "ma"]);
         let plain = key(index);
         let base64 = self.rng.one_in(8);
-        let name = if base64 { String::from_utf8(encode(plain.as_bytes())).expect("base64 is text") } else { plain };
+        let name = if base64 {
+            String::from_utf8(encode(plain.as_bytes())).expect("base64 is text")
+        } else {
+            plain
+        };
         let mut flags = format!(" O{}.{}{quiet}", self.name, self.count);
         let mut give = |rng: &mut Rng, text: &str, times: u64| {
             if rng.one_in(times) {

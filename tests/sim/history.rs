@@ -70,20 +70,34 @@ pub struct History {
 
 impl History {
     pub fn new(plan: &Plan, guarantees: Guarantees) -> History {
-        let names: Vec<Bytes> = (0..plan.keys).map(|n| Rc::from(generate::key(n).as_bytes())).collect();
+        let names: Vec<Bytes> = (0..plan.keys)
+            .map(|n| Rc::from(generate::key(n).as_bytes()))
+            .collect();
         let ranks = 1 + plan.config.backups.len() as u64;
         let keys = names.iter().map(|name| Key {
             name: Rc::clone(name),
             ops: Vec::new(),
             pending: 0,
-            configs: vec![Config { state: State::Known(None), done: 0 }],
+            configs: vec![Config {
+                state: State::Known(None),
+                done: 0,
+            }],
             carried: Vec::new(),
             unserved: None,
         });
         History {
             keys: keys.collect(),
-            names: names.iter().enumerate().map(|(index, name)| (Rc::clone(name), index)).collect(),
-            rules: Rules { cas: guarantees.cas, session: guarantees.session, times: plan.times, item_max: plan.config.max_item_size },
+            names: names
+                .iter()
+                .enumerate()
+                .map(|(index, name)| (Rc::clone(name), index))
+                .collect(),
+            rules: Rules {
+                cas: guarantees.cas,
+                session: guarantees.session,
+                times: plan.times,
+                item_max: plan.config.max_item_size,
+            },
             enabled: guarantees.history,
             errors: guarantees.errors,
             linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
@@ -105,12 +119,20 @@ impl History {
     /// A client asks.
     pub fn invoke(&mut self, client: usize, request: &Rc<Request>, now: u64) -> Vec<OpId> {
         if !self.enabled {
-            return request.keys.iter().map(|_| OpId { key: 0, index: 0 }).collect();
+            return request
+                .keys
+                .iter()
+                .map(|_| OpId { key: 0, index: 0 })
+                .collect();
         }
         let keys: Vec<usize> = if request.verb == Verb::FlushAll {
             (0..self.keys.len()).collect()
         } else {
-            request.keys.iter().filter_map(|key| self.names.get(key).copied()).collect()
+            request
+                .keys
+                .iter()
+                .filter_map(|key| self.names.get(key).copied())
+                .collect()
         };
         let mut ids = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
@@ -118,12 +140,19 @@ impl History {
             let op = Op {
                 client,
                 request: Rc::clone(request),
-                index: if request.verb == Verb::FlushAll { 0 } else { index },
+                index: if request.verb == Verb::FlushAll {
+                    0
+                } else {
+                    index
+                },
                 asked: now,
                 until: u64::MAX,
                 seen: Seen::Pending,
             };
-            ids.push(OpId { key: key as u32, index: place.ops.len() as u32 });
+            ids.push(OpId {
+                key: key as u32,
+                index: place.ops.len() as u32,
+            });
             place.ops.push(op);
             place.pending += 1;
         }
@@ -137,7 +166,11 @@ impl History {
         }
         let key = &mut self.keys[id.key as usize];
         let op = &mut key.ops[id.index as usize];
-        op.until = if seen == Seen::Unknown { now + self.linger } else { now };
+        op.until = if seen == Seen::Unknown {
+            now + self.linger
+        } else {
+            now
+        };
         op.seen = seen;
         // A miss or an error says nothing about a key that no server has.
         let lost = key.unserved.is_some_and(|since| now >= since);
@@ -165,7 +198,10 @@ impl History {
         self.checked += ops.len() as u64;
         if key.unserved.is_some() {
             // What servers said before they died is still explained; what follows starts from nothing known.
-            key.configs = vec![Config { state: State::Any, done: 0 }];
+            key.configs = vec![Config {
+                state: State::Any,
+                done: 0,
+            }];
             key.carried.clear();
             return Ok(());
         }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use magent::config::Config;
-use magent::proxy::{Action, ClientId, CloseReason, ConnId, LinkId, ProcessFacts, Proxy, WriteState};
+use magent::proxy::{
+    Action, ClientId, CloseReason, ConnId, LinkId, ProcessFacts, Proxy, WriteState,
+};
 use magent::time::Time;
 
 use super::net::{Conn, End, Side, Socket, State};
@@ -56,7 +58,11 @@ fn rusage() -> (u64, u64) {
 
 impl Host {
     pub fn new(config: &Config, now: u64) -> Host {
-        let facts = ProcessFacts { pid: 1, unix_at_zero: EPOCH as u64, rusage };
+        let facts = ProcessFacts {
+            pid: 1,
+            unix_at_zero: EPOCH as u64,
+            rusage,
+        };
         let mut host = Host::none();
         host.proxy = Some(Proxy::new(config, facts, Time(now)));
         host.starting = Some(Time(now) + config.timeout + config.timeout);
@@ -168,7 +174,10 @@ impl World {
     }
 
     pub fn proxy(&mut self, host: usize) -> &mut Proxy {
-        self.hosts[host].proxy.as_mut().expect("this turn's proxy runs")
+        self.hosts[host]
+            .proxy
+            .as_mut()
+            .expect("this turn's proxy runs")
     }
 
     fn take_news(&mut self, host: usize, news: News, now: Time) {
@@ -213,10 +222,15 @@ impl World {
             if reads {
                 self.read_link(host, id, conn, now);
             }
-            if self.hosts[host].links.get(&key_of(id)).is_some_and(|link| link.conn == conn) {
+            if self.hosts[host]
+                .links
+                .get(&key_of(id))
+                .is_some_and(|link| link.conn == conn)
+            {
                 self.hosts[host].links.remove(&key_of(id));
                 self.net.forget(conn);
-                self.proxy(host).link_closed(id, CloseReason::Disconnected, now);
+                self.proxy(host)
+                    .link_closed(id, CloseReason::Disconnected, now);
             }
         } else if self.hosts[host].clients.contains_key(&conn) {
             if reads {
@@ -244,12 +258,16 @@ impl World {
 
     fn drop_accepted(&mut self, host: usize, conn: Conn) -> Option<Accepted> {
         let accepted = self.hosts[host].clients.remove(&conn)?;
-        self.hosts[host].conns.remove(&(accepted.id.index, accepted.id.generation));
+        self.hosts[host]
+            .conns
+            .remove(&(accepted.id.index, accepted.id.generation));
         Some(accepted)
     }
 
     fn accept_waiting(&mut self, host: usize, now: Time) {
-        if self.hosts[host].starting.is_some_and(|until| now < until) && !self.proxy(host).is_ready() {
+        if self.hosts[host].starting.is_some_and(|until| now < until)
+            && !self.proxy(host).is_ready()
+        {
             return;
         }
         self.hosts[host].starting = None;
@@ -261,9 +279,16 @@ impl World {
                 self.reset(conn, 1);
                 continue;
             };
-            let accepted = Accepted { conn, id, blocked: false, finished: false };
+            let accepted = Accepted {
+                conn,
+                id,
+                blocked: false,
+                finished: false,
+            };
             self.hosts[host].clients.insert(conn, accepted);
-            self.hosts[host].conns.insert((id.index, id.generation), conn);
+            self.hosts[host]
+                .conns
+                .insert((id.index, id.generation), conn);
             self.hosts[host].news.push(News::Readable(conn));
         }
     }
@@ -325,7 +350,8 @@ impl World {
             if self.net.close(conn, 0) {
                 self.send_off(conn, 0);
             }
-            self.proxy(host).link_closed(id, CloseReason::Disconnected, now);
+            self.proxy(host)
+                .link_closed(id, CloseReason::Disconnected, now);
         }
     }
 
@@ -368,7 +394,13 @@ impl World {
     fn connect_link(&mut self, host: usize, id: LinkId) {
         let from = End::HostLink(host, id.server, id.conn);
         let conn = self.net.ask(from, End::Server(usize::from(id.server)));
-        self.hosts[host].links.insert(key_of(id), Link { conn, blocked: false });
+        self.hosts[host].links.insert(
+            key_of(id),
+            Link {
+                conn,
+                blocked: false,
+            },
+        );
         let delay = self.delay();
         self.after(delay, Event::Connect(conn));
     }
@@ -400,9 +432,18 @@ impl World {
         let Some((conn, side)) = self.unblocked(host, id) else {
             return;
         };
-        let mut socket =
-            Socket { net: &mut self.net, rng: &mut self.rng, conn, side, starts: false, broken: false };
-        let proxy = self.hosts[host].proxy.as_mut().expect("this turn's proxy runs");
+        let mut socket = Socket {
+            net: &mut self.net,
+            rng: &mut self.rng,
+            conn,
+            side,
+            starts: false,
+            broken: false,
+        };
+        let proxy = self.hosts[host]
+            .proxy
+            .as_mut()
+            .expect("this turn's proxy runs");
         let result = proxy.write_to(id, &mut socket, now);
         if socket.starts {
             self.send_off(conn, side);
@@ -442,7 +483,12 @@ impl World {
 
     /// The proxy dies; its kernel resets what it had, or nobody ever hears of it.
     pub fn kill_proxy(&mut self, host: usize, loud: bool) {
-        self.log(|| format!("proxy {host} dies, {}", if loud { "loud" } else { "silent" }));
+        self.log(|| {
+            format!(
+                "proxy {host} dies, {}",
+                if loud { "loud" } else { "silent" }
+            )
+        });
         self.hosts[host] = Host::none();
         for conn in self.net.alive() {
             for side in [0, 1] {
@@ -471,4 +517,3 @@ impl World {
         self.hosts[host].frozen_until = self.now + micros;
     }
 }
-

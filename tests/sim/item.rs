@@ -75,8 +75,17 @@ pub fn is_expired(exp: i64, now: i64) -> bool {
 
 /// Does what `request` says to the item of its key `index`, and writes the reply (of a retrieval: the block of this key)
 /// as if it were not quiet, unless it is a quiet meta command: those are silent where memcached is silent.
-pub fn apply(item: &mut Option<Item>, request: &Request, index: usize, env: &mut Env, out: &mut Vec<u8>) {
-    if item.as_ref().is_some_and(|item| is_expired(item.exp, env.now)) {
+pub fn apply(
+    item: &mut Option<Item>,
+    request: &Request,
+    index: usize,
+    env: &mut Env,
+    out: &mut Vec<u8>,
+) {
+    if item
+        .as_ref()
+        .is_some_and(|item| is_expired(item.exp, env.now))
+    {
         *item = None;
     }
     match request.verb {
@@ -87,7 +96,11 @@ pub fn apply(item: &mut Option<Item>, request: &Request, index: usize, env: &mut
         Verb::Incr | Verb::Decr => arithmetic(item, request, env, out),
         verb if verb.is_storage() => store(item, request, env, out),
         Verb::Delete => {
-            let line: &[u8] = if item.take().is_some() { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" };
+            let line: &[u8] = if item.take().is_some() {
+                b"DELETED\r\n"
+            } else {
+                b"NOT_FOUND\r\n"
+            };
             out.extend_from_slice(line);
         }
         Verb::Touch => match item {
@@ -108,10 +121,17 @@ pub fn apply(item: &mut Option<Item>, request: &Request, index: usize, env: &mut
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     use std::io::Write;
-    out.write_fmt(text).expect("writing to a vector cannot fail");
+    out.write_fmt(text)
+        .expect("writing to a vector cannot fail");
 }
 
-fn retrieve(item: &mut Option<Item>, request: &Request, index: usize, env: &Env, out: &mut Vec<u8>) {
+fn retrieve(
+    item: &mut Option<Item>,
+    request: &Request,
+    index: usize,
+    env: &Env,
+    out: &mut Vec<u8>,
+) {
     let Some(item) = item else { return };
     if matches!(request.verb, Verb::Gat | Verb::Gats) {
         item.exp = env.moment(request.exptime);
@@ -133,9 +153,18 @@ const OVERHEAD: usize = 57;
 
 fn store(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut Vec<u8>) {
     let meta = request.verb == Verb::Ms;
-    let flags = if meta { request.flag(b'F').and_then(parse).unwrap_or(0) } else { request.flags };
-    let exptime = if meta { request.number(b'T').unwrap_or(0) } else { request.exptime };
-    let size = OVERHEAD + request.keys[0].len() + request.value.len() + 2 + if flags != 0 { 4 } else { 0 };
+    let flags = if meta {
+        request.flag(b'F').and_then(parse).unwrap_or(0)
+    } else {
+        request.flags
+    };
+    let exptime = if meta {
+        request.number(b'T').unwrap_or(0)
+    } else {
+        request.exptime
+    };
+    let size =
+        OVERHEAD + request.keys[0].len() + request.value.len() + 2 + if flags != 0 { 4 } else { 0 };
     if size > env.item_max {
         out.extend_from_slice(b"SERVER_ERROR object too large for cache\r\n");
         // So that no old value stays where a new one was wanted.
@@ -153,7 +182,11 @@ fn store(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut Ve
         Verb::Cas => b'C',
         _ => request.mode(),
     };
-    let compare = if meta { request.flag(b'C').and_then(parse) } else { (mode == b'C').then_some(request.cas) };
+    let compare = if meta {
+        request.flag(b'C').and_then(parse)
+    } else {
+        (mode == b'C').then_some(request.cas)
+    };
     let mut fresh = Item {
         value: Rc::clone(&request.value),
         flags,
@@ -167,7 +200,11 @@ fn store(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut Ve
     };
     let verdict = judge(item, request, mode, compare, &mut fresh);
     if verdict == Verdict::Stored {
-        let explicit = if meta { request.flag(b'E').and_then(parse).filter(|&cas| cas != 0) } else { None };
+        let explicit = if meta {
+            request.flag(b'E').and_then(parse).filter(|&cas| cas != 0)
+        } else {
+            None
+        };
         fresh.cas = explicit.unwrap_or_else(|| env.next_cas());
     }
     let (classic, code): (&[u8], &[u8]) = match verdict {
@@ -180,7 +217,11 @@ fn store(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut Ve
         out.extend_from_slice(classic);
     } else if !(code == b"HD" && request.flag(b'q').is_some()) {
         out.extend_from_slice(code);
-        let cas = if verdict == Verdict::Stored { fresh.cas } else { 0 };
+        let cas = if verdict == Verdict::Stored {
+            fresh.cas
+        } else {
+            0
+        };
         meta_tail(request, request.flag(b'b').is_some(), cas, out);
     }
     if verdict == Verdict::Stored {
@@ -196,7 +237,13 @@ enum Verdict {
     NotFound,
 }
 
-fn judge(item: &Option<Item>, request: &Request, mode: u8, compare: Option<u64>, fresh: &mut Item) -> Verdict {
+fn judge(
+    item: &Option<Item>,
+    request: &Request,
+    mode: u8,
+    compare: Option<u64>,
+    fresh: &mut Item,
+) -> Verdict {
     let Some(old) = item else {
         return match (mode, compare) {
             (b'S' | b'C' | b'R', Some(_)) => Verdict::NotFound,
@@ -219,7 +266,11 @@ fn judge(item: &Option<Item>, request: &Request, mode: u8, compare: Option<u64>,
         None => {}
     }
     if matches!(mode, b'A' | b'P') {
-        let (first, second) = if mode == b'A' { (&old.value, &fresh.value) } else { (&fresh.value, &old.value) };
+        let (first, second) = if mode == b'A' {
+            (&old.value, &fresh.value)
+        } else {
+            (&fresh.value, &old.value)
+        };
         fresh.value = first.iter().chain(second.iter()).copied().collect();
         fresh.flags = old.flags;
         fresh.exp = old.exp;
@@ -339,7 +390,10 @@ fn meta_delete(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &
             }
             old.stale = true;
             old.token_sent = false;
-            old.cas = request.flag(b'E').and_then(parse).unwrap_or_else(|| env.next_cas());
+            old.cas = request
+                .flag(b'E')
+                .and_then(parse)
+                .unwrap_or_else(|| env.next_cas());
             b"HD"
         }
         Some(_) => {
@@ -357,7 +411,11 @@ fn meta_delete(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &
 fn arithmetic(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &mut Vec<u8>) {
     let meta = request.verb == Verb::Ma;
     let down = request.verb == Verb::Decr || (meta && matches!(request.mode(), b'D' | b'-'));
-    let delta = if meta { request.flag(b'D').and_then(parse).unwrap_or(1) } else { request.delta };
+    let delta = if meta {
+        request.flag(b'D').and_then(parse).unwrap_or(1)
+    } else {
+        request.delta
+    };
     let Some(old) = item else {
         return match request.number(b'N') {
             Some(exptime) if meta => {
@@ -389,12 +447,20 @@ fn arithmetic(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &m
         return meta_tail(request, old.base64, 0, out);
     }
     let digits = old.value.trim_ascii();
-    let number: Option<u64> = if old.value.len() > 20 || digits.starts_with(b"+") { None } else { parse(digits) };
+    let number: Option<u64> = if old.value.len() > 20 || digits.starts_with(b"+") {
+        None
+    } else {
+        parse(digits)
+    };
     let Some(number) = number else {
         let line = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
         return out.extend_from_slice(line);
     };
-    let number = if down { number.saturating_sub(delta) } else { number.wrapping_add(delta) };
+    let number = if down {
+        number.saturating_sub(delta)
+    } else {
+        number.wrapping_add(delta)
+    };
     let mut text = number.to_string().into_bytes();
     // It is written in place when it fits: a shorter number is followed by spaces. Else it is a new item.
     old.base64 &= text.len() <= old.value.len();
@@ -402,7 +468,10 @@ fn arithmetic(item: &mut Option<Item>, request: &Request, env: &mut Env, out: &m
         text.push(b' ');
     }
     old.value = text.into();
-    old.cas = request.flag(b'E').and_then(parse).unwrap_or_else(|| env.next_cas());
+    old.cas = request
+        .flag(b'E')
+        .and_then(parse)
+        .unwrap_or_else(|| env.next_cas());
     if meta {
         if let Some(exptime) = request.number(b'T') {
             old.exp = env.moment(exptime);

@@ -79,7 +79,10 @@ pub fn search(
             Ok(true)
         }
         Ok(false) => {
-            *configs = vec![Config { state: State::Any, done: 0 }];
+            *configs = vec![Config {
+                state: State::Any,
+                done: 0,
+            }];
             Ok(false)
         }
         Err(why) => Err(why),
@@ -116,7 +119,9 @@ impl Search {
 
     fn run(&mut self, configs: &mut Vec<Config>, first: usize) -> Result<bool, String> {
         let must = |op: &Op| matches!(op.seen, Seen::Reply(_) | Seen::Silent);
-        let mut order: Vec<usize> = (first..self.ops.len()).filter(|&n| must(&self.ops[n])).collect();
+        let mut order: Vec<usize> = (first..self.ops.len())
+            .filter(|&n| must(&self.ops[n]))
+            .collect();
         order.sort_by_key(|&n| (self.ops[n].until, n));
         let mut next = first;
         for due in order {
@@ -149,7 +154,12 @@ impl Search {
         let bit = 1u128 << self.slots[due];
         if let ([config @ Config { done: 0, .. }], [_]) = (configs, &self.active[..]) {
             let states = self.step(&config.state, due, self.ops[due].until);
-            return Some(states.into_iter().map(|state| Config { state, done: 0 }).collect());
+            return Some(
+                states
+                    .into_iter()
+                    .map(|state| Config { state, done: 0 })
+                    .collect(),
+            );
         }
         let mut found = BTreeSet::new();
         let mut seen: BTreeSet<Config> = BTreeSet::new();
@@ -189,7 +199,9 @@ impl Search {
         for config in found {
             let better = |other: &Config| {
                 let more = config.done & !other.done;
-                other.state == config.state && other.done & !config.done == 0 && more & !self.optional == 0
+                other.state == config.state
+                    && other.done & !config.done == 0
+                    && more & !self.optional == 0
             };
             if !kept.iter().any(better) {
                 kept.push(config);
@@ -204,13 +216,18 @@ impl Search {
             return false;
         }
         let op = &self.ops[index];
-        self.active.iter().take_while(|&&other| other < index).all(|&other| {
-            let earlier = &self.ops[other];
-            earlier.client != op.client
-                || earlier.seen == Seen::Unknown
-                || (!self.rules.session && changes_nothing(&earlier.request) && !changes_nothing(&op.request))
-                || config.done & (1 << self.slots[other]) != 0
-        })
+        self.active
+            .iter()
+            .take_while(|&&other| other < index)
+            .all(|&other| {
+                let earlier = &self.ops[other];
+                earlier.client != op.client
+                    || earlier.seen == Seen::Unknown
+                    || (!self.rules.session
+                        && changes_nothing(&earlier.request)
+                        && !changes_nothing(&op.request))
+                    || config.done & (1 << self.slots[other]) != 0
+            })
     }
 
     /// It changed nothing, whatever the key held: a read, or a write that was refused.
@@ -218,7 +235,15 @@ impl Search {
         let Seen::Reply(reply) = &op.seen else {
             return false;
         };
-        let refused: [&[u8]; 7] = [b"NOT_STORED", b"NOT_FOUND", b"EXISTS", b"NS", b"NF", b"EX", b"EN"];
+        let refused: [&[u8]; 7] = [
+            b"NOT_STORED",
+            b"NOT_FOUND",
+            b"EXISTS",
+            b"NS",
+            b"NF",
+            b"EX",
+            b"EN",
+        ];
         let timeless = !self.rules.times && changes_nothing(&op.request);
         is_read(&op.request) || timeless || refused.iter().any(|word| reply.starts_with(word))
     }
@@ -275,8 +300,19 @@ impl Search {
         states
     }
 
-    fn try_at(&self, item: &mut Option<Item>, op: &Op, reply: Option<&[u8]>, now: i64, states: &mut Vec<State>) {
-        let shifts: &[i64] = if op.request.flag(b'R').is_some() { &[0, -SLACK, SLACK] } else { &[0] };
+    fn try_at(
+        &self,
+        item: &mut Option<Item>,
+        op: &Op,
+        reply: Option<&[u8]>,
+        now: i64,
+        states: &mut Vec<State>,
+    ) {
+        let shifts: &[i64] = if op.request.flag(b'R').is_some() {
+            &[0, -SLACK, SLACK]
+        } else {
+            &[0]
+        };
         for shift in shifts {
             let mut item = item.clone();
             if self.carry_out(&mut item, op, reply, now + shift) {
@@ -291,14 +327,27 @@ impl Search {
         let request = &op.request;
         let shown = reply.and_then(|reply| token(request, reply));
         if let Some(old) = item.as_mut() {
-            old.exp = if item::is_expired(old.exp, now) { now + 1 } else { old.exp };
+            old.exp = if item::is_expired(old.exp, now) {
+                now + 1
+            } else {
+                old.exp
+            };
             self.settle_version(old, request, reply, shown);
         }
-        let mut env = Env { now, started: EPOCH - 100, cas: FRESH, item_max: self.rules.item_max };
-        if let (true, None, Some(shown)) = (self.rules.cas && request.verb == Verb::Mg, &item, shown) {
+        let mut env = Env {
+            now,
+            started: EPOCH - 100,
+            cas: FRESH,
+            item_max: self.rules.item_max,
+        };
+        if let (true, None, Some(shown)) =
+            (self.rules.cas && request.verb == Verb::Mg, &item, shown)
+        {
             env.cas = shown - 1;
         }
-        let before = item.as_ref().map(|item| (Rc::clone(&item.value), item.stale));
+        let before = item
+            .as_ref()
+            .map(|item| (Rc::clone(&item.value), item.stale));
         let mut expected = Vec::new();
         item::apply(item, request, op.index, &mut env, &mut expected);
         if reply.is_some_and(|reply| !same_reply(request, &expected, reply, self.rules.cas)) {
@@ -310,14 +359,24 @@ impl Search {
             // A version counts only when somebody has seen it.
             if item.cas > FRESH {
                 let writes = matches!(request.verb, Verb::Ms | Verb::Ma) || before.is_none();
-                item.cas = if self.rules.cas && writes { shown.unwrap_or(0) } else { 0 };
+                item.cas = if self.rules.cas && writes {
+                    shown.unwrap_or(0)
+                } else {
+                    0
+                };
             }
         }
         true
     }
 
     /// Decides what version the item had before.
-    fn settle_version(&self, item: &mut Item, request: &Request, reply: Option<&[u8]>, shown: Option<u64>) {
+    fn settle_version(
+        &self,
+        item: &mut Item,
+        request: &Request,
+        reply: Option<&[u8]>,
+        shown: Option<u64>,
+    ) {
         let compared: Option<u64> = match request.verb {
             Verb::Cas => Some(request.cas),
             _ => request.flag(b'C').and_then(parse),
@@ -337,7 +396,11 @@ impl Search {
 
     fn accuse(&self, configs: &[Config], due: usize) -> String {
         let op = &self.ops[due];
-        let mut text = format!("no order explains {}\n  it {}", self.show(due), "could have found:\n");
+        let mut text = format!(
+            "no order explains {}\n  it {}",
+            self.show(due),
+            "could have found:\n"
+        );
         for config in configs.iter().take(5) {
             text.push_str(&format!("    {:?} after {:b}\n", config.state, config.done));
         }
@@ -346,7 +409,9 @@ impl Search {
             text.push_str(&format!("    {}\n", self.show(index)));
         }
         text.push_str("  before it:\n");
-        let before: Vec<usize> = (0..self.ops.len()).filter(|&n| self.ops[n].until < op.until).collect();
+        let before: Vec<usize> = (0..self.ops.len())
+            .filter(|&n| self.ops[n].until < op.until)
+            .collect();
         for &index in before.iter().rev().take(8) {
             text.push_str(&format!("    {}\n", self.show(index)));
         }
@@ -356,11 +421,17 @@ impl Search {
     fn show(&self, index: usize) -> String {
         let op = &self.ops[index];
         let seen = match &op.seen {
-            Seen::Reply(reply) => format!("heard {:?}", reply[..reply.len().min(80)].escape_ascii().to_string()),
+            Seen::Reply(reply) => format!(
+                "heard {:?}",
+                reply[..reply.len().min(80)].escape_ascii().to_string()
+            ),
             other => format!("{other:?}"),
         };
         let request = super::clients::show(&op.request);
-        format!("[{}] client {} {request} asked {} until {}: {seen}", self.slots[index] as isize, op.client, op.asked, op.until)
+        format!(
+            "[{}] client {} {request} asked {} until {}: {seen}",
+            self.slots[index] as isize, op.client, op.asked, op.until
+        )
     }
 
     /// What may still take effect later goes on.
@@ -374,7 +445,10 @@ impl Search {
             }
         }
         for config in configs.iter_mut() {
-            let moved = map.iter().enumerate().filter(|&(_, &slot)| config.done & (1 << slot) != 0);
+            let moved = map
+                .iter()
+                .enumerate()
+                .filter(|&(_, &slot)| config.done & (1 << slot) != 0);
             config.done = moved.fold(0, |done, (place, _)| done | 1 << place);
         }
         configs.sort();
@@ -385,7 +459,10 @@ impl Search {
 fn is_read(request: &Request) -> bool {
     match request.verb {
         Verb::Get | Verb::Gets => true,
-        Verb::Mg => !request.words.iter().any(|word| matches!(word[0], b'T' | b'N' | b'R')),
+        Verb::Mg => !request
+            .words
+            .iter()
+            .any(|word| matches!(word[0], b'T' | b'N' | b'R')),
         _ => false,
     }
 }
@@ -398,7 +475,10 @@ fn changes_nothing(request: &Request) -> bool {
 fn same_but_cas(a: &State, b: &State) -> bool {
     match (a, b) {
         (State::Known(Some(a)), State::Known(Some(b))) => {
-            a.value == b.value && a.flags == b.flags && a.exp == b.exp && (a.stale, a.token_sent) == (b.stale, b.token_sent)
+            a.value == b.value
+                && a.flags == b.flags
+                && a.exp == b.exp
+                && (a.stale, a.token_sent) == (b.stale, b.token_sent)
         }
         _ => a == b,
     }
@@ -415,7 +495,12 @@ fn from_nothing(op: &Op, rules: Rules) -> State {
     match op.request.verb {
         Verb::FlushAll | Verb::Delete => State::Known(None),
         _ if plain && op.seen != Seen::Unknown => {
-            let mut env = Env { now, started: EPOCH - 100, cas: 0, item_max: rules.item_max };
+            let mut env = Env {
+                now,
+                started: EPOCH - 100,
+                cas: 0,
+                item_max: rules.item_max,
+            };
             let mut item = None;
             item::apply(&mut item, &op.request, 0, &mut env, &mut Vec::new());
             if let Some(item) = &mut item {
@@ -435,7 +520,9 @@ pub fn token(request: &Request, reply: &[u8]) -> Option<u64> {
         Verb::Gets | Verb::Gats => line.split(|&byte| byte == b' ').nth(4).and_then(parse),
         Verb::Mg | Verb::Ms | Verb::Ma if reply.starts_with(b"HD") || reply.starts_with(b"VA") => {
             let mut words = line.split(|&byte| byte == b' ');
-            words.find_map(|word| word.strip_prefix(b"c")).and_then(parse)
+            words
+                .find_map(|word| word.strip_prefix(b"c"))
+                .and_then(parse)
         }
         _ => None,
     }
@@ -445,10 +532,14 @@ pub fn token(request: &Request, reply: &[u8]) -> Option<u64> {
 fn same_reply(request: &Request, expected: &[u8], heard: &[u8], cas: bool) -> bool {
     // memcached answers a quiet `ma` that made its item; the proxy does not.
     let quiet = request.verb == Verb::Ma && heard.is_empty() && request.flag(b'q').is_some();
-    if expected == heard || (quiet && (expected.starts_with(b"HD") || expected.starts_with(b"VA"))) {
+    if expected == heard || (quiet && (expected.starts_with(b"HD") || expected.starts_with(b"VA")))
+    {
         return true;
     }
-    let (Some(a), Some(b)) = (memchr::memchr(b'\n', expected), memchr::memchr(b'\n', heard)) else {
+    let (Some(a), Some(b)) = (
+        memchr::memchr(b'\n', expected),
+        memchr::memchr(b'\n', heard),
+    ) else {
         return false;
     };
     if expected[a..] != heard[b..] {
@@ -469,10 +560,15 @@ fn same_reply(request: &Request, expected: &[u8], heard: &[u8], cas: bool) -> bo
             (Some(one), Some(other)) => (one, other),
             _ => return false,
         };
-        let version = (classic && place == 4) || (request.verb.is_meta() && place > 0 && one.starts_with(b"c"));
+        let version = (classic && place == 4)
+            || (request.verb.is_meta() && place > 0 && one.starts_with(b"c"));
         let fits = one == other
             || (version && (writes || !cas))
-            || (request.verb.is_meta() && place > 0 && !one.is_empty() && one.first() == other.first() && fuzzy(one, other));
+            || (request.verb.is_meta()
+                && place > 0
+                && !one.is_empty()
+                && one.first() == other.first()
+                && fuzzy(one, other));
         if !fits {
             return false;
         }

@@ -56,7 +56,12 @@ impl Memcached {
     pub fn new(version: [u32; 3], pid: u32, now: i64, item_max: usize) -> Memcached {
         Memcached {
             version,
-            env: Env { now, started: now, cas: 0, item_max },
+            env: Env {
+                now,
+                started: now,
+                cas: 0,
+                item_max,
+            },
             items: BTreeMap::new(),
             flush_at: None,
             pid,
@@ -75,7 +80,13 @@ impl Memcached {
     }
 
     /// Takes bytes of a connection and carries out at most `limit` commands. True: complete commands may be left.
-    pub fn serve(&mut self, session: &mut Session, bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
+    pub fn serve(
+        &mut self,
+        session: &mut Session,
+        bytes: &[u8],
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
         session.input.extend_from_slice(bytes);
         for _ in 0..limit {
             if !self.step(session, out) {
@@ -94,10 +105,13 @@ impl Memcached {
             let Some(newline) = memchr::memchr(b'\n', rest) else {
                 return false;
             };
-            let line = rest[..newline].strip_suffix(b"\r").unwrap_or(&rest[..newline]);
+            let line = rest[..newline]
+                .strip_suffix(b"\r")
+                .unwrap_or(&rest[..newline]);
             let request = parse_line(line, self.version >= [1, 6, 27]);
             session.at += newline + 1;
-            let swallows = request.verb.is_storage() || (matches!(request.verb, Verb::Bad(_)) && request.data_len > 0);
+            let swallows = request.verb.is_storage()
+                || (matches!(request.verb, Verb::Bad(_)) && request.data_len > 0);
             if !swallows {
                 self.run(&request, out);
                 return true;
@@ -205,7 +219,12 @@ impl Memcached {
                     item.exp = self.env.now + 1000;
                 }
             }
-            Lie::Twice if matches!(request.verb, Verb::Append | Verb::Prepend | Verb::Incr | Verb::Ma) => {
+            Lie::Twice
+                if matches!(
+                    request.verb,
+                    Verb::Append | Verb::Prepend | Verb::Incr | Verb::Ma
+                ) =>
+            {
                 item::apply(&mut item, &request, index, &mut self.env, &mut Vec::new());
             }
             Lie::Stale | Lie::WrongKey if !writes => item = old.clone(),
@@ -263,7 +282,10 @@ impl Memcached {
             let exp = if item.exp == 0 { -1 } else { item.exp };
             let fetch = if item.fetched { "yes" } else { "no" };
             let size = 57 + key.len() + item.value.len() + 2;
-            let text = format!(" exp={exp} la={} cas={} fetch={fetch} cls=1 size={size}\n", item.used, item.cas);
+            let text = format!(
+                " exp={exp} la={} cas={} fetch={fetch} cls=1 size={size}\n",
+                item.used, item.cas
+            );
             out.extend_from_slice(text.as_bytes());
         }
         out.extend_from_slice(b"END\r\n");

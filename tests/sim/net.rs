@@ -61,7 +61,9 @@ struct Line {
 pub enum Delivered {
     Nothing,
     /// The reader has news; more is on the wire or not.
-    News { more: bool },
+    News {
+        more: bool,
+    },
 }
 
 /// All connections.
@@ -75,7 +77,11 @@ pub struct Net {
 
 impl Net {
     pub fn new(window: usize, short_writes: u64) -> Net {
-        Net { lines: Vec::new(), window, short_writes }
+        Net {
+            lines: Vec::new(),
+            window,
+            short_writes,
+        }
     }
 
     pub fn ask(&mut self, from: End, to: End) -> Conn {
@@ -232,7 +238,11 @@ impl Net {
         let line = &mut self.lines[conn];
         line.left[side] = true;
         let pipe = &mut line.pipes[side];
-        let kept = if rng.one_in(2) { 0 } else { rng.index(pipe.wire.len() + 1) };
+        let kept = if rng.one_in(2) {
+            0
+        } else {
+            rng.index(pipe.wire.len() + 1)
+        };
         pipe.inbox.extend(pipe.wire.drain(..kept));
         pipe.wire = Vec::new();
         line.pipes[1 - side] = Pipe::default();

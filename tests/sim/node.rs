@@ -79,12 +79,17 @@ impl World {
     /// Some thread of the server is going to look at the connection.
     pub fn wake_server(&mut self, server: usize, conn: Conn) {
         let node = &mut self.nodes[server];
-        if matches!(node.health, Health::Stopped | Health::Crashed | Health::Vanished) {
+        if matches!(
+            node.health,
+            Health::Stopped | Health::Crashed | Health::Vanished
+        ) {
             return;
         }
         let served = node.served.entry(conn).or_default();
         if !std::mem::replace(&mut served.scheduled, true) {
-            let pause = 1 + self.rng.below(self.plan.service_max * self.nodes[server].slowness);
+            let pause = 1 + self
+                .rng
+                .below(self.plan.service_max * self.nodes[server].slowness);
             self.after(pause, Event::Serve(server, conn));
         }
     }
@@ -96,20 +101,32 @@ impl World {
             return;
         };
         served.scheduled = false;
-        if matches!(node.health, Health::Stopped | Health::Crashed | Health::Vanished) {
+        if matches!(
+            node.health,
+            Health::Stopped | Health::Crashed | Health::Vanished
+        ) {
             return;
         }
         if served.out.is_empty() {
             node.process.set_now(node.unix(now));
-            let served = node.served.get_mut(&conn).expect("it was there a moment ago");
+            let served = node
+                .served
+                .get_mut(&conn)
+                .expect("it was there a moment ago");
             let mut bytes = std::mem::take(&mut self.scratch);
             bytes.clear();
-            let limit = if self.rng.one_in(4) { self.rng.range(1, 200) as usize } else { 16 * 1024 };
+            let limit = if self.rng.one_in(4) {
+                self.rng.range(1, 200) as usize
+            } else {
+                16 * 1024
+            };
             self.net.read(conn, 1, limit, &mut bytes);
             let commands = if self.rng.one_in(4) { 1 } else { 40 };
             let lie = self.sabotage.at_server(server, &self.plan);
             node.process.lie = lie;
-            served.more = node.process.serve(&mut served.session, &bytes, commands, &mut served.out);
+            served.more =
+                node.process
+                    .serve(&mut served.session, &bytes, commands, &mut served.out);
             self.scratch = bytes;
             self.made_room(conn, 0);
         }
@@ -181,10 +198,19 @@ impl World {
 
     /// The process dies. `loud`: its kernel says so; otherwise the whole machine is gone.
     pub fn crash(&mut self, server: usize, loud: bool) {
-        self.log(|| format!("server {server} crashes, {}", if loud { "loud" } else { "silent" }));
+        self.log(|| {
+            format!(
+                "server {server} crashes, {}",
+                if loud { "loud" } else { "silent" }
+            )
+        });
         let node = &mut self.nodes[server];
         node.was_hurt = true;
-        node.health = if loud { Health::Crashed } else { Health::Vanished };
+        node.health = if loud {
+            Health::Crashed
+        } else {
+            Health::Vanished
+        };
         let served = std::mem::take(&mut node.served);
         for (conn, _) in served {
             if loud {

@@ -21,8 +21,13 @@ pub enum Profile {
 }
 
 impl Profile {
-    pub const ALL: [Profile; 5] =
-        [Profile::Calm, Profile::Failover, Profile::Slow, Profile::Garbage, Profile::Takeover];
+    pub const ALL: [Profile; 5] = [
+        Profile::Calm,
+        Profile::Failover,
+        Profile::Slow,
+        Profile::Garbage,
+        Profile::Takeover,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -35,19 +40,39 @@ impl Profile {
     }
 
     pub fn named(name: &str) -> Option<Profile> {
-        Profile::ALL.into_iter().find(|profile| profile.name() == name)
+        Profile::ALL
+            .into_iter()
+            .find(|profile| profile.name() == name)
     }
 
     /// What the core promises now. Return, repair and take-over widen this: more of it becomes true, nothing here is
     /// ever loosened again.
     pub fn guarantees(self) -> Guarantees {
-        let all = Guarantees { history: true, session: true, cas: true, copies: Copied::Equal, clocks: false, errors: false };
+        let all = Guarantees {
+            history: true,
+            session: true,
+            cas: true,
+            copies: Copied::Equal,
+            clocks: false,
+            errors: false,
+        };
         match self {
             Profile::Calm => all,
-            Profile::Failover => Guarantees { session: false, cas: false, copies: Copied::EqualOrAbsent, errors: true, ..all },
-            Profile::Slow | Profile::Garbage | Profile::Takeover => {
-                Guarantees { history: false, session: false, cas: false, copies: Copied::Whatever, clocks: false, errors: true }
-            }
+            Profile::Failover => Guarantees {
+                session: false,
+                cas: false,
+                copies: Copied::EqualOrAbsent,
+                errors: true,
+                ..all
+            },
+            Profile::Slow | Profile::Garbage | Profile::Takeover => Guarantees {
+                history: false,
+                session: false,
+                cas: false,
+                copies: Copied::Whatever,
+                clocks: false,
+                errors: true,
+            },
         }
     }
 }
@@ -112,8 +137,16 @@ pub struct Plan {
 impl Plan {
     pub fn draw(profile: Profile, rng: &mut Rng) -> Plan {
         let primaries = rng.range(1, 3);
-        let backups = if profile == Profile::Failover { rng.range(1, 2) } else { rng.range(0, 2) };
-        let spec = |index: u64| ServerSpec { host: "10.0.0.1".into(), port: 11211 + index as u16, weight: 1 };
+        let backups = if profile == Profile::Failover {
+            rng.range(1, 2)
+        } else {
+            rng.range(0, 2)
+        };
+        let spec = |index: u64| ServerSpec {
+            host: "10.0.0.1".into(),
+            port: 11211 + index as u16,
+            weight: 1,
+        };
         // Where only the dead may be late, windows are small and values large, and time limits long.
         let quick = matches!(profile, Profile::Calm | Profile::Failover);
         let timeout_ms = match profile {
@@ -122,7 +155,11 @@ impl Plan {
             _ => rng.pick(&[20, 50, 200]),
         };
         let times = rng.one_in(2);
-        let copies = if rng.one_in(4) { Copies::AtMost(1) } else { Copies::All };
+        let copies = if rng.one_in(4) {
+            Copies::AtMost(1)
+        } else {
+            Copies::All
+        };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
         let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
         Plan {
@@ -142,7 +179,11 @@ impl Plan {
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
             think_max: rng.pick(&[100, 3000, 30_000]),
-            window: if rng.one_in(3) { rng.range(if quick { 1500 } else { 300 }, 3000) as usize } else { 256 * 1024 },
+            window: if rng.one_in(3) {
+                rng.range(if quick { 1500 } else { 300 }, 3000) as usize
+            } else {
+                256 * 1024
+            },
             short_writes: rng.pick(&[0, 3, 20]),
             client_faults: rng.pick(&[0, 30, 100]),
             flushes: rng.pick(&[0, 0, 100]),

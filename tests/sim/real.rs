@@ -26,10 +26,20 @@ impl Drop for Real {
 fn start() -> Real {
     // A port that is free now is likely to be free in a moment; if not, another is tried.
     for _ in 0..20 {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let free =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("there are free ports").port();
         let mut command = Command::new("memcached");
-        command.args(["-l", "127.0.0.1", "-U", "0", "-u", "root", "-p", &port.to_string()]);
+        command.args([
+            "-l",
+            "127.0.0.1",
+            "-U",
+            "0",
+            "-u",
+            "root",
+            "-p",
+            &port.to_string(),
+        ]);
         let spawned = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut child = spawned.expect("memcached is installed (make deps)");
         let begin = Instant::now();
@@ -49,7 +59,9 @@ impl Real {
     /// What it answers, up to the reply to a closing command that nobody else sends.
     fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.stream.write_all(bytes).expect("memcached takes it");
-        self.stream.write_all(b"mg the-last-one k\r\n").expect("memcached takes it");
+        self.stream
+            .write_all(b"mg the-last-one k\r\n")
+            .expect("memcached takes it");
         let last = b"EN kthe-last-one\r\n";
         let mut reply = Vec::new();
         let mut piece = [0; 64 * 1024];
@@ -66,7 +78,12 @@ impl Real {
 #[test]
 fn the_model_answers_as_memcached_does() {
     let mut real = start();
-    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs() as i64;
+    let unix = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("it is after 1970")
+            .as_secs() as i64
+    };
     let mut model = Memcached::new([1, 6, 18], 1, unix(), 1 << 20);
     model.env.started = unix() - 1;
     let mut session = Session::default();
@@ -110,16 +127,23 @@ fn the_model_answers_as_memcached_does() {
 /// A version, to be used for any key: right or wrong, both must judge it alike.
 fn version_in(reply: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(reply).ok()?;
-    let word = text.split([' ', '\r']).find(|word| word.len() > 1 && word.starts_with('c'))?;
+    let word = text
+        .split([' ', '\r'])
+        .find(|word| word.len() > 1 && word.starts_with('c'))?;
     word[1..].parse().ok()
 }
 
 /// Whether two replies differ only in seconds.
 fn times_apart(one: &[u8], other: &[u8]) -> bool {
     let words = |bytes: &[u8]| -> Vec<Vec<u8>> {
-        let is_clock = |word: &&[u8]| matches!(word.first(), Some(b't' | b'l')) && word[1..].iter().all(u8::is_ascii_digit);
+        let is_clock = |word: &&[u8]| {
+            matches!(word.first(), Some(b't' | b'l')) && word[1..].iter().all(u8::is_ascii_digit)
+        };
         let split = bytes.split(|byte| b" \r\n".contains(byte));
-        split.filter(|word| !is_clock(word)).map(<[u8]>::to_vec).collect()
+        split
+            .filter(|word| !is_clock(word))
+            .map(<[u8]>::to_vec)
+            .collect()
     };
     words(one) == words(other)
 }

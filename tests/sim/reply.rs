@@ -32,7 +32,11 @@ pub fn take(request: &Request, bytes: &[u8]) -> Taken {
         return Taken::Silent;
     }
     let Some(end) = line_end(bytes) else {
-        return if bytes.len() > 4096 { Taken::Wrong("a line without end") } else { Taken::Partial };
+        return if bytes.len() > 4096 {
+            Taken::Wrong("a line without end")
+        } else {
+            Taken::Partial
+        };
     };
     let line = &bytes[..end];
     if !line.ends_with(b"\r\n") {
@@ -42,9 +46,16 @@ pub fn take(request: &Request, bytes: &[u8]) -> Taken {
         if is_error(line) {
             return Taken::SomebodysError(end);
         }
-        let word = request.words.iter().find(|word| word[0] == b'O').expect("quiet ones carry an opaque");
+        let word = request
+            .words
+            .iter()
+            .find(|word| word[0] == b'O')
+            .expect("quiet ones carry an opaque");
         let text = &line[..end - 2];
-        if !text.split(|&byte| byte == b' ').any(|part| part == &word[..]) {
+        if !text
+            .split(|&byte| byte == b' ')
+            .any(|part| part == &word[..])
+        {
             return Taken::Silent;
         }
     }
@@ -55,7 +66,10 @@ pub fn take(request: &Request, bytes: &[u8]) -> Taken {
         verb if verb.is_retrieval() => take_blocks(request, bytes),
         Verb::Stats => take_stats(bytes),
         Verb::Mg | Verb::Ma if line.starts_with(b"VA ") => {
-            let length = line[3..end - 2].split(|&byte| byte == b' ').next().and_then(parse::<usize>);
+            let length = line[3..end - 2]
+                .split(|&byte| byte == b' ')
+                .next()
+                .and_then(parse::<usize>);
             match length {
                 Some(length) => with_data(bytes, end, length),
                 None => Taken::Wrong("VA without a length"),
@@ -103,7 +117,10 @@ fn take_blocks(request: &Request, bytes: &[u8]) -> Taken {
         let Some((key, length)) = block(rest) else {
             return Taken::Wrong("a bad VALUE line");
         };
-        let Some(skipped) = request.keys[next..].iter().position(|wanted| &wanted[..] == key) else {
+        let Some(skipped) = request.keys[next..]
+            .iter()
+            .position(|wanted| &wanted[..] == key)
+        else {
             return Taken::Wrong("a key that was not asked for here");
         };
         next += skipped + 1;

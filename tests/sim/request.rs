@@ -52,7 +52,13 @@ impl Verb {
     pub fn is_storage(self) -> bool {
         matches!(
             self,
-            Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend | Verb::Cas | Verb::Ms
+            Verb::Set
+                | Verb::Add
+                | Verb::Replace
+                | Verb::Append
+                | Verb::Prepend
+                | Verb::Cas
+                | Verb::Ms
         )
     }
 }
@@ -88,7 +94,9 @@ impl Request {
 
     /// The meta mode, in capitals.
     pub fn mode(&self) -> u8 {
-        self.flag(b'M').and_then(<[u8]>::first).map_or(b'S', u8::to_ascii_uppercase)
+        self.flag(b'M')
+            .and_then(<[u8]>::first)
+            .map_or(b'S', u8::to_ascii_uppercase)
     }
 
     /// `noreply` or `q`.
@@ -123,7 +131,10 @@ fn blank(verb: Verb) -> Request {
 
 /// Understands a line (without its end). `explicit_cas`: the server knows `E`.
 pub fn parse_line(line: &[u8], explicit_cas: bool) -> Request {
-    let mut words: Vec<&[u8]> = line.split(|&byte| byte == b' ').filter(|w| !w.is_empty()).collect();
+    let mut words: Vec<&[u8]> = line
+        .split(|&byte| byte == b' ')
+        .filter(|w| !w.is_empty())
+        .collect();
     let Some(&command) = words.first() else {
         return blank(Verb::Bad(ERROR));
     };
@@ -173,14 +184,21 @@ pub fn parse_line(line: &[u8], explicit_cas: bool) -> Request {
         }
         Verb::Incr | Verb::Decr | Verb::Touch => {
             let number = words.get(2).copied().unwrap_or(b"");
-            request.keys = words.iter().skip(1).take(1).map(|&key| Rc::from(key)).collect();
+            request.keys = words
+                .iter()
+                .skip(1)
+                .take(1)
+                .map(|&key| Rc::from(key))
+                .collect();
             if verb == Verb::Touch {
                 request.exptime = parse(number).unwrap_or(0);
             } else {
                 match parse(number) {
                     Some(delta) => request.delta = delta,
                     None if words.len() == 3 => {
-                        return blank(Verb::Bad(b"CLIENT_ERROR invalid numeric delta argument\r\n"));
+                        return blank(Verb::Bad(
+                            b"CLIENT_ERROR invalid numeric delta argument\r\n",
+                        ));
                     }
                     None => {}
                 }
@@ -188,7 +206,12 @@ pub fn parse_line(line: &[u8], explicit_cas: bool) -> Request {
             words.len() == 3
         }
         Verb::Delete => {
-            request.keys = words.iter().skip(1).take(1).map(|&key| Rc::from(key)).collect();
+            request.keys = words
+                .iter()
+                .skip(1)
+                .take(1)
+                .map(|&key| Rc::from(key))
+                .collect();
             words.len() == 2 || (words.len() == 3 && words[2] == b"0")
         }
         Verb::FlushAll => {
@@ -216,7 +239,9 @@ fn parse_storage(request: &mut Request, words: &[&[u8]]) -> bool {
         return false;
     }
     request.keys = vec![Rc::from(words[1])];
-    let (Some(flags), Some(exptime), Some(len)) = (parse(words[2]), parse(words[3]), parse(words[4])) else {
+    let (Some(flags), Some(exptime), Some(len)) =
+        (parse(words[2]), parse(words[3]), parse(words[4]))
+    else {
         request.verb = Verb::Bad(BAD_FORMAT);
         return true;
     };
@@ -244,7 +269,11 @@ fn parse_meta(mut request: Request, words: &[&[u8]], explicit_cas: bool) -> Requ
             None => return blank(Verb::Bad(BAD_FORMAT)),
         }
     }
-    let known: &[u8] = if explicit_cas { b"vtfckOqshluTNRFMCIbJDEx" } else { b"vtfckOqshluTNRFMCIbJD" };
+    let known: &[u8] = if explicit_cas {
+        b"vtfckOqshluTNRFMCIbJDEx"
+    } else {
+        b"vtfckOqshluTNRFMCIbJD"
+    };
     if request.words.iter().any(|word| !known.contains(&word[0])) {
         // memcached swallows the data of a refused `ms`; so does this one, by its length.
         request.verb = match request.verb {
@@ -253,7 +282,11 @@ fn parse_meta(mut request: Request, words: &[&[u8]], explicit_cas: bool) -> Requ
         };
         return request;
     }
-    let key = if request.flag(b'b').is_some() { decode(words[1]) } else { Some(words[1].to_vec()) };
+    let key = if request.flag(b'b').is_some() {
+        decode(words[1])
+    } else {
+        Some(words[1].to_vec())
+    };
     match key {
         Some(key) => request.keys = vec![Rc::from(key)],
         None => request.verb = Verb::Bad(b"CLIENT_ERROR error decoding key\r\n"),
@@ -283,14 +316,22 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let digits: Vec<u32> = text
         .iter()
         .take_while(|&&byte| byte != b'=')
-        .map(|byte| BASE64.iter().position(|digit| digit == byte).map(|place| place as u32))
+        .map(|byte| {
+            BASE64
+                .iter()
+                .position(|digit| digit == byte)
+                .map(|place| place as u32)
+        })
         .collect::<Option<_>>()?;
     if text.is_empty() || text.len() % 4 != 0 {
         return None;
     }
     let mut out = Vec::new();
     for group in digits.chunks(4) {
-        let bits = group.iter().enumerate().fold(0, |bits, (place, digit)| bits | digit << (18 - 6 * place));
+        let bits = group
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (place, digit)| bits | digit << (18 - 6 * place));
         out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
     }
     Some(out)

@@ -56,7 +56,10 @@ pub struct Sabotage {
 
 impl Sabotage {
     pub fn new(bug: Bug, seed: u64) -> Sabotage {
-        Sabotage { bug, rng: Rng::new(seed ^ 0xbad) }
+        Sabotage {
+            bug,
+            rng: Rng::new(seed ^ 0xbad),
+        }
     }
 
     pub fn none() -> Sabotage {
@@ -86,14 +89,17 @@ impl Sabotage {
         if !matches!(self.bug, Bug::ReplyLost | Bug::RepliesSwapped) || !self.rng.one_in(10) {
             return;
         }
-        let simple = |line: &[u8]| line == b"STORED\r\n" || line == b"END\r\n" || line == b"DELETED\r\n";
+        let simple =
+            |line: &[u8]| line == b"STORED\r\n" || line == b"END\r\n" || line == b"DELETED\r\n";
         let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
         match self.bug {
             Bug::ReplyLost if lines.len() > 1 && simple(lines[0]) => {
                 let length = lines[0].len();
                 bytes.drain(..length);
             }
-            Bug::RepliesSwapped if lines.len() > 1 && simple(lines[0]) && lines[1].ends_with(b"\r\n") => {
+            Bug::RepliesSwapped
+                if lines.len() > 1 && simple(lines[0]) && lines[1].ends_with(b"\r\n") =>
+            {
                 let swapped = [lines[1], lines[0]].concat();
                 bytes[..swapped.len()].copy_from_slice(&swapped);
             }

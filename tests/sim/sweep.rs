@@ -8,7 +8,10 @@ use super::world::{Tally, World};
 
 fn knob(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+    )
 }
 
 struct Run {
@@ -24,7 +27,11 @@ fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -> Run {
         println!("{:#?}", world.plan);
     }
     let outcome = world.run();
-    Run { tally: world.tally, digest: world.digest, outcome }
+    Run {
+        tally: world.tally,
+        digest: world.digest,
+        outcome,
+    }
 }
 
 /// Runs a profile's seeds and adds up what happened in them.
@@ -100,9 +107,21 @@ fn what_should_happen_does() {
             sum.add(&run(profile, seed, 200, Sabotage::none()).tally);
         }
     }
-    let counts = [sum.failovers, sum.resets, sum.faults, sum.errors, sum.held, sum.mirrored, sum.failed_reads, sum.checked];
+    let counts = [
+        sum.failovers,
+        sum.resets,
+        sum.faults,
+        sum.errors,
+        sum.held,
+        sum.mirrored,
+        sum.failed_reads,
+        sum.checked,
+    ];
     assert!(counts.iter().all(|&count| count > 0), "{sum:?}");
-    assert!(sum.overflows * 100 <= sum.checked, "too much was too hard to check: {sum:?}");
+    assert!(
+        sum.overflows * 100 <= sum.checked,
+        "too much was too hard to check: {sum:?}"
+    );
 }
 
 #[test]
@@ -111,10 +130,17 @@ fn planted_bugs_are_found() {
     for bug in Bug::ALL {
         let found = (0..WITHIN).find(|&seed| {
             let profiles = [Profile::Calm, Profile::Failover];
-            profiles.iter().any(|&profile| run(profile, seed, 300, Sabotage::new(bug, seed)).outcome.is_err())
+            profiles.iter().any(|&profile| {
+                run(profile, seed, 300, Sabotage::new(bug, seed))
+                    .outcome
+                    .is_err()
+            })
         });
         println!("{bug:?}: found with seed {found:?}");
-        assert!(found.is_some(), "{bug:?} is not found within {WITHIN} seeds");
+        assert!(
+            found.is_some(),
+            "{bug:?} is not found within {WITHIN} seeds"
+        );
     }
 }
 

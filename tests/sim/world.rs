@@ -92,7 +92,9 @@ impl World {
         let plan = Plan::draw(profile, &mut rng);
         let guarantees = profile.guarantees();
         let servers = plan.config.servers.len() + plan.config.backups.len();
-        let nodes = (0..servers).map(|index| Node::new(index, &plan, &mut rng)).collect();
+        let nodes = (0..servers)
+            .map(|index| Node::new(index, &plan, &mut rng))
+            .collect();
         let proxies = if profile == Profile::Takeover { 2 } else { 1 };
         let mut world = World {
             now: 0,
@@ -100,7 +102,9 @@ impl World {
             nodes,
             hosts: (0..proxies).map(|_| Host::new(&plan.config, 0)).collect(),
             active: 0,
-            clients: (0..plan.clients).map(|_| Client::new(rng.next(), &plan)).collect(),
+            clients: (0..plan.clients)
+                .map(|_| Client::new(rng.next(), &plan))
+                .collect(),
             history: History::new(&plan, guarantees),
             faults: Faults::new(&plan, steps, &mut rng),
             sabotage,
@@ -171,7 +175,10 @@ impl World {
     }
 
     fn note(&mut self, event: Event) {
-        let mixed = self.digest ^ self.now ^ self.tally.replies.rotate_left(40) ^ self.tally.requests.rotate_left(20);
+        let mixed = self.digest
+            ^ self.now
+            ^ self.tally.replies.rotate_left(40)
+            ^ self.tally.requests.rotate_left(20);
         self.digest = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
         if self.trace {
             println!("{:>12} {event:?}", self.now);
@@ -202,7 +209,11 @@ impl World {
     /// One way through the network.
     pub fn delay(&mut self) -> u64 {
         let stalled = self.plan.stalls && self.rng.one_in(2000);
-        let most = if stalled { self.plan.config.timeout.0 } else { self.plan.delay_max };
+        let most = if stalled {
+            self.plan.config.timeout.0
+        } else {
+            self.plan.delay_max
+        };
         self.rng.range(self.plan.delay_min, most)
     }
 
@@ -220,7 +231,10 @@ impl World {
     }
 
     fn deliver(&mut self, conn: Conn, side: Side) {
-        if self.server_of(conn).is_some_and(|server| self.nodes[server].is_unreachable()) {
+        if self
+            .server_of(conn)
+            .is_some_and(|server| self.nodes[server].is_unreachable())
+        {
             self.net.hold(conn, side);
             return;
         }
@@ -242,7 +256,9 @@ impl World {
                 let pause = self.clients[client].reading_pause(&mut self.rng);
                 self.after(pause, Event::ReadClient(client, conn));
             }
-            End::HostClient(host) | End::HostLink(host, _, _) => self.host_news(host, super::host::News::Readable(conn)),
+            End::HostClient(host) | End::HostLink(host, _, _) => {
+                self.host_news(host, super::host::News::Readable(conn))
+            }
             End::Server(server) => self.wake_server(server, conn),
         }
     }
@@ -269,7 +285,9 @@ impl World {
         }
         match self.net.end(conn, side) {
             End::Client(client) => self.flush_client(client),
-            End::HostClient(host) | End::HostLink(host, _, _) => self.host_news(host, super::host::News::Writable(conn)),
+            End::HostClient(host) | End::HostLink(host, _, _) => {
+                self.host_news(host, super::host::News::Writable(conn))
+            }
             End::Server(server) => self.wake_server(server, conn),
         }
     }
@@ -300,7 +318,10 @@ impl World {
             self.net.forget(conn);
             return;
         }
-        if self.server_of(conn).is_some_and(|server| self.nodes[server].is_unreachable()) {
+        if self
+            .server_of(conn)
+            .is_some_and(|server| self.nodes[server].is_unreachable())
+        {
             return;
         }
         let delay = self.delay();
@@ -313,7 +334,9 @@ impl World {
         }
         match self.net.end(conn, side) {
             End::Client(client) => self.client_lost(client, conn, "reset"),
-            End::HostClient(host) | End::HostLink(host, _, _) => self.host_news(host, super::host::News::Reset(conn)),
+            End::HostClient(host) | End::HostLink(host, _, _) => {
+                self.host_news(host, super::host::News::Reset(conn))
+            }
             End::Server(server) => self.reset_at_server(server, conn),
         }
     }
