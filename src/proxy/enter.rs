@@ -133,6 +133,8 @@ impl Proxy {
                 log::warn!("server {}: missed writes of another proxy", server.name);
                 server.state = State::Waiting;
                 server.journal.forget();
+                // Counted when the connection was made: it may have been empty then.
+                server.items = None;
             } else if !server.is_up() && server.known_process.is_some() {
                 server.journal.forget();
             }
