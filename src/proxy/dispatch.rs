@@ -30,6 +30,7 @@ impl Proxy {
     pub(super) fn dispatch(&mut self, op: &Op<'_>) {
         if self.note_request() {
             self.check_stamps();
+            self.consider();
         }
         // A list of keys that has to wait for one of them would have to wait in the queues of all: the barrier serves.
         let waits = self.barrier.is_raised() || (op.key_count > 1 && self.must_wait(op));

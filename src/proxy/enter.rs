@@ -113,6 +113,13 @@ impl Proxy {
             if best > self.view {
                 self.adopt(best);
             }
+            let rechecked = self
+                .recheck
+                .is_some_and(|since| self.has_stamps_since(since));
+            if rechecked {
+                self.recheck = None;
+                self.demote();
+            }
         }
         // Where all are empty at the start, none lacks anything.
         let all_empty = self.servers.iter().all(|server| {
@@ -125,18 +132,30 @@ impl Proxy {
         }
     }
 
-    /// Another proxy has raised the view: what this one noted is not all, and servers it left out have missed writes.
+    /// Another proxy has raised the view: what this one noted is not all that was missed. Which servers that view left
+    /// out shows when all have been asked anew; until then nothing else is asked of them.
     fn adopt(&mut self, view: View) {
         self.view = view;
         for server in &mut self.servers {
-            if server.is_up() && server.view() < view && server.restamps == 0 {
+            if !server.is_up() && server.known_process.is_some() {
+                server.journal.forget();
+            }
+        }
+        if self.servers.iter().any(Server::is_up) {
+            self.recheck = Some(self.now);
+            self.check_stamps();
+        }
+    }
+
+    /// Servers that another proxy's view left out are not used before they are made safe.
+    fn demote(&mut self) {
+        for server in &mut self.servers {
+            if server.is_up() && server.view() < self.view && server.restamps == 0 {
                 log::warn!("server {}: missed writes of another proxy", server.name);
                 server.state = State::Waiting;
                 server.journal.forget();
                 // Counted when the connection was made: it may have been empty then.
                 server.items = None;
-            } else if !server.is_up() && server.known_process.is_some() {
-                server.journal.forget();
             }
         }
     }

@@ -59,9 +59,9 @@ impl Proxy {
     pub(super) fn check_stamps(&mut self) {
         if self.servers.iter().any(Server::is_up) {
             self.ask_stamps();
-            self.barrier.queue.push_back(Waiting::Stamps(self.now));
+            // Ahead of all that waits already: it would be asked of servers that are not to be trusted.
+            self.barrier.queue.push_front(Waiting::Stamps(self.now));
         }
-        self.consider();
     }
 
     /// A client asks for everything to be forgotten.
@@ -69,6 +69,7 @@ impl Proxy {
         self.counters.cmd_flush += 1;
         if self.note_request() {
             self.check_stamps();
+            self.consider();
         }
         let Some(client) = self.client_mut(id) else {
             return;

@@ -92,6 +92,8 @@ pub struct Proxy {
     view: View,
     me: u64,
     stamp_key: Vec<u8>,
+    /// A later view has been seen: since then all servers are asked whether they took part.
+    recheck: Option<Time>,
     /// When a client last asked for a key.
     last_request: Option<Time>,
     actions: VecDeque<Action>,
@@ -159,6 +161,7 @@ impl Proxy {
             view: View::default(),
             me: view::owner(&config.proxy_id),
             stamp_key: view::stamp_key(config),
+            recheck: None,
             last_request: None,
             actions: VecDeque::new(),
             dirty: Vec::new(),

@@ -35,6 +35,8 @@ pub struct Resync {
     pub target: Option<usize>,
     /// Servers that are to be listed.
     sources: Vec<usize>,
+    /// All have been listed once.
+    again: bool,
     /// The one that is listing now.
     source: Option<usize>,
     /// The present listing has ended.
@@ -103,7 +105,10 @@ impl Proxy {
             return;
         }
         if self.resync.sources.is_empty() {
-            return self.finish_resync();
+            if self.resync.again {
+                return self.finish_resync();
+            }
+            return self.list_again();
         }
         let servers = &self.servers;
         let Some(place) = self.resync.sources.iter().position(|&s| servers[s].is_up()) else {
@@ -118,6 +123,17 @@ impl Proxy {
         let id = self.listing_link(source);
         self.link_mut(id).state = LinkState::Connecting;
         self.actions.push_back(Action::Connect(id));
+    }
+
+    /// Lists all sources once more: memcached's listing leaves out items that are in use at that moment.
+    fn list_again(&mut self) {
+        let Some(target) = self.resync.target else {
+            return;
+        };
+        self.resync.again = true;
+        let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
+        self.resync.sources = sources.collect();
+        self.resync.retry = Some(self.now + RETRY);
     }
 
     fn listing_link(&self, source: usize) -> LinkId {

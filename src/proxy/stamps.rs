@@ -57,9 +57,10 @@ impl Proxy {
                         server.cold = stamp.cold;
                     }
                 }
-                // Flushed or evicted while the connection stood: the server has missed nothing.
+                // Flushed or evicted while the connection stood: the server has missed nothing, if it had the present
+                // stamp.
                 None if server.is_up() => {
-                    if active && self.view.number > 0 {
+                    if active && self.view.number > 0 && server.view() == self.view {
                         self.restamp(index);
                     }
                 }
