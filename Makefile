@@ -11,7 +11,7 @@ BIN     := $(TARGET)/release/magent
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
-.PHONY: build deps run test simulate bench bench-quick install uninstall clean help
+.PHONY: build deps run test simulate chaos bench bench-quick install uninstall clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -31,6 +31,9 @@ simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=
 	$(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) $(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) \
 	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) \
 	$(CARGO) test --profile tools --locked --test sim -- --nocapture
+
+chaos:            ## random commands while real servers die and stop: SECONDS=60
+	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test chaos -- --nocapture
 
 # `build`: the binary that is measured is the one that is installed, not the one cargo bench makes.
 bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows w1,w2 --rounds 7"
