@@ -336,7 +336,7 @@ impl Proxy {
             let server = &mut self.servers[target];
             server.cold = false;
             log::info!(
-                "server {}: warm, {} keys copied in {} ms",
+                "server {}: warm, {} keys gone through in {} ms",
                 server.name,
                 self.resync.done,
                 self.now.since(self.resync.began).0 / 1000
