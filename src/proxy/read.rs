@@ -43,18 +43,25 @@ impl Proxy {
             self.gather(op);
             return;
         }
-        let Some((rank, server)) = self.acting(op.route, 0) else {
-            self.answer_unreachable(op);
+        let Some((link_id, id)) = self.open_read(op) else {
             return;
         };
-        let id = self.txns.open(op);
-        self.txns.at(id).exclusive = self.claim(op.route);
-        self.txns.at(id).rank = rank as u8;
-        if rank > 0 {
-            self.counters.failovers += 1;
-        }
-        let link_id = self.link_for(server, op.route);
         self.queue_key(link_id, op.verb, op.exptime, op.key.of(op.line), id);
+    }
+
+    /// Begins a read of one key: whom to ask, and the transaction. `None`: nobody is up, and that has been said.
+    fn open_read(&mut self, op: &Op<'_>) -> Option<(LinkId, TxnId)> {
+        let Some((rank, server)) = self.acting(op.route, 0) else {
+            self.answer_unreachable(op);
+            return None;
+        };
+        let exclusive = self.claim(op.route);
+        let id = self.txns.open(op);
+        let txn = self.txns.at(id);
+        txn.exclusive = exclusive;
+        txn.rank = rank as u8;
+        self.counters.failovers += u64::from(rank > 0);
+        Some((self.link_for(server, op.route), id))
     }
 
     /// Queues a retrieval of one key.
@@ -81,17 +88,9 @@ impl Proxy {
     /// `mg` and `me`: like a retrieval of one key, passed on as they came.
     pub(super) fn read_one(&mut self, op: &Op<'_>) {
         self.counters.cmd_meta += 1;
-        let Some((rank, server)) = self.acting(op.route, 0) else {
-            self.answer_unreachable(op);
+        let Some((link_id, id)) = self.open_read(op) else {
             return;
         };
-        let id = self.txns.open(op);
-        self.txns.at(id).exclusive = self.claim(op.route);
-        self.txns.at(id).rank = rank as u8;
-        if rank > 0 {
-            self.counters.failovers += 1;
-        }
-        let link_id = self.link_for(server, op.route);
         self.queue_op(link_id, op, Role::Read, id);
     }
 
