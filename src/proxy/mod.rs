@@ -11,6 +11,7 @@
 
 mod answers;
 mod cas;
+mod classic;
 mod client;
 mod dispatch;
 mod enter;
@@ -19,6 +20,7 @@ mod gather;
 mod health;
 mod ids;
 mod intake;
+mod item;
 mod journal;
 mod keys;
 mod local;
