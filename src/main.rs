@@ -1,15 +1,17 @@
 //! The binary: command line in, exit code out.
 //!
-//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 64 a wrong command line; 71 what the system
+//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 0, 1, 2 as [`check`] says (`--check`); 64 a wrong command line; 71 what the system
 //! refuses (names, users, files, sockets).
 
 use std::io::{self, Write};
 use std::process;
 
+use magent::check;
 use magent::config::args::{self, Parsed};
 use magent::config::Config;
 use magent::start::{self, Started};
 use magent::sys::daemon::{self, Detached, Herald};
+use magent::sys::notify::Notifier;
 use magent::sys::reason;
 use magent::verify::{self, Outcome};
 
@@ -18,6 +20,7 @@ const USAGE: u8 = 64;
 const SYSTEM: u8 = 71;
 
 fn main() {
+    let notifier = Notifier::from_environment();
     let code = match args::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Help) => print(&args::help()),
         Ok(Parsed::Version) => print(&format!("{}\n", args::version())),
@@ -27,6 +30,11 @@ fn main() {
             Outcome::Unreadable => SYSTEM,
         },
         Ok(Parsed::Run(config)) => launch(&config),
+        Ok(Parsed::Check(config)) => check::run(&config),
+        Ok(Parsed::Watch(config)) => match check::watch(&config, notifier) {
+            Ok(()) => 0,
+            Err(error) => complain(SYSTEM, &error.to_string()),
+        },
         Err(error) => complain(USAGE, &error.to_string()),
     };
     process::exit(i32::from(code));

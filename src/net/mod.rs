@@ -44,6 +44,7 @@ use crate::time::{Span, Time};
 
 pub use self::listener::{places, Place};
 pub use self::resolve::Addresses;
+pub(crate) use self::stream::Stream;
 
 /// One read of one connection: large enough for a socket buffer's worth, shared by all of them.
 const SCRATCH: usize = 48 * 1024;
