@@ -1,7 +1,7 @@
 //! A client's socket of either kind. Writes go through vectored: the core hands over many pieces at once.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -14,6 +14,14 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// The address of this host that the other side connected to; an IPv4 address as such, whatever the socket's kind.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Tcp(stream) => Some(stream.local_addr().ok()?.ip().to_canonical()),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Whether it is connected by now; an error when that failed. To be asked when an event has come.
     pub fn is_established(&self) -> io::Result<bool> {
         match self {

@@ -321,7 +321,7 @@ impl Proxy {
         self.draining = true;
         let ids: Vec<ClientId> = self.client_ids().collect();
         for id in ids {
-            self.close_when_settled(id);
+            self.client_finished(id, now);
         }
     }
 

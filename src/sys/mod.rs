@@ -6,10 +6,12 @@ use std::ffi::CString;
 use std::fmt;
 use std::io;
 
+pub mod activation;
 pub mod daemon;
 pub mod instance;
 pub mod limits;
 pub mod log;
+pub mod netlink;
 pub mod notify;
 pub mod pidfile;
 pub mod signal;
