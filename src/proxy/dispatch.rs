@@ -55,6 +55,17 @@ impl Proxy {
     }
 
     fn start(&mut self, op: &Op<'_>) {
+        if !self.wants_version(op) {
+            return self.start_as_it_is(op);
+        }
+        let mut line = std::mem::take(&mut self.versioned);
+        line.clear();
+        let versioned = self.with_version(op, &mut line);
+        self.start_as_it_is(&versioned);
+        self.versioned = line;
+    }
+
+    fn start_as_it_is(&mut self, op: &Op<'_>) {
         match op.class() {
             Class::Read if op.verb.is_retrieval() => self.retrieve(op),
             Class::Read => self.read_one(op),

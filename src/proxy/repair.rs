@@ -13,6 +13,7 @@ use super::read::key_token;
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
+use super::version::is_version;
 use super::{cas, Proxy};
 use crate::buf::Body;
 use crate::config::ReadRepair;
@@ -151,6 +152,9 @@ impl Proxy {
         };
         // With k, as the server remembers whether the key was written in base64.
         line.extend_from_slice(b" v t f k");
+        if self.explicit_cas {
+            line.extend_from_slice(b" c");
+        }
         if repair.key.is_base64() {
             line.extend_from_slice(b" b");
         }
@@ -229,6 +233,10 @@ impl Proxy {
         );
         request.extend_from_slice(b" F");
         request.extend_from_slice(item.flags);
+        let version = item.version.filter(|_| self.explicit_cas);
+        if let Some(version) = version {
+            push_version(&mut request, version);
+        }
         if repair.mode == Mode::Add {
             request.extend_from_slice(b" ME");
         }
@@ -241,6 +249,9 @@ impl Proxy {
             line.extend_from_slice(name);
             let flags: &[u8] = if base64 { b" I b" } else { b" I" };
             line.extend_from_slice(flags);
+            if let Some(version) = version {
+                push_version(&mut line, version);
+            }
             line.extend_from_slice(b"\r\n");
             mark = Some(line);
         }
@@ -309,7 +320,7 @@ impl Proxy {
             // The token was opened for the server that has been lost meanwhile.
             Some(token) if server != target => {
                 let mut request = Vec::with_capacity(redo.request.len() + 20);
-                cas::open_request(&redo.request, token, None, &mut request);
+                cas::open_request(&redo.request, token, None, false, &mut request);
                 self.queue_bytes(link_id, &request, flight.body.as_ref(), key, purpose);
             }
             _ => self.queue_bytes(link_id, &redo.request, flight.body.as_ref(), key, purpose),
@@ -340,6 +351,11 @@ impl Proxy {
     }
 }
 
+fn push_version(line: &mut Vec<u8>, version: u64) {
+    line.extend_from_slice(b" E");
+    push_decimal(line, version);
+}
+
 /// Whether the key of a meta request is written in base64.
 pub(super) fn is_base64(verb: Verb, request: &[u8]) -> bool {
     if !verb.is_meta() {
@@ -358,13 +374,15 @@ pub(super) fn is_base64(verb: Verb, request: &[u8]) -> bool {
     false
 }
 
-/// An item as `mg <key> v t f k` shows it.
+/// An item as `mg <key> v t f k c` shows it.
 struct Item<'a> {
     /// Remaining seconds; `None`: for ever.
     ttl: Option<u64>,
     flags: &'a [u8],
     /// With its line end.
     data: &'a [u8],
+    /// The unique that all copies have.
+    version: Option<u64>,
     /// Marked as stale by `md I`.
     stale: bool,
     /// The key as the server writes it, and whether that is base64.
@@ -381,6 +399,7 @@ impl<'a> Item<'a> {
             ttl: None,
             flags: b"0",
             data: &answer[newline + 1..],
+            version: None,
             stale: false,
             key: None,
             base64: false,
@@ -392,6 +411,7 @@ impl<'a> Item<'a> {
             match text[0] {
                 b't' if &text[1..] != b"-1" => item.ttl = Some(parse_decimal(&text[1..])?.max(1)),
                 b'f' => item.flags = &text[1..],
+                b'c' => item.version = parse_decimal(&text[1..]).filter(|&c| is_version(c)),
                 b'X' => item.stale = true,
                 b'k' => item.key = Some(&text[1..]),
                 b'b' => item.base64 = true,
