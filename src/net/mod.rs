@@ -213,6 +213,7 @@ impl Server {
             drain: config.drain,
             started,
         };
+        server.notifier.warn();
         server.note_addresses(now);
         Ok(server)
     }
