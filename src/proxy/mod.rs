@@ -32,6 +32,7 @@ mod repair;
 mod resync;
 mod route;
 mod server;
+mod slots;
 mod stamps;
 mod stats;
 mod txn;
