@@ -36,7 +36,7 @@ impl Proxy {
         let id = self.txns.open(op);
         self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = first as u8;
-        for rank in first..self.routes.ranks() {
+        for rank in 0..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
