@@ -135,6 +135,25 @@ systemctl stop magent-watch
 cp $here/magent.conf /etc/magent/magent.conf
 systemctl restart magent
 
+say "--- a socket of systemd's"
+cp /usr/share/doc/magent/examples/magent.socket /etc/systemd/system/
+systemctl daemon-reload
+systemctl stop magent
+must "starts" systemctl start magent.socket
+must "and magent with it" systemctl restart magent
+must "it answers" answers
+systemctl stop magent
+exec 3<>/dev/tcp/127.0.0.1/12000
+printf 'version\r\n' >&3
+must "a start serves who waited" systemctl start magent
+read -r -t 5 reply <&3
+must "with an answer" is "${reply%% *}" VERSION
+exec 3>&-
+systemctl stop magent.socket magent
+rm /etc/systemd/system/magent.socket
+systemctl daemon-reload
+systemctl start magent
+
 say "--- upgrade"
 echo "# mine" >>/etc/magent/magent.conf
 pid=$(main_pid magent)
