@@ -240,31 +240,27 @@ fn converse(mut stream: UnixStream) {
 #[test]
 fn a_socket_that_no_option_asks_for_is_an_error() {
     let server = "-s 127.0.0.1:1";
-    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
     let own = Port::claim();
-    let cases: [(fn(u16, u16) -> String, &str); 3] = [
+    for (arguments, part) in [
         (
-            |_, own| format!("-D -l 127.0.0.1 -p {own}"),
+            "-D -l 127.0.0.1 -p OWN",
             "asked for by none of -l, -p and -f",
         ),
         // The background has other process ids than systemd knows.
-        (|port, _| format!("-l 127.0.0.1 -p {port}"), "needs -D"),
-        (|port, _| format!("-D -p {port}"), "asked for by none"),
-    ];
-    for (arguments, part) in cases {
-        let listener = listener();
-        let address = listener.local_addr().unwrap();
-        let arguments = arguments(address.port(), own.number());
-        // A port of all addresses cannot be bound beside the one that was passed.
-        let both = arguments.starts_with("-D -p");
+        ("-l 127.0.0.1 -p PASSED", "needs -D"),
+        // All addresses are another place than one of them.
+        ("-D -p PASSED", "asked for by none of -l, -p and -f"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let arguments = arguments.replace("PASSED", &port);
+        let arguments = arguments.replace("OWN", &own.number().to_string());
         let mut proxy = with_socket(listener.into(), &format!("{arguments} {server}"));
         assert_eq!(proxy.wait(PATIENCE).code(), Some(SYSTEM), "{arguments}");
         wait_for("stderr is read", PATIENCE, || proxy.stderr_is_whole());
         let text = proxy.stderr();
         assert_eq!(text.lines().count(), 1, "{text}");
-        if !both {
-            assert!(text.contains("LISTEN_FDS") && text.contains(part), "{text}");
-        }
+        assert!(text.contains("LISTEN_FDS") && text.contains(part), "{text}");
     }
     let (connected, _other) = UnixStream::pair().unwrap();
     let own = own.number();
@@ -279,7 +275,9 @@ fn a_socket_that_no_option_asks_for_is_an_error() {
 #[test]
 fn what_came_before_the_signal_is_answered() {
     let server = Memcached::start();
-    let mut proxy = Magent::front(&[server.port()], &[]).start();
+    let mut proxy = Magent::front(&[server.port()], &[])
+        .args(&["--drain-ms", "20000", "--timeout", "20000"])
+        .start();
     let mut known = proxy.client();
     known.set("key1", "value");
     let mut idle = proxy.client();
@@ -303,7 +301,7 @@ fn what_came_before_the_signal_is_answered() {
 fn a_client_that_was_held_back_gets_all_its_answers() {
     let server = Memcached::start();
     let mut proxy = Magent::front(&[server.port()], &[])
-        .args(&["--drain-ms", "20000"])
+        .args(&["--drain-ms", "20000", "--timeout", "20000"])
         .start();
     let mut client = proxy.client();
     client.set("key1", &"x".repeat(100_000));
@@ -360,7 +358,8 @@ fn the_last_line_of_a_keepalived_script() {
             (Some(0), ""),
             "{line}"
         );
-        assert!(time < Duration::from_secs(2), "it returned after {time:?}");
+        // The guides' interval is 2 s; the rest is for a busy machine.
+        assert!(time < PATIENCE / 2, "it returned after {time:?}");
     };
     run();
     let daemon = Daemon::of(&pidfile);
