@@ -37,18 +37,17 @@ fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-/// Every combination through the real keepalived. keepalived trusts scripts only when nobody but root can change them,
-/// and a configuration only when the interface is there: root, and a network namespace.
-#[track_caller]
-fn all_pass(profile: &str) {
-    let unshare = Command::new("unshare").args(["-n", "true"]).output();
+/// keepalived trusts scripts only when nobody but root can change them, and a configuration only when the interface is
+/// there: root, and a network namespace. A directory with the scripts, or `None` and a loud word.
+fn scripts(what: &str) -> Option<TempDir> {
     if !Path::new("/usr/sbin/keepalived").exists() {
-        eprintln!("SKIPPED: keepalived -t of {profile}: no keepalived here (make deps)");
-        return;
+        eprintln!("SKIPPED: keepalived -t of {what}: no keepalived here (make deps)");
+        return None;
     }
+    let unshare = Command::new("unshare").args(["-n", "true"]).output();
     if !geteuid().is_root() || !unshare.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: keepalived -t of {profile}: needs root and network namespaces");
-        return;
+        eprintln!("SKIPPED: keepalived -t of {what}: needs root and network namespaces");
+        return None;
     }
     let scripts = TempDir::new();
     for name in ["check_magent.sh", "notify_magent.sh"] {
@@ -56,6 +55,15 @@ fn all_pass(profile: &str) {
         fs::copy(repository("keepalived").join(name), &copy).expect("a copy");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("mode");
     }
+    Some(scripts)
+}
+
+/// Every combination through the real keepalived.
+#[track_caller]
+fn all_pass(profile: &str) {
+    let Some(scripts) = scripts(profile) else {
+        return;
+    };
     let output = Command::new("unshare")
         .arg("-n")
         .arg(repository("tests/scripts/render-all.sh"))
@@ -76,6 +84,35 @@ fn keepalived_takes_all_of_fast() {
 #[test]
 fn keepalived_takes_all_of_classic() {
     all_pass("classic");
+}
+
+/// The guides' files, mended: with this scripts' directory in place of /etc/keepalived.
+#[test]
+fn keepalived_takes_the_guides_files() {
+    let Some(scripts) = scripts("the guides' files") else {
+        return;
+    };
+    for role in ["master", "backup"] {
+        let guide = repository("keepalived/guide").join(role);
+        let script = scripts.path("magent.sh");
+        fs::copy(guide.join("magent.sh"), &script).expect("a copy");
+        let text = fs::read_to_string(guide.join("keepalived.conf")).expect("text");
+        assert!(text.contains("\"/etc/keepalived/magent.sh\""));
+        let config = scripts.path("keepalived.conf");
+        fs::write(&config, text.replace("/etc/keepalived/magent.sh", &script)).expect("written");
+        let output = Command::new("unshare")
+            .args([
+                "-n",
+                "sh",
+                "-c",
+                "ip link add eth0 type veth && exec /usr/sbin/keepalived -t -f \"$0\"",
+                &config,
+            ])
+            .output()
+            .expect("unshare runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{role}: {said}");
+    }
 }
 
 #[test]
@@ -258,6 +295,7 @@ fn help_lists_every_option() {
     let parser = script
         .split("while [ $# -gt 0 ]")
         .nth(1)
+        .and_then(|rest| rest.split("\ndone\n").next())
         .expect("the parser");
     let options = parser.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
     let options: Vec<&str> = options
