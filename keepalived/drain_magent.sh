@@ -21,16 +21,22 @@ put() {
 	}
 }
 
-addresses() { ip -o address show 2>/dev/null | awk '{ print $2, $4 }' | sort; }
+# The addresses of this host, from /proc: needs no program, and can be read in the unit's sandbox, where `ip` cannot run.
+addresses() {
+	awk '
+		$1 == "|--" { address = $2 }
+		/host LOCAL/ { print address }
+		NF == 6 && $1 ~ /^[0-9a-f]+$/ { print $1 }' /proc/net/fib_trie /proc/net/if_inet6 2>/dev/null | sort -u
+}
 
-# How many of the addresses in $1 are gone.
-gone() {
-	addresses | awk -v before="$1" '
+# True when one of the addresses in $1 is gone.
+left() {
+	addresses | BEFORE=$1 awk '
 		{ here[$0] = 1 }
 		END {
-			n = split(before, list, "\n"); missing = 0
-			for (i = 1; i <= n; i++) if (!(list[i] in here)) missing++
-			print missing
+			n = split(ENVIRON["BEFORE"], list, "\n")
+			for (i = 1; i <= n; i++) if (!(list[i] in here)) exit 0
+			exit 1
 		}'
 }
 
@@ -63,7 +69,7 @@ done
 
 waited=0
 while [ "$waited" -lt "$limit" ]; do
-	if [ "$(gone "$before")" -gt 0 ]; then
+	if left "$before"; then
 		# The other node takes over within its skew, a few hundredths of a second. Requests that are here already
 		# are answered meanwhile.
 		sleep 0.05

@@ -74,17 +74,17 @@ install_one() {
 }
 
 remove_one() {
-	target=$DESTDIR$3
-	[ -e "$target" ] || [ -L "$target" ] || return 0
+	there=$DESTDIR$3
+	[ -e "$there" ] || [ -L "$there" ] || return 0
 	case $3 in
 	"$SYSCONFDIR"/*)
-		if ! adapt "$2" | cmp -s - "$target"; then
+		if ! adapt "$2" | cmp -s - "$there"; then
 			echo "uninstall: $3 was changed and is kept"
 			return
 		fi
 		;;
 	esac
-	rm -f "$target"
+	rm -f "$there"
 	# The directories that were made for it, when they are empty; never PREFIX/lib and the like.
 	dir=$(dirname "$3")
 	while :; do

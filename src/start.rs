@@ -102,6 +102,7 @@ pub fn prepare(
     raise_limit(config, places.len(), warned);
     tell_copies(config);
     let pidfile = paths.pidfile.as_deref().map(PidFile::create).transpose()?;
+    net::check_passed(&passed, &places, paths.socket.as_deref())?;
     let mut listeners = Listeners::default();
     for place in &places {
         listeners.add_tcp(place, &mut passed, &marks)?;
@@ -109,7 +110,6 @@ pub fn prepare(
     if let Some(path) = &paths.socket {
         listeners.add_unix(path, &mut passed, identity.owner())?;
     }
-    listeners.complete(&passed)?;
 
     identity.assume()?;
     let parts = Parts {

@@ -41,6 +41,7 @@ pub fn run(watch: &Watch, notifier: Notifier) -> Result<(), SystemError> {
         watch.verbose,
         (None, None),
     )?;
+    notifier.warn();
     let places = match &watch.target {
         Target::Unix(path) => Places::Unix(path.clone()),
         Target::Tcp(spec) => {

@@ -49,26 +49,32 @@ pub(super) fn unix(passed: &mut Passed, path: &Path) -> Result<Option<Listener>,
     }))
 }
 
-/// An error when a socket is left.
-pub(super) fn none_left(passed: &Passed) -> Result<(), SystemError> {
-    let Some(fd) = passed.first() else {
-        return Ok(());
-    };
-    let what = format!("LISTEN_FDS: descriptor {}", activation::number(fd));
-    let Some(socket) = listening(fd) else {
-        return Err(SystemError::new(what, "not a listening stream socket"));
-    };
-    let local = socket.local_addr().ok();
-    let shown = local.and_then(|local| match (local.as_socket(), local.as_pathname()) {
-        (Some(address), _) => Some(address.to_string()),
-        (None, Some(path)) => Some(path.display().to_string()),
-        (None, None) => None,
-    });
-    let shown = shown.unwrap_or_else(|| "its address".into());
-    Err(SystemError::new(
-        what,
-        format!("{shown} is asked for by none of -l, -p and -f"),
-    ))
+/// An error when a socket was passed for an address that is none of these. To be asked before any is opened: one of ours
+/// at the same port would only be told that it is in use.
+pub(super) fn all_are_asked_for(
+    passed: &Passed,
+    places: &[Place],
+    path: Option<&Path>,
+) -> Result<(), SystemError> {
+    for fd in passed.iter() {
+        let what = format!("LISTEN_FDS: descriptor {}", activation::number(fd));
+        let Some(socket) = listening(fd) else {
+            return Err(SystemError::new(what, "not a listening stream socket"));
+        };
+        let local = socket
+            .local_addr()
+            .map_err(|e| SystemError::io(&what, &e))?;
+        let shown = match (local.as_socket(), local.as_pathname()) {
+            (Some(address), _) if places.iter().any(|place| place.address == address) => continue,
+            (_, Some(there)) if path == Some(there) => continue,
+            (Some(address), _) => address.to_string(),
+            (_, Some(there)) => there.display().to_string(),
+            _ => "its address".into(),
+        };
+        let why = format!("{shown} is asked for by none of -l, -p and -f");
+        return Err(SystemError::new(what, why));
+    }
+    Ok(())
 }
 
 fn listening(fd: &OwnedFd) -> Option<SockRef<'_>> {

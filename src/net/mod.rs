@@ -118,11 +118,15 @@ impl Listeners {
         });
         Ok(())
     }
+}
 
-    /// All are added: an error when a socket that was passed is left.
-    pub fn complete(&self, passed: &Passed) -> Result<(), SystemError> {
-        adopt::none_left(passed)
-    }
+/// Refuses sockets that were passed for other addresses than these.
+pub fn check_passed(
+    passed: &Passed,
+    places: &[Place],
+    path: Option<&Path>,
+) -> Result<(), SystemError> {
+    adopt::all_are_asked_for(passed, places, path)
 }
 
 /// How many descriptors `config` needs, with that many listeners.
@@ -213,6 +217,7 @@ impl Server {
             drain: config.drain,
             started,
         };
+        server.notifier.warn();
         server.note_addresses(now);
         Ok(server)
     }

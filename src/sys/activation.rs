@@ -63,9 +63,9 @@ impl Passed {
         Some(self.sockets.remove(index))
     }
 
-    /// The first one that is left.
-    pub fn first(&self) -> Option<&OwnedFd> {
-        self.sockets.first()
+    /// Those that are left.
+    pub fn iter(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.sockets.iter()
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Notifier {
     /// How often the watchdog is kicked: twice in the time that it gives.
     every: Option<Span>,
     next: Time,
+    /// Why nobody can be told, though somebody asked for it.
+    trouble: Option<String>,
 }
 
 impl Notifier {
@@ -44,15 +46,14 @@ impl Notifier {
                 socket: Some(socket),
                 every: interval(usec.as_deref(), pid.as_deref(), std::process::id()),
                 next: Time(0),
+                trouble: None,
             },
             Err(error) => {
-                // The log is not open yet; under a supervisor stderr is one.
-                eprintln!(
-                    "magent: {SOCKET} {}: {}",
-                    socket.to_string_lossy(),
-                    super::reason(&error)
-                );
-                Notifier::default()
+                let name = socket.to_string_lossy();
+                Notifier {
+                    trouble: Some(format!("{SOCKET} {name}: {}", super::reason(&error))),
+                    ..Notifier::default()
+                }
             }
         }
     }
@@ -60,6 +61,13 @@ impl Notifier {
     /// Whether anybody listens.
     pub fn is_heard(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// Logs why nobody can be told; for one that serves, as any other has nothing to tell.
+    pub fn warn(&self) {
+        if let Some(trouble) = &self.trouble {
+            log::warn!("{trouble}");
+        }
     }
 
     /// Says it; lines of `NAME=value`. What cannot be said is lost: nothing here may wait.
@@ -149,6 +157,7 @@ mod tests {
                 socket: Some(connect(&place).unwrap()),
                 every: Some(Span(100)),
                 next: Time(0),
+                trouble: None,
             };
             notifier.say("READY=1");
             notifier.kick(Time(0));

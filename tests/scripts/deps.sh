@@ -27,6 +27,9 @@ programs() {
 		nutcracker nutcracker         -                                wish
 		memccat    libmemcached-tools libmemcached,libmemcached-awesome-tools wish
 		keepalived keepalived         keepalived                       wish
+		systemd-analyze systemd       systemd                          wish
+		man        man-db             man-db                           wish
+		strip      binutils           binutils                         wish
 	END
 }
 
