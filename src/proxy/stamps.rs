@@ -113,9 +113,10 @@ impl Proxy {
 
     /// A new view begins: servers that are not up take no part in it.
     pub(super) fn raise_view(&mut self) {
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
+        let unix_ms = self.facts.unix_micros(self.now) / 1000;
         self.view = View {
-            number: (self.view.number + 1).max(unix),
+            number: (self.view.number + 1).max(unix_ms),
             owner: self.me,
         };
         self.counters.views_raised += 1;

@@ -58,7 +58,7 @@ impl Host {
     pub fn new(config: &Config, now: u64) -> Host {
         let facts = ProcessFacts {
             pid: 1,
-            unix_at_zero: EPOCH as u64,
+            unix_micros_at_zero: EPOCH as u64 * 1_000_000,
             rusage,
         };
         let mut host = Host::none();
