@@ -137,7 +137,9 @@ impl Proxy {
     fn adopt(&mut self, view: View) {
         self.view = view;
         for server in &mut self.servers {
-            if !server.is_up() && server.known_process.is_some() {
+            // One that took part in that view has all that the other proxy wrote, and misses at most what was noted here.
+            let took_part = server.is_connected() && server.view() == view;
+            if !server.is_up() && !took_part && server.known_process.is_some() {
                 server.journal.forget();
             }
         }
@@ -204,10 +206,11 @@ impl Proxy {
 
     fn begin_entry(&mut self, index: usize, same_process: bool) {
         let ours = self.view.owner == self.me || self.view == View::default();
+        let took_part = self.servers[index].view() == self.view;
         let server = &mut self.servers[index];
         server.state = State::Entering;
         server.entry_due = 0;
-        if same_process && ours && server.journal.is_complete() {
+        if same_process && (ours || took_part) && server.journal.is_complete() {
             let missed = server.journal.len();
             log::info!("server {}: {missed} keys to be forgotten", server.name);
             self.pump_entry(index);
