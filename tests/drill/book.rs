@@ -133,7 +133,13 @@ mod tests {
         book.acknowledge(&key, second);
         book.read(&key, Some(&old), now);
         assert_eq!(found(&mut book), [Finding::Stale(key.clone(), 1, 2)]);
-        for text in ["", "k1:2", "k1:9:", "k2:2:xxxxxxxxxxxxxx", &format!("{old}x")] {
+        for text in [
+            "",
+            "k1:2",
+            "k1:9:",
+            "k2:2:xxxxxxxxxxxxxx",
+            &format!("{old}x"),
+        ] {
             book.read(&key, Some(text), now);
             let foreign = Finding::Foreign(key.clone(), text.to_string());
             assert_eq!(found(&mut book), [foreign]);

@@ -127,7 +127,10 @@ impl Client {
 
     /// When it last had a success.
     pub fn last_success(&self) -> Instant {
-        self.window.lock().expect("no panic while locked").last_success
+        self.window
+            .lock()
+            .expect("no panic while locked")
+            .last_success
     }
 
     /// Stops it.
@@ -225,7 +228,10 @@ impl Worker {
     fn ask(&mut self, request: &str) -> Result<String, String> {
         let (reply, reconnected) = self.line.ask(request);
         if reconnected {
-            self.window.lock().expect("no panic while locked").reconnects += 1;
+            self.window
+                .lock()
+                .expect("no panic while locked")
+                .reconnects += 1;
         }
         reply
     }
@@ -338,7 +344,9 @@ impl Line {
 fn connect(server: SocketAddr) -> Result<TcpStream, String> {
     let stream = TcpStream::connect_timeout(&server, CONNECT);
     let stream = stream.map_err(|e| format!("connect: {e}"))?;
-    stream.set_nodelay(true).map_err(|e| format!("connect: {e}"))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|e| format!("connect: {e}"))?;
     Ok(stream)
 }
 

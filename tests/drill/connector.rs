@@ -44,7 +44,11 @@ fn listen() -> std::io::Result<u32> {
     loop {
         let count = socket.read(&mut answer)?;
         // Behind both heads: the kind of event, CPU, time (8 bytes), data. Kind 0 is the answer, its data the error.
-        let word = |at: usize| answer[..count].get(at..at + 4).map(|b| [b[0], b[1], b[2], b[3]]);
+        let word = |at: usize| {
+            answer[..count]
+                .get(at..at + 4)
+                .map(|b| [b[0], b[1], b[2], b[3]])
+        };
         if let (Some([0, 0, 0, 0]), Some(error)) = (word(36), word(52)) {
             return Ok(u32::from_ne_bytes(error));
         }

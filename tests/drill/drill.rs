@@ -3,10 +3,10 @@
 //! This file is the entry and is not called `main.rs`, because cargo takes every directory below
 //! `tests` with a `main.rs` for a test.
 
-mod options;
-mod report;
 #[path = "mod.rs"]
 mod drill;
+mod options;
+mod report;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,7 +36,11 @@ fn table(options: &Options) -> Result<bool, String> {
     for scene in &options.scenes {
         let mut reports = Vec::new();
         for run in 0..options.runs {
-            match lab::run(&setup(options, scene, run, track_process), options.keep(scene, run).as_deref(), scene.act) {
+            match lab::run(
+                &setup(options, scene, run, track_process),
+                options.keep(scene, run).as_deref(),
+                scene.act,
+            ) {
                 Ok(one) => reports.push(one),
                 Err(why) => {
                     clean = false;
@@ -44,7 +48,9 @@ fn table(options: &Options) -> Result<bool, String> {
                 }
             }
         }
-        clean &= reports.iter().all(|one| one.lost.is_empty() && one.stale == 0);
+        clean &= reports
+            .iter()
+            .all(|one| one.lost.is_empty() && one.stale == 0);
         report::row(options, scene, &reports);
     }
     Ok(clean)

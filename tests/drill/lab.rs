@@ -9,6 +9,7 @@ use super::book::{Book, Finding};
 use super::client::{value_of, Client, Line, Window};
 use super::network::{inside, Network};
 use super::node::{install_scripts, Node, Setup, VIP};
+use super::process::{adopt_orphans, hurry};
 use super::witness::{both, Witness};
 use super::{wait_for, Outcome};
 
@@ -35,9 +36,13 @@ pub struct Report {
     pub lost: Vec<String>,
     /// Reads of a value that was older than the one acknowledged last, and of bytes that nobody wrote.
     pub stale: usize,
+    /// Who had the address in the end.
+    pub holders: Vec<Side>,
     /// Keys that were read back in the end.
     pub keys: usize,
-    /// In words: what was lost or stale, and what failed.
+    /// What was lost or stale, and after how many milliseconds.
+    pub findings: Vec<(i64, Finding)>,
+    /// In words: the same, and what failed.
     pub notes: Vec<String>,
 }
 
@@ -63,10 +68,12 @@ pub fn run(
     static LABS: AtomicU32 = AtomicU32::new(0);
     let mut setup = setup.clone();
     let number = LABS.fetch_add(1, Ordering::Relaxed) % 1000;
+    adopt_orphans()?;
     // At most 15 characters with what the node adds.
     setup.tag = format!("{}.{number}", std::process::id());
     let keep = keep.map(Path::to_owned);
     let thread = std::thread::spawn(move || {
+        hurry();
         let mut lab = Lab::start(&setup)?;
         let done = drill(&mut lab).and_then(|()| lab.reckon());
         let is_clean = matches!(&done, Ok(report) if report.lost.is_empty() && report.stale == 0);
@@ -207,7 +214,7 @@ impl Lab {
         let name = self.node(side).name;
         self.network.attach(name)?;
         self.witness(side)?;
-        self.node(side).start()
+        self.node(side).boot()
     }
 
     fn witness(&mut self, side: Side) -> Outcome<()> {
@@ -220,6 +227,10 @@ impl Lab {
     fn reckon(&mut self) -> Outcome<Report> {
         let first = self.clients.first().ok_or("there is no client")?;
         let window = first.window();
+        let holders = [Side::A, Side::B]
+            .into_iter()
+            .filter(|side| self.holds(*side));
+        let holders = holders.collect();
         let mut books = Vec::new();
         for client in self.clients.drain(..) {
             books.push(client.finish()?);
@@ -234,7 +245,9 @@ impl Lab {
             both: both(a, b, window.since),
             lost: Vec::new(),
             stale: 0,
+            holders,
             keys: books.iter().map(Book::acknowledged).sum(),
+            findings: Vec::new(),
             notes: Vec::new(),
             window,
         };
@@ -242,20 +255,26 @@ impl Lab {
             for (when, finding) in book.findings {
                 let ms = ms_between(report.window.since, when);
                 report.notes.push(format!("at {ms} ms: {finding:?}"));
-                match finding {
-                    Finding::Lost(key) if !report.lost.contains(&key) => report.lost.push(key),
+                match &finding {
+                    Finding::Lost(key) if !report.lost.contains(key) => {
+                        report.lost.push(key.clone());
+                    }
                     Finding::Lost(_) => {}
                     Finding::Stale(..) | Finding::Foreign(..) => report.stale += 1,
                 }
+                report.findings.push((ms, finding));
             }
         }
         let since = report.window.since;
         let failures = report.window.notes.iter();
-        let failures = failures.map(|(when, why)| format!("at {} ms: {why}", ms_between(since, *when)));
+        let failures =
+            failures.map(|(when, why)| format!("at {} ms: {why}", ms_between(since, *when)));
         report.notes.extend(failures);
         let outage = report.window.outage.as_millis();
         let at = ms_between(since, report.window.outage_at);
-        report.notes.push(format!("at {at} ms: outage of {outage} ms"));
+        report
+            .notes
+            .push(format!("at {at} ms: outage of {outage} ms"));
         Ok(report)
     }
 
@@ -276,9 +295,9 @@ impl Lab {
 }
 
 /// Milliseconds from `since` to `when`; negative when it was before.
-fn ms_between(since: Instant, when: Instant) -> i128 {
-    let after = when.saturating_duration_since(since).as_millis() as i128;
-    after - since.saturating_duration_since(when).as_millis() as i128
+fn ms_between(since: Instant, when: Instant) -> i64 {
+    let after = when.saturating_duration_since(since).as_millis() as i64;
+    after - since.saturating_duration_since(when).as_millis() as i64
 }
 
 fn read_back(mut books: Vec<Book>) -> Outcome<Vec<Book>> {

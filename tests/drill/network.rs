@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use nix::mount::{mount, MsFlags};
 use nix::sched::{setns, unshare, CloneFlags};
 
+use super::process::hurry;
 use super::Outcome;
 
 /// Where `ip netns` keeps its namespaces, and the lab its files: in memory, and seen by the lab alone.
@@ -27,9 +28,20 @@ pub fn rights() -> Outcome<()> {
         Ok(output) => return Err(said(&output.stderr)),
         Err(error) => return Err(format!("unshare: {error}")),
     }
-    for program in ["ip", "bridge", "nsenter", "setpriv", "keepalived", "memcached"] {
+    for program in [
+        "ip",
+        "bridge",
+        "nsenter",
+        "setpriv",
+        "keepalived",
+        "memcached",
+    ] {
         let found = Command::new("sh")
-            .args(["-c", "PATH=$PATH:/usr/sbin:/sbin command -v \"$0\"", program])
+            .args([
+                "-c",
+                "PATH=$PATH:/usr/sbin:/sbin command -v \"$0\"",
+                program,
+            ])
             .stdout(Stdio::null())
             .status();
         if !found.is_ok_and(|status| status.success()) {
@@ -127,6 +139,7 @@ pub fn inside<T: Send + 'static>(
         let result = setns(file, CloneFlags::CLONE_NEWNET);
         there.wait();
         result.expect("root enters its own namespaces");
+        hurry();
         work()
     });
     let thread = thread.map_err(|e| format!("thread: {e}"))?;

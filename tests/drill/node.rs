@@ -154,8 +154,18 @@ impl Node {
         fs::write(&conf, output.stdout).map_err(|e| format!("{}: {e}", conf.display()))
     }
 
-    /// Starts everything, in the order of the units.
-    pub fn start(&mut self) -> Outcome<()> {
+    /// Starts everything, in the order of the units, on a node that has lost what it kept in memory (`/run`).
+    pub fn boot(&mut self) -> Outcome<()> {
+        for name in [
+            "keepalived.pid",
+            "vrrp.pid",
+            "magent.sock",
+            "magent.track",
+            "magent.drain",
+        ] {
+            // Not all of them were there.
+            let _ = fs::remove_file(self.file(name));
+        }
         self.start_memcached()?;
         self.start_services()
     }

@@ -32,10 +32,18 @@ pub fn parse(args: &[String]) -> Result<Option<Options>, String> {
     known.optopt("", "runs", "runs of each drill (5)", "N");
     known.optopt("", "profile", "fast or classic (fast)", "NAME");
     known.optopt("", "drills", "only these (see below)", "NAME,NAME");
-    known.optmulti("", "render", "a further argument for keepalived/render; repeatable", "ARG");
+    known.optmulti(
+        "",
+        "render",
+        "a further argument for keepalived/render; repeatable",
+        "ARG",
+    );
     let found = known.parse(args).map_err(|e| e.to_string())?;
     if found.opt_present("help") {
-        println!("{}", known.usage("Usage: make drill RUNS=N PROFILE=NAME DRILLS=NAME,NAME"));
+        println!(
+            "{}",
+            known.usage("Usage: make drill RUNS=N PROFILE=NAME DRILLS=NAME,NAME")
+        );
         println!("Drills:");
         for scene in scenes::ALL {
             println!("    {:20} {}", scene.name, scene.title);
@@ -71,7 +79,10 @@ pub fn parse(args: &[String]) -> Result<Option<Options>, String> {
             .collect::<Result<_, _>>()?,
     };
     let magent = found.opt_str("magent");
-    let magent = magent.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_magent")), PathBuf::from);
+    let magent = magent.map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_magent")),
+        PathBuf::from,
+    );
     Ok(Some(Options {
         magent,
         runs,

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::drill::lab::Report;
+use crate::drill::process::is_real_time;
 use crate::drill::scenes::Scene;
 use crate::options::Options;
 
@@ -14,13 +15,14 @@ pub fn conditions(options: &Options, track_process: bool) {
     let load: Vec<&str> = load.split(' ').take(3).collect();
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
-        "profile {}, {} runs each; {}; memcached {}; Linux {}; {cpus} CPUs, load at the start {}; track_process {}",
+        "profile {}, {} runs each; {}; memcached {}; Linux {}; {cpus} CPUs, load at the start {}; real-time priority {}; track_process {}",
         options.profile,
         options.runs,
         first_line("keepalived", "--version"),
         first_line("memcached", "-V").replace("memcached ", ""),
         first_line("uname", "-r"),
         load.join(" "),
+        if is_real_time() { "on" } else { "off" },
         if track_process { "on" } else { "off (the kernel refuses it here)" },
     );
     if !options.render.is_empty() {
@@ -39,8 +41,13 @@ pub fn row(options: &Options, scene: &Scene, reports: &[Report]) {
     };
     let goal = scene.goal[usize::from(options.profile == "classic")];
     let goal_text = goal.map_or("-".to_string(), |goal| goal.to_string());
-    let mark = if goal.is_some_and(|goal| outage.median > goal) { " (!)" } else { "" };
-    let number = |count: fn(&Report) -> u64| spread(reports, count).map_or(String::new(), |s| s.text());
+    let mark = if goal.is_some_and(|goal| outage.median > goal) {
+        " (!)"
+    } else {
+        ""
+    };
+    let number =
+        |count: fn(&Report) -> u64| spread(reports, count).map_or(String::new(), |s| s.text());
     let lost: usize = reports.iter().map(|report| report.lost.len()).sum();
     let stale: usize = reports.iter().map(|report| report.stale).sum();
     println!(
@@ -58,7 +65,11 @@ pub fn row(options: &Options, scene: &Scene, reports: &[Report]) {
         let found = !report.lost.is_empty() || report.stale > 0;
         if options.verbose || found {
             println!("    run {}: {} keys read back", run + 1, report.keys);
-            for note in report.notes.iter().take(if options.verbose { 60 } else { 12 }) {
+            for note in report
+                .notes
+                .iter()
+                .take(if options.verbose { 60 } else { 12 })
+            {
                 println!("        {note}");
             }
         }
