@@ -54,13 +54,13 @@ $(BIN):
 	$(CARGO) build --release --locked
 
 install: $(BIN)   ## binary, units, scripts, man page, documents: PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
-	@packaging/install.sh install $(BIN)
+	@systemd/packaging/install.sh install $(BIN)
 
 uninstall:        ## takes away what install put there
-	@packaging/install.sh uninstall $(BIN)
+	@systemd/packaging/install.sh uninstall $(BIN)
 
 deb: build        ## a Debian package in target/debian; installs cargo-deb with cargo where it is missing
-	@packaging/deb.sh $(BIN)
+	@systemd/packaging/deb.sh $(BIN)
 
 clean:            ## removes everything that was built
 	$(CARGO) clean

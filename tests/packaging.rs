@@ -45,7 +45,7 @@ fn files(root: &str) -> BTreeSet<String> {
 }
 
 fn install(action: &str, root: &str, prefix: &str, sysconfdir: &str) -> String {
-    let (code, text) = run(Command::new(repository("packaging/install.sh"))
+    let (code, text) = run(Command::new(repository("systemd/packaging/install.sh"))
         .args([action, env!("CARGO_BIN_EXE_magent")])
         .env("DESTDIR", root)
         .env("PREFIX", prefix)
@@ -288,7 +288,7 @@ fn options() -> Vec<(Vec<String>, Option<String>)> {
 
 #[test]
 fn the_man_page_has_every_option() {
-    let page = read("man/magent.8");
+    let page = read("docs/magent.8");
     let items = page
         .split("\n.It ")
         .skip(1)
@@ -321,7 +321,7 @@ fn the_man_page_has_every_option() {
     }
     if here("man") {
         let (code, text) = run(Command::new("man")
-            .args(["--warnings", "-l", "man/magent.8"])
+            .args(["--warnings", "-l", "docs/magent.8"])
             .env("LC_ALL", "C")
             .env("MANWIDTH", "100"));
         assert!(
@@ -363,7 +363,7 @@ fn the_package_installs_upgrades_and_goes() {
     assert_eq!(code, 0, "{text}");
     let drill = TempDir::new();
     for (name, version) in [("old.deb", "1.0.0-1"), ("new.deb", "1.0.0-2")] {
-        let (code, text) = run(Command::new(repository("packaging/deb.sh"))
+        let (code, text) = run(Command::new(repository("systemd/packaging/deb.sh"))
             .args([&target.path("release/magent"), &drill.path(name), version])
             .env("CARGO_TARGET_DIR", target.path("")));
         assert_eq!(code, 0, "{text}");

@@ -42,11 +42,11 @@ fn shell_scripts_are_shell() {
         "keepalived/drain_magent.sh",
         "keepalived/guide/master/magent.sh",
         "keepalived/guide/backup/magent.sh",
-        "packaging/install.sh",
-        "packaging/deb.sh",
-        "packaging/debian/postinst",
-        "packaging/debian/prerm",
-        "packaging/debian/postrm",
+        "systemd/packaging/install.sh",
+        "systemd/packaging/deb.sh",
+        "systemd/packaging/debian/postinst",
+        "systemd/packaging/debian/prerm",
+        "systemd/packaging/debian/postrm",
     ] {
         let (code, text) = run(Command::new("sh").arg("-n").arg(repository(path)));
         assert_eq!(code, 0, "{path}: {text}");

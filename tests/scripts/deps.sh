@@ -155,4 +155,9 @@ elif [ -n "$(rust_lacks)" ]; then
 	[ $missing = no ] || say "make test needs cargo fmt and cargo clippy"
 fi
 
+if [ $system = debian ] && [ $missing = no ] && ! have cargo-deb; then
+	say "cargo-deb is missing: building it with cargo; make deb and the test of the package use it"
+	cargo install -q cargo-deb --locked || say "no cargo-deb; the test of the package will say so"
+fi
+
 [ $missing = no ]

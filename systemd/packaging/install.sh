@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs, or removes, what packaging/files lists.
+# Installs, or removes, what systemd/packaging/files lists.
 # usage: install.sh install|uninstall BIN, with PREFIX, SYSCONFDIR and DESTDIR in the environment.
 set -eu
 
 action=${1:?usage: install.sh install|uninstall BIN}
 bin=${2:?usage: install.sh install|uninstall BIN}
 : "${PREFIX:=/usr/local}" "${SYSCONFDIR:=/etc}" "${DESTDIR:=}"
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 for path in "$PREFIX" "$SYSCONFDIR"; do
 	case $path in
@@ -121,7 +121,7 @@ while read -r mode source target; do
 		;;
 	*) one "$mode" "$source" "$target" ;;
 	esac
-done <packaging/files
+done <systemd/packaging/files
 
 if [ "$action" = install ] && [ -z "$DESTDIR" ]; then
 	cat <<-END

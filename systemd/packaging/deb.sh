@@ -2,7 +2,7 @@
 # Builds the Debian package from what `make install` would install. usage: deb.sh BIN [OUTPUT [VERSION]]
 # BIN must be cargo's own release binary. OUTPUT: a file or directory, target/debian by default. VERSION: the package's.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 bin=${1:?usage: deb.sh BIN [OUTPUT [VERSION]]}
 output=${2:-target/debian}
 
@@ -15,6 +15,6 @@ fi
 # libraries it needs.
 root=target/deb-root
 rm -rf "$root"
-DESTDIR=$root PREFIX=/usr SYSCONFDIR=/etc packaging/install.sh install "$bin"
+DESTDIR=$root PREFIX=/usr SYSCONFDIR=/etc systemd/packaging/install.sh install "$bin"
 rm "$root/usr/bin/magent"
 cargo deb --quiet --no-build --output "$output" ${3:+--deb-version "$3"}
