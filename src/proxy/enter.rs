@@ -36,6 +36,11 @@ impl Proxy {
         self.settings.rejoin == Rejoin::Safe
     }
 
+    /// Whether a key may be at several servers, so that one of them can miss what another took.
+    pub(super) fn has_views(&self) -> bool {
+        self.routes.ranks() > 1
+    }
+
     /// Whether this proxy serves traffic, and so decides; one that does not only looks.
     pub(super) fn is_active(&self) -> bool {
         self.last_request
@@ -46,7 +51,7 @@ impl Proxy {
     pub(super) fn note_request(&mut self) -> bool {
         let was_active = self.is_active();
         self.last_request = Some(self.now);
-        !was_active && self.is_safe() && self.routes.ranks() > 1
+        !was_active && self.is_safe() && self.has_views()
     }
 
     /// A connection is made: what must be known of the server before it is used is asked for.
@@ -137,6 +142,8 @@ impl Proxy {
     fn adopt(&mut self, view: View) {
         self.view = view;
         for server in &mut self.servers {
+            // Whether that view is one without it, nobody has said.
+            server.left_out = false;
             if !server.is_up() && server.known_process.is_some() {
                 server.journal.forget();
             }
@@ -161,7 +168,7 @@ impl Proxy {
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
-        let alone = self.routes.ranks() == 1;
+        let alone = !self.has_views();
         let view = self.view;
         let server = &self.servers[index];
         let known = server.known_process.is_some();
@@ -281,6 +288,7 @@ impl Proxy {
         server.since = now;
         server.retry = super::server::RETRY_FIRST;
         server.cold = cold;
+        server.left_out = false;
         server.known_process = server.process;
         server.stamp_asked = now;
         server.journal.clear();
@@ -297,11 +305,12 @@ impl Proxy {
     }
 
     /// A write whose outcome on `server` nobody has heard.
-    pub(super) fn doubt(&mut self, server: usize, key: &[u8], base64: bool) {
+    pub(super) fn doubt(&mut self, index: usize, key: &[u8], base64: bool) {
         let noted = NotedKey::new(key, base64);
-        let server = &mut self.servers[server];
+        let server = &mut self.servers[index];
         server.journal.note(noted.clone());
         server.doubts.note(noted);
+        self.leave_out_lost(index);
     }
 
     /// Keys that a stopped server may have written late are brought in line with the other copies once more.

@@ -200,7 +200,7 @@ impl Proxy {
     /// Looks after the connections of a server that is up.
     fn watch(&mut self, index: usize) {
         self.settle_doubts(index);
-        let stamps = self.routes.ranks() > 1;
+        let stamps = self.has_views();
         let server = &self.servers[index];
         if stamps && server.is_up() && server.stamp_asked + STAMP_EVERY <= self.now {
             // Asked for while it is busy, too; the answer moves the time on.
@@ -327,7 +327,10 @@ impl Proxy {
             | Role::Heal
             | Role::Refill
             | Role::Entry => {}
-            Role::Flush => return self.servers[server].journal.note_flush(),
+            Role::Flush => {
+                self.servers[server].journal.note_flush();
+                return self.leave_out_lost(server);
+            }
             Role::Read if flight.verb.is_gat() => {
                 // Each of its keys may have got its new time to live.
                 let line = bytes.trim_ascii_end();

@@ -250,6 +250,8 @@ pub struct Server {
     pub stamp: Option<Stamp>,
     /// When the stamp was last asked for, of the answers that came.
     pub stamp_asked: Time,
+    /// The present view was raised without it: what it misses from then on needs no other view.
+    pub left_out: bool,
     /// Stamps on their way to it: what it says of its stamp meanwhile is old.
     pub restamps: u16,
     /// When its process started (seconds since 1970) and its process id.
@@ -304,6 +306,7 @@ impl Server {
             tag: Tag::none(),
             stamp: None,
             stamp_asked: now,
+            left_out: false,
             restamps: 0,
             process: None,
             known_process: None,

@@ -121,20 +121,37 @@ impl Proxy {
         self.counters.views_raised += 1;
         log::info!("view {} raised", self.view.number);
         for index in 0..self.servers.len() {
-            if self.servers[index].is_up() {
+            let up = self.servers[index].is_up();
+            self.servers[index].left_out = !up;
+            if up {
                 self.restamp(index);
             }
         }
     }
 
+    /// Whether the present view would let the server `index` pass for one that missed nothing, though it is about to.
+    pub(super) fn needs_view_without(&self, index: usize) -> bool {
+        let ours = self.view.owner == self.me && self.view != View::default();
+        // The stamp that was last seen does not tell: it is forgotten with each attempt to reach the server.
+        !ours || !self.servers[index].left_out
+    }
+
     /// A write is about to leave out the server `index`: the others are stamped ahead of it.
     pub(super) fn leave_out(&mut self, index: usize) {
-        if !self.is_safe() || self.routes.ranks() == 1 {
+        if !self.is_safe() || !self.has_views() {
             return;
         }
         self.counters.degraded_writes += 1;
-        let ours = self.view.owner == self.me && self.view != View::default();
-        if !ours || self.servers[index].view() == self.view {
+        if self.needs_view_without(index) {
+            self.raise_view();
+        }
+    }
+
+    /// The server `index` was lost with a write in flight, which it may have missed: its stamp must not say that it took
+    /// part in everything.
+    pub(super) fn leave_out_lost(&mut self, index: usize) {
+        let stamps = self.is_safe() && self.has_views() && self.is_active();
+        if stamps && self.needs_view_without(index) {
             self.raise_view();
         }
     }
