@@ -149,10 +149,13 @@ impl Proxy {
 
     /// The first copy from rank `from` on that is up: its rank and server.
     pub(super) fn acting(&self, route: Route, from: usize) -> Option<(usize, usize)> {
-        (from..self.routes.ranks()).find_map(|rank| {
+        // An ejected key is at one place at a time: behind a server that is up nothing is to be found.
+        let first = if self.routes.ejects() { 0 } else { from };
+        let found = (first..self.routes.places()).find_map(|rank| {
             let server = self.routes.server(route, rank)?;
             self.servers[server].is_up().then_some((rank, server))
-        })
+        });
+        found.filter(|&(rank, _)| rank >= from)
     }
 
     /// The connection to `server` that carries this key.

@@ -13,6 +13,7 @@ use super::journal::NotedKey;
 use super::repair::{Mode, Then};
 use super::route::Route;
 use super::server::{LinkState, Role, Server, State};
+use super::txn::TxnId;
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::config::{ReadRepair, Rejoin};
@@ -38,7 +39,7 @@ impl Proxy {
 
     /// Whether a key may be at several servers, so that one of them can miss what another took.
     pub(super) fn has_views(&self) -> bool {
-        self.routes.ranks() > 1
+        self.routes.places() > 1
     }
 
     /// Whether this proxy serves traffic, and so decides; one that does not only looks.
@@ -140,6 +141,7 @@ impl Proxy {
     /// Another proxy has raised the view: what this one noted is not all that was missed. Which servers that view left
     /// out shows when all have been asked anew; until then nothing else is asked of them.
     fn adopt(&mut self, view: View) {
+        self.adopt_ejected(view);
         self.view = view;
         for server in &mut self.servers {
             // Whether that view is one without it, nobody has said.
@@ -165,6 +167,9 @@ impl Proxy {
                 server.items = None;
             }
         }
+        if std::mem::take(&mut self.raise_due) {
+            self.raise_view();
+        }
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
@@ -185,7 +190,7 @@ impl Proxy {
             return self.let_in(index, cold);
         }
         if current && (!self.is_safe() || server.doubts.is_empty()) {
-            let cold = server.stamp.is_some_and(|stamp| stamp.cold);
+            let cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
             // By its stamp it took part in everything; the journal holds what failed after it was lost.
             if !self.is_safe() || server.journal.is_empty() {
                 return self.let_in(index, cold);
@@ -295,7 +300,11 @@ impl Proxy {
         if !server.doubts.is_empty() {
             server.doubts_due = Some(now + GRACE);
         }
-        let stamp = Stamp { view, cold };
+        let stamp = Stamp {
+            view,
+            cold,
+            ejected: self.ejects.said.clone(),
+        };
         let stamped = server.stamp == Some(stamp);
         if view != View::default() && !stamped && self.is_active() && self.is_safe() {
             self.restamp(index);
@@ -347,6 +356,18 @@ impl Proxy {
 
     /// Deletes a key on one server, for the proxy's own reasons.
     pub(super) fn delete_on(&mut self, server: usize, route: Route, noted: &NotedKey, role: Role) {
+        self.delete_for(None, server, route, noted, role);
+    }
+
+    /// The same, for the transaction `id`.
+    pub(super) fn delete_for(
+        &mut self,
+        id: Option<TxnId>,
+        server: usize,
+        route: Route,
+        noted: &NotedKey,
+        role: Role,
+    ) {
         let mut line = Vec::with_capacity(noted.key().len() + 16);
         let (word, verb) = if noted.is_base64() {
             (&b"md "[..], Verb::MetaDelete)
@@ -365,6 +386,6 @@ impl Proxy {
         }
         line.extend_from_slice(b"\r\n");
         let link_id = self.link_for(server, route);
-        self.queue_bytes(link_id, &line, None, key, (role, verb, None));
+        self.queue_bytes(link_id, &line, None, key, (role, verb, id));
     }
 }

@@ -126,6 +126,7 @@ impl Proxy {
         op.quiet = flush.quiet;
         let id = self.txns.open(&op);
         self.order.all_pass();
+        self.ejects.flushed = flush.delay <= 0;
         for server in 0..self.servers.len() {
             if !self.servers[server].is_up() {
                 self.leave_out(server);
@@ -156,6 +157,9 @@ impl Proxy {
 
     /// A server has forgotten everything, or says why not.
     pub(super) fn flush_answered(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+        if code.is_error() {
+            self.ejects.flushed = false;
+        }
         let txn = self.txns.at(id);
         if txn.best == NO_RANK || code.is_error() {
             txn.best = 0;
@@ -175,6 +179,9 @@ impl Proxy {
     pub(super) fn flush_passed(&mut self, id: TxnId) {
         if self.barrier.sent == Some(id) && self.txns.at(id).outstanding == 0 {
             self.barrier.sent = None;
+            if std::mem::take(&mut self.ejects.flushed) && !self.ejects.known.is_empty() {
+                self.end_ejection();
+            }
         }
     }
 }

@@ -78,6 +78,7 @@ impl Proxy {
             }
         }
         self.pump_resync();
+        self.tidy();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -326,6 +327,8 @@ impl Proxy {
             | Role::Echo
             | Role::Heal
             | Role::Refill
+            | Role::Behind
+            | Role::Tidy
             | Role::Entry => {}
             Role::Flush => {
                 self.servers[server].journal.note_flush();
@@ -354,8 +357,10 @@ impl Proxy {
     fn lose(&mut self, flight: &InFlight, bytes: &[u8], expired: bool, server: usize) {
         self.note_unknown(flight, bytes, server);
         let Some(id) = flight.txn else {
-            if let Role::Fetch(repair) = flight.role {
-                self.fetch_next(repair);
+            match flight.role {
+                Role::Fetch(repair) => self.fetch_next(repair),
+                Role::Tidy => self.tidied(),
+                _ => {}
             }
             return;
         };
@@ -367,8 +372,9 @@ impl Proxy {
         match flight.role {
             Role::Read => self.reread(id, flight, bytes, server),
             Role::Decide => self.redecide(id, flight, bytes),
-            Role::Copy(_) | Role::Mirror => self.answer_if_all_did(id),
+            Role::Copy(_) | Role::Mirror | Role::Behind => self.answer_if_all_did(id),
             Role::Flush => {
+                self.ejects.flushed = false;
                 self.answer_if_all_did(id);
                 self.flush_passed(id);
             }

@@ -4,7 +4,7 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `view`, `journal`, `stats`); flows are `impl Proxy` in their own
+//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `view`, `journal`, `eject`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
@@ -13,6 +13,7 @@ mod answers;
 mod cas;
 mod client;
 mod dispatch;
+mod eject;
 mod enter;
 mod flush;
 mod gather;
@@ -49,6 +50,7 @@ use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 use client::{Client, Input};
+use eject::Ejects;
 use flush::Barrier;
 use gather::Gather;
 use order::Order;
@@ -94,6 +96,9 @@ pub struct Proxy {
     stamp_key: Vec<u8>,
     /// A later view has been seen: since then all servers are asked whether they took part.
     recheck: Option<Time>,
+    /// The view is to be raised once that is over.
+    raise_due: bool,
+    ejects: Ejects,
     /// When a client last asked for a key.
     last_request: Option<Time>,
     actions: VecDeque<Action>,
@@ -162,6 +167,8 @@ impl Proxy {
             me: view::owner(&config.proxy_id),
             stamp_key: view::stamp_key(config),
             recheck: None,
+            raise_due: false,
+            ejects: Ejects::new(config.journal_keys),
             last_request: None,
             actions: VecDeque::new(),
             dirty: Vec::new(),

@@ -99,10 +99,11 @@ impl Proxy {
 
     /// Whether another copy of the key is up.
     pub(super) fn has_other_copy(&self, route: Route, server: usize) -> bool {
-        (0..self.routes.ranks()).any(|rank| {
-            let other = self.routes.server(route, rank);
-            other.is_some_and(|other| other != server && self.servers[other].is_up())
-        })
+        self.routes.ranks() > 1
+            && (0..self.routes.ranks()).any(|rank| {
+                let other = self.routes.server(route, rank);
+                other.is_some_and(|other| other != server && self.servers[other].is_up())
+            })
     }
 
     /// Brings `key` to the server `target`.

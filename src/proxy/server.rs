@@ -60,6 +60,10 @@ pub enum Role {
     Refill,
     /// What a returning server missed is taken from it.
     Entry,
+    /// A key is deleted where it does not belong any more, as it is written where it belongs.
+    Behind,
+    /// The same for a key of the record of ejected ones.
+    Tidy,
     /// The server's stamp is read.
     Stamp,
     /// The server is stamped.
@@ -337,7 +341,7 @@ impl Server {
 
     /// The view it last took part in.
     pub fn view(&self) -> View {
-        self.stamp.map(|stamp| stamp.view).unwrap_or_default()
+        self.stamp.as_ref().map(|s| s.view).unwrap_or_default()
     }
 
     /// Whether its connections answer.

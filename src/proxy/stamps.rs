@@ -1,7 +1,6 @@
 //! Flow: stamps are read and written, and views raised.
 
 use super::ids::LinkId;
-use super::journal::NotedKey;
 use super::op::Op;
 use super::server::{LinkState, Role, Server};
 use super::view::{Stamp, View};
@@ -52,10 +51,10 @@ impl Proxy {
             server.stamp_asked = server.stamp_asked.max(asked);
             match stamp {
                 Some(stamp) => {
-                    server.stamp = Some(stamp);
                     if server.is_up() && !active {
                         server.cold = stamp.cold;
                     }
+                    server.stamp = Some(stamp);
                 }
                 // Flushed or evicted while the connection stood: the server has missed nothing, if it had the present
                 // stamp.
@@ -82,10 +81,11 @@ impl Proxy {
         let stamp = Stamp {
             view: self.view,
             cold: server.cold,
+            ejected: self.ejects.said.clone(),
         };
-        server.stamp = Some(stamp);
         let conns = server.conns;
         let value = stamp.value();
+        server.stamp = Some(stamp);
         let mut request = b"set ".to_vec();
         request.extend_from_slice(&self.stamp_key);
         let key = Token {
@@ -113,6 +113,12 @@ impl Proxy {
 
     /// A new view begins: servers that are not up take no part in it.
     pub(super) fn raise_view(&mut self) {
+        if self.recheck.is_some() {
+            // Stamping the servers now would hide which of them the last view has left out.
+            self.raise_due = true;
+            return;
+        }
+        self.ejects.said = self.ejects.known.clone();
         let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
         self.view = View {
             number: (self.view.number + 1).max(unix),
@@ -156,16 +162,19 @@ impl Proxy {
         }
     }
 
-    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others.
-    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>) {
+    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others, of which
+    /// that of rank `acting` is the first.
+    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>, acting: usize) {
+        if self.routes.ejects() {
+            return self.write_at(op, acting);
+        }
         for rank in 0..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
             if !self.servers[server].is_up() {
                 self.leave_out(server);
-                let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
-                self.servers[server].journal.note(noted);
+                self.servers[server].journal.note(op.noted());
             }
         }
     }
