@@ -54,6 +54,17 @@ impl Ejects {
 }
 
 impl Proxy {
+    /// The first place of a key that is up, and its server; `None` if that is below `from`: behind a server that is up nothing
+    /// is to be found.
+    pub(super) fn acting_place(&self, route: Route, from: usize) -> Option<(usize, usize)> {
+        let mut places = 0..self.routes.places();
+        let found = places.find_map(|place| {
+            let server = self.routes.server(route, place)?;
+            self.servers[server].is_up().then_some((place, server))
+        });
+        found.filter(|&(place, _)| place >= from)
+    }
+
     /// A write of `op`'s key is about to go to its place `acting`.
     pub(super) fn write_at(&mut self, op: &Op<'_>, acting: usize) {
         if self.last_place(op.route, acting) > 0 {

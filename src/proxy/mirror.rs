@@ -109,7 +109,7 @@ fn compose(
             Verb::MetaSet
         }
         Verb::MetaArithmetic => {
-            push_meta(line, b"ma", 2, b"bNJDTME", out);
+            push_meta(line, b"ma", 2, b"bNJDTMEv", out);
             Verb::MetaArithmetic
         }
         Verb::MetaDelete => {
@@ -223,7 +223,7 @@ mod tests {
             (
                 Verb::MetaArithmetic,
                 b"ma k N0 J5 v t\r\n",
-                "ma k N0 J5\r\n",
+                "ma k N0 J5 v\r\n",
             ),
         ];
         for (verb, request, expected) in cases {

@@ -11,6 +11,7 @@
 
 mod answers;
 mod cas;
+mod classic;
 mod client;
 mod dispatch;
 mod eject;
@@ -20,6 +21,7 @@ mod gather;
 mod health;
 mod ids;
 mod intake;
+mod item;
 mod journal;
 mod keys;
 mod local;
@@ -35,6 +37,7 @@ mod stamps;
 mod stats;
 mod txn;
 mod values;
+mod version;
 mod view;
 mod write;
 
@@ -59,6 +62,7 @@ use resync::Resync;
 use server::{LinkState, Server};
 use stats::Counters;
 use txn::Txns;
+use version::Versions;
 use view::View;
 
 /// The limits and times the core needs of the configuration.
@@ -107,6 +111,7 @@ pub struct Proxy {
     counters: Counters,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
+    versions: Versions,
     meta: bool,
     draining: bool,
     next_idle_check: Time,
@@ -119,6 +124,8 @@ pub struct Proxy {
     typical: usize,
     /// Reused for bytes that go from one server's log to another's.
     scratch: Vec<u8>,
+    /// Reused for requests that are given a version.
+    versioned: Vec<u8>,
 }
 
 impl Proxy {
@@ -175,6 +182,7 @@ impl Proxy {
             resumable: Vec::new(),
             counters: Counters::default(),
             explicit_cas: false,
+            versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
             draining: false,
             next_idle_check: now,
@@ -183,6 +191,7 @@ impl Proxy {
             started: now,
             typical: 0,
             scratch: Vec::new(),
+            versioned: Vec::new(),
         }
     }
 

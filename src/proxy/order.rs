@@ -47,6 +47,11 @@ impl Order {
         (self.epochs[bucket], self.flushes)
     }
 
+    /// The epochs of all buckets.
+    pub fn epochs(&self) -> (Vec<u32>, u64) {
+        (self.epochs.clone(), self.flushes)
+    }
+
     /// A write to a key of this bucket passes.
     pub fn passes(&mut self, bucket: usize) {
         self.epochs[bucket] = self.epochs[bucket].wrapping_add(1);

@@ -18,7 +18,7 @@ pub struct Txn {
     pub client: ClientId,
     /// The place of the reply in that client's order.
     pub seq: u32,
-    /// The command.
+    /// The command as the client gave it.
     pub verb: Verb,
     /// Nominal replies are not wanted.
     pub quiet: bool,
@@ -82,7 +82,7 @@ impl Txns {
         self.slab.insert(Txn {
             client: op.client,
             seq: op.seq,
-            verb: op.verb,
+            verb: op.asked,
             quiet: op.quiet,
             last: op.last,
             exptime: op.exptime,

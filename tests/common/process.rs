@@ -196,6 +196,7 @@ impl Drop for Process {
 
 /// A real memcached server on its own port, which it keeps over restarts.
 pub struct Memcached {
+    program: String,
     port: Port,
     extra: Vec<String>,
     process: Option<Process>,
@@ -209,7 +210,31 @@ impl Memcached {
 
     /// Starts one with further options.
     pub fn with(extra: &[&str]) -> Memcached {
+        // The whole suite can be run against another release's servers.
+        let program = std::env::var("MAGENT_TEST_MEMCACHED").unwrap_or("memcached".into());
+        Memcached::run(program, extra)
+    }
+
+    /// Starts that of another Debian release, which `tests/scripts/memcached-of.sh` has fetched. `None`, and a loud word,
+    /// where it could not.
+    pub fn of_release(release: &str, extra: &[&str]) -> Option<Memcached> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/memcached-of.sh");
+        let output = std::process::Command::new(script).arg(release).output();
+        let output = output.expect("the script runs");
+        if !output.status.success() {
+            eprintln!(
+                "SKIPPED: no memcached of {release} here: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            return None;
+        }
+        let program = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        Some(Memcached::run(program, extra))
+    }
+
+    fn run(program: String, extra: &[&str]) -> Memcached {
         let mut server = Memcached {
+            program,
             port: Port::claim(),
             extra: extra.iter().map(ToString::to_string).collect(),
             process: None,
@@ -221,6 +246,11 @@ impl Memcached {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port.number
+    }
+
+    /// Whether it takes a CAS unique from outside (1.6.27 and later).
+    pub fn takes_versions(&self) -> bool {
+        self.client().ask("md no-such-key E1") == "NF"
     }
 
     /// A new connection to it.
@@ -261,7 +291,7 @@ impl Memcached {
     pub fn restart(&mut self) {
         self.process = None;
         let port = self.port().to_string();
-        let mut command = mortal("memcached");
+        let mut command = mortal(&self.program);
         command.args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-m", "64"]);
         if nix::unistd::Uid::effective().is_root() {
             command.args(["-u", "root"]);
