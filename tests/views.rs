@@ -56,3 +56,31 @@ fn a_write_behind_vain_attempts_to_connect_leaves_the_server_out() {
         wait_state(&mut client, &primary, "up");
     }
 }
+
+#[test]
+fn a_proxy_beside_lets_in_what_the_other_has_made_safe() {
+    let (primary, backup) = (Memcached::start(), Memcached::start());
+    let fronts = [(); 2].map(|()| Magent::front(&[primary.port()], &[backup.port()]).start());
+    let [mut client, mut beside] = [0, 1].map(|n| fronts[n].client());
+    let name = format!("127.0.0.1:{}:state", primary.port());
+    client.set("k", "old");
+    primary.freeze();
+    wait_for("both know that it is down", PATIENCE, || {
+        let _ = client.ask("get no-such-key");
+        [&mut client, &mut beside].map(|one| replication(one, &name)) == ["down", "down"]
+    });
+    client.set("k", "new");
+    wait_for("the other has seen the view", PATIENCE, || {
+        let _ = client.ask("get no-such-key");
+        [&mut client, &mut beside].map(|one| replication(one, "view"))[1] != "0"
+    });
+    primary.thaw();
+    wait_state(&mut client, &primary, "up");
+    // It was asked for nothing; and when it is, there is nothing to flush.
+    wait_for("the other lets it in", PATIENCE, || {
+        replication(&mut beside, &name) == "up"
+    });
+    drop(client);
+    assert_eq!(beside.get("k").as_deref(), Some("new"));
+    assert_eq!(replication(&mut beside, "entry_flushes"), "0");
+}

@@ -147,7 +147,7 @@ impl Proxy {
             // Whether that view is one without it, nobody has said.
             server.left_out = false;
             if !server.is_up() && server.known_process.is_some() {
-                server.journal.forget();
+                server.journal.note_others();
             }
         }
         if self.servers.iter().any(Server::is_up) {

@@ -45,6 +45,8 @@ pub struct Journal {
     limit: usize,
     overflowed: bool,
     flushed: bool,
+    /// The server missed more, of which another proxy knows.
+    partial: bool,
 }
 
 impl Journal {
@@ -79,9 +81,18 @@ impl Journal {
         self.keys = Keys::default();
     }
 
+    /// Another proxy knows of more: so long as the server's stamp is not that one's, the journal does not tell all.
+    pub fn note_others(&mut self) {
+        if self.is_empty() {
+            self.partial = true;
+        } else {
+            self.forget();
+        }
+    }
+
     /// Whether deleting its keys makes up for everything missed.
     pub fn is_complete(&self) -> bool {
-        !self.overflowed && !self.flushed
+        !self.overflowed && !self.flushed && !self.partial
     }
 
     /// How many keys it holds.
@@ -89,9 +100,9 @@ impl Journal {
         self.keys.len()
     }
 
-    /// True when nothing was missed.
+    /// True when nothing was missed that this proxy knows of.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.is_complete()
+        self.keys.is_empty() && !self.overflowed && !self.flushed
     }
 
     /// Takes up to `count` keys out.
@@ -129,6 +140,17 @@ mod tests {
         assert_eq!((journal.len(), journal.is_complete()), (0, false));
         journal.clear();
         assert!(journal.is_empty());
+    }
+
+    #[test]
+    fn what_others_know_is_not_in_it() {
+        let mut journal = Journal::new(2);
+        journal.note_others();
+        assert!(journal.is_empty() && !journal.is_complete());
+        journal.note(NotedKey::new(b"a", false));
+        assert!(!journal.is_empty() && !journal.is_complete());
+        journal.note_others();
+        assert_eq!((journal.len(), journal.is_empty()), (0, false));
     }
 
     #[test]
