@@ -306,11 +306,26 @@ fn taken_over(beside: bool) {
         assert_eq!(client.get(&key(n)), None, "from the first absence");
     }
     assert_eq!(replication(&mut client, "ejected_keys_complete"), "no");
-    // A flush leaves nothing anywhere, so nothing has to be known any more.
+    let place = format!("127.0.0.1:{}:ejected_place", pool.servers[0].port());
     pool.servers[0].restart();
     wait_state(&mut client, &pool.servers[0], "up");
-    assert_eq!(client.ask("flush_all"), "OK");
+    if beside {
+        // A flush leaves nothing anywhere, so nothing has to be known any more.
+        assert_eq!(client.ask("flush_all"), "OK");
+        assert_eq!(replication(&mut client, &place), "0");
+        return;
+    }
+    // Nobody knows which keys there are: the servers are asked.
+    set_all(&mut client, "kept");
+    assert_ne!(replication(&mut client, &place), "0");
     wait_tidied(&mut client, &pool.servers);
+    for n in 0..KEYS {
+        assert_eq!(client.get(&key(n)), Some(format!("kept-{n}")));
+        let home = common::djb31(key(n).as_bytes()) as usize % 3;
+        for other in (0..3).filter(|&other| other != home) {
+            assert_eq!(held(&pool.servers[other], n), None, "{n} on {other}");
+        }
+    }
 }
 
 #[test]

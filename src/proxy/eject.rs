@@ -12,12 +12,14 @@
 //! ```
 //!
 //! So long as the stamps name P, each write of one of its keys is a deletion at the other places, whoever wrote there. The
-//! record only serves to end that: a proxy that knows all keys that were written there itself deletes them.
+//! record only serves to end that: a proxy that knows all keys that were written there itself deletes them; for another one
+//! the servers list theirs (`survey`).
 
 use super::journal::{Journal, NotedKey};
 use super::op::Op;
 use super::route::Route;
 use super::server::{Role, Server};
+use super::survey::Survey;
 use super::txn::TxnId;
 use super::view::{Ejected, View};
 use super::Proxy;
@@ -34,8 +36,10 @@ pub struct Ejects {
     pub said: Ejected,
     /// Keys that were written away from their primary; not complete: other proxies may have written more.
     pub record: Journal,
-    /// Deletions of its keys that are under way.
-    due: usize,
+    /// Deletions for the proxy's own reasons that are under way.
+    pub due: usize,
+    /// Where the record does not tell all.
+    pub survey: Survey,
     /// The `flush_all` under way has been carried out wherever it was answered.
     pub flushed: bool,
 }
@@ -48,6 +52,7 @@ impl Ejects {
             said: Ejected::default(),
             record: Journal::new(limit),
             due: 0,
+            survey: Survey::default(),
             flushed: false,
         }
     }
@@ -137,6 +142,7 @@ impl Proxy {
             said.merge(&stamp.ejected);
         }
         // While two serve at the same time, the other may not have seen what this one has said.
+        self.end_survey();
         let both = self.view.owner == self.me && self.is_active();
         let ejects = &mut self.ejects;
         if both {
@@ -151,19 +157,28 @@ impl Proxy {
         }
     }
 
-    /// With all servers in use, keys of the record are deleted where they do not belong; when that is done, the stamps
-    /// say that each key is at its primary. Called now and then.
+    /// With all servers in use, keys are deleted where they do not belong; when that is done, the stamps say that each key is
+    /// at its primary. Called now and then.
     pub(super) fn tidy(&mut self) {
-        let ejects = &mut self.ejects;
-        if ejects.known.is_empty() || ejects.due > 0 || !ejects.record.is_complete() {
+        if self.ejects.known.is_empty() {
             return;
         }
+        if self.recheck.is_some() || !self.servers.iter().all(Server::is_up) {
+            return self.end_survey();
+        }
         // Only a proxy that serves decides; and not before it knows what others did.
-        let ready = self.servers.iter().all(Server::is_up)
-            && self.is_active()
-            && !self.barrier.is_raised()
-            && self.recheck.is_none();
-        if !ready {
+        if !self.is_active() || self.barrier.is_raised() {
+            return;
+        }
+        if self.ejects.record.is_complete() {
+            self.tidy_record();
+        } else {
+            self.survey();
+        }
+    }
+
+    fn tidy_record(&mut self) {
+        if self.ejects.due > 0 {
             return;
         }
         let keys = self.ejects.record.take(TIDY_BATCH);
@@ -182,7 +197,7 @@ impl Proxy {
         }
     }
 
-    /// A key of the record is gone, or its server is.
+    /// A key that did not belong on a server is gone, or the server is.
     pub(super) fn tidied(&mut self) {
         self.ejects.due = self.ejects.due.saturating_sub(1);
     }
@@ -191,6 +206,7 @@ impl Proxy {
     pub(super) fn end_ejection(&mut self) {
         self.ejects.known = Ejected::default();
         self.ejects.record.clear();
+        self.end_survey();
         log::info!("each key is at its primary");
         self.raise_view();
     }

@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use crate::proto::meta::encode_base64;
+
 /// A key as it stands in a request, and whether it is written in base64 there.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NotedKey {
@@ -22,6 +24,16 @@ impl NotedKey {
         NotedKey {
             bytes: bytes.into_boxed_slice(),
         }
+    }
+
+    /// The same for a key as a server holds it: in base64 if it cannot stand in a request otherwise.
+    pub fn listed(key: &[u8]) -> NotedKey {
+        if key.iter().all(|&byte| byte > b' ' && byte != 127) {
+            return NotedKey::new(key, false);
+        }
+        let mut text = Vec::new();
+        encode_base64(key, &mut text);
+        NotedKey::new(&text, true)
     }
 
     /// The key as it goes over the wire.

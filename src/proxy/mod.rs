@@ -35,6 +35,7 @@ mod route;
 mod server;
 mod stamps;
 mod stats;
+mod survey;
 mod txn;
 mod values;
 mod version;

@@ -109,6 +109,11 @@ impl Routes {
         self.places
     }
 
+    /// Whether `server` is the primary of a key, under whatever name it was given.
+    pub fn is_primary(&self, server: usize, route: Route) -> bool {
+        self.identity[server] == self.identity[usize::from(route.primary)]
+    }
+
     /// The server of rank `rank` (0: the primary), up to [`Routes::places`]. `None`: it would be the primary once more.
     pub fn server(&self, route: Route, rank: usize) -> Option<usize> {
         if rank == 0 {
