@@ -4,7 +4,7 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `view`, `journal`, `eject`, `stats`); flows are `impl Proxy` in their own
+//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
