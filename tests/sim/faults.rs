@@ -85,6 +85,13 @@ impl World {
         for what in due {
             self.mend(what);
         }
+        if self.faults.profile == Profile::Eject {
+            if !over {
+                let pause = self.eject_something();
+                self.next_fault(pause);
+            }
+            return;
+        }
         // The last one must be whole again while clients still ask: a proxy that is asked for nothing only looks.
         let late = 2 * self.budget < self.faults.steps;
         let rests = (mended || late) && self.faults.profile == Profile::Return;
@@ -95,7 +102,7 @@ impl World {
             self.faults.left -= 1;
             self.tally.faults += 1;
             match self.faults.profile {
-                Profile::Calm => {}
+                Profile::Calm | Profile::Eject => {}
                 Profile::Failover => self.lose_server(),
                 Profile::Slow => self.hurt_server(),
                 Profile::Return if self.faults.mends.is_empty() => self.send_away(),
@@ -107,8 +114,13 @@ impl World {
         if (over || self.faults.left == 0) && self.faults.mends.is_empty() {
             return;
         }
-        let next = self.faults.mends.iter().map(|&(at, _)| at).min();
         let pause = self.faults.pause(&mut self.rng);
+        self.next_fault(pause);
+    }
+
+    fn next_fault(&mut self, pause: u64) {
+        let now = self.now;
+        let next = self.faults.mends.iter().map(|&(at, _)| at).min();
         let at = next
             .map_or(now + pause, |mend| mend.min(now + pause))
             .max(now + 1);
@@ -167,7 +179,7 @@ impl World {
     }
 
     /// A server goes for a while, and nothing else breaks until it has been back for long.
-    fn send_away(&mut self) {
+    pub(super) fn send_away(&mut self) {
         let away = self.rng.range(1, 2_000_000);
         let Some(server) = self.running() else { return };
         match self.rng.below(4) {
@@ -203,7 +215,7 @@ impl World {
     }
 
     /// The proxy that serves dies, the other gets its address; the dead one is started again.
-    fn move_address(&mut self) {
+    pub(super) fn move_address(&mut self) {
         let old = self.active;
         let loud = self.rng.one_in(2);
         self.kill_proxy(old, loud);

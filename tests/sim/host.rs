@@ -55,7 +55,11 @@ fn rusage() -> (u64, u64) {
 }
 
 impl Host {
-    pub fn new(config: &Config, now: u64) -> Host {
+    pub fn new(config: &Config, number: usize, now: u64) -> Host {
+        let config = &Config {
+            proxy_id: format!("proxy{number}"),
+            ..config.clone()
+        };
         let facts = ProcessFacts {
             pid: 1,
             unix_at_zero: EPOCH as u64,
@@ -318,7 +322,7 @@ impl World {
 
     pub fn start_proxy(&mut self, host: usize) {
         self.log(|| format!("proxy {host} starts"));
-        self.hosts[host] = Host::new(&self.plan.config.clone(), self.now);
+        self.hosts[host] = Host::new(&self.plan.config, host, self.now);
         self.at(self.now, Event::Turn(host));
     }
 

@@ -3,6 +3,7 @@
 use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
+use super::ejecting;
 use super::rng::Rng;
 
 /// The kinds of runs.
@@ -20,16 +21,19 @@ pub enum Profile {
     Garbage,
     /// The proxy crashes and another takes its place.
     Takeover,
+    /// Without backups, `--eject`: see `ejecting`.
+    Eject,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 6] = [
+    pub const ALL: [Profile; 7] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
         Profile::Return,
         Profile::Garbage,
         Profile::Takeover,
+        Profile::Eject,
     ];
 
     pub fn name(self) -> &'static str {
@@ -40,6 +44,7 @@ impl Profile {
             Profile::Return => "return",
             Profile::Garbage => "garbage",
             Profile::Takeover => "takeover",
+            Profile::Eject => "eject",
         }
     }
 
@@ -54,6 +59,7 @@ impl Profile {
     pub fn guarantees(self) -> Guarantees {
         let all = Guarantees {
             history: true,
+            lossy: false,
             session: true,
             cas: true,
             leases: true,
@@ -71,8 +77,18 @@ impl Profile {
                 errors: true,
                 ..all
             },
+            Profile::Eject => Guarantees {
+                lossy: true,
+                session: false,
+                cas: false,
+                leases: false,
+                copies: Copied::Whatever,
+                errors: true,
+                ..all
+            },
             Profile::Slow | Profile::Garbage | Profile::Takeover => Guarantees {
                 history: false,
+                lossy: false,
                 session: false,
                 cas: false,
                 leases: false,
@@ -89,6 +105,8 @@ impl Profile {
 pub struct Guarantees {
     /// Every reply is explained by an order of the operations on its key (I2, I3, I4).
     pub history: bool,
+    /// But a key may be missed at any time, and be there again.
+    pub lossy: bool,
     /// A client's read never sees what the same client asked for behind it. Not so after a failover: the read is asked
     /// again, behind what was mirrored meanwhile.
     pub session: bool,
@@ -162,11 +180,12 @@ impl Plan {
             weight: 1,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
-        let quick = matches!(profile, Profile::Calm | Profile::Failover | Profile::Return);
+        let returns = matches!(profile, Profile::Return | Profile::Eject);
+        let quick = returns || matches!(profile, Profile::Calm | Profile::Failover);
         let timeout_ms = match profile {
             Profile::Calm => 2000,
             Profile::Failover => rng.pick(&[500, 1000]),
-            Profile::Return => rng.pick(&[200, 500]),
+            Profile::Return | Profile::Eject => rng.pick(&[200, 500]),
             _ => rng.pick(&[20, 50, 200]),
         };
         let times = rng.one_in(2);
@@ -177,7 +196,7 @@ impl Plan {
         };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
         let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
-        Plan {
+        let mut plan = Plan {
             profile,
             config: Config {
                 servers: (0..primaries).map(spec).collect(),
@@ -193,7 +212,7 @@ impl Plan {
             delay_min: rng.range(1, delay_max / 2),
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
-            think_max: if profile == Profile::Return {
+            think_max: if returns {
                 300_000
             } else {
                 rng.pick(&[100, 3000, 30_000])
@@ -209,11 +228,15 @@ impl Plan {
             batch_max: rng.pick(&[1, 4, 20]),
             pipeline: rng.pick(&[1, 20, 20, 100]),
             times,
-            short_times: times && !matches!(profile, Profile::Failover | Profile::Return),
-            deadly_gats: !matches!(profile, Profile::Failover | Profile::Return),
+            short_times: times && !(returns || profile == Profile::Failover),
+            deadly_gats: !(returns || profile == Profile::Failover),
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
+        };
+        if profile == Profile::Eject {
+            ejecting::configure(&mut plan.config, rng);
         }
+        plan
     }
 }
