@@ -10,9 +10,13 @@ use mio::net::TcpStream;
 use mio::Interest;
 use socket2::SockRef;
 
-use super::{Server, READS_MAX};
+use super::Server;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
+
+/// Most reads of one link in one turn. What comes in large pieces goes out before the next piece is read, while it is in the
+/// processor's cache.
+const LINK_READS_MAX: usize = 1;
 
 /// A connection to a server, being made or made.
 pub(super) struct Link {
@@ -147,7 +151,7 @@ impl Server {
     /// Reads until the kernel has nothing left, the core wants no more, or the turn's share is used up.
     pub(super) fn read_link(&mut self, id: LinkId, now: Time) {
         let index = self.tokens.link_index(id);
-        for _ in 0..READS_MAX {
+        for _ in 0..LINK_READS_MAX {
             if !self.proxy.link_wants_read(id) {
                 return;
             }

@@ -118,6 +118,7 @@ impl Proxy {
             ("magent_memory_limit", self.memory.limit() as u64),
             ("magent_failovers", counters.failovers),
             ("magent_failed_reads", counters.failed_reads),
+            ("magent_cut_off", counters.cut_off),
             ("magent_failed_writes", counters.failed_writes),
             ("magent_mirrored", counters.mirrored),
             ("magent_disagreements", counters.disagreements),

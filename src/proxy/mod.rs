@@ -33,6 +33,7 @@ mod repair;
 mod resync;
 mod route;
 mod server;
+mod slots;
 mod stamps;
 mod stats;
 mod survey;

@@ -47,6 +47,11 @@ impl Order {
         (self.epochs[bucket], self.flushes)
     }
 
+    /// The same in short, for a look that is not far away.
+    pub fn short_epoch(&self, bucket: usize) -> u32 {
+        self.epochs[bucket].wrapping_add(self.flushes as u32)
+    }
+
     /// The epochs of all buckets.
     pub fn epochs(&self) -> (Vec<u32>, u64) {
         (self.epochs.clone(), self.flushes)

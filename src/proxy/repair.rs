@@ -325,6 +325,7 @@ impl Proxy {
         let txn = self.txns.at(redo.txn);
         txn.repaired = true;
         let route = txn.route;
+        txn.epoch = self.order.short_epoch(bucket(route.hash));
         let flight = InFlight {
             role: redo.role,
             verb: redo.verb,
