@@ -10,7 +10,6 @@
 use super::cas::Tag;
 use super::ids::LinkId;
 use super::journal::NotedKey;
-use super::repair::{Mode, Then};
 use super::route::Route;
 use super::server::{LinkState, Role, Server, State};
 use super::view::{Stamp, View};
@@ -170,14 +169,17 @@ impl Proxy {
         let current = !self.is_safe() || alone || server.view() == view;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
-            self.servers[index].doubts.clear();
+            self.servers[index].doubtful = false;
         }
-        let server = &self.servers[index];
+        if self.must_settle(index) {
+            return;
+        }
         if current && (started_anew || empty) {
             let cold = !alone && self.settings.read_repair != ReadRepair::Off;
             return self.let_in(index, cold);
         }
-        if current && (!self.is_safe() || server.doubts.is_empty()) {
+        let server = &self.servers[index];
+        if current {
             let cold = server.stamp.is_some_and(|stamp| stamp.cold);
             // By its stamp it took part in everything; the journal holds what failed after it was lost.
             if !self.is_safe() || server.journal.is_empty() {
@@ -200,6 +202,19 @@ impl Proxy {
             return;
         }
         self.begin_entry(index, known && !started_anew);
+    }
+
+    /// Whether the server, if it was only stopped, may still change under everybody's eyes; it is not used before.
+    fn must_settle(&mut self, index: usize) -> bool {
+        let server = &mut self.servers[index];
+        if self.settings.rejoin != Rejoin::Safe {
+            return false;
+        }
+        if server.doubtful {
+            server.settled_at.get_or_insert(self.now + GRACE);
+        }
+        // The stamp, too, is read once more behind that.
+        server.doubtful || server.stamp_asked < server.attempted
     }
 
     fn begin_entry(&mut self, index: usize, same_process: bool) {
@@ -284,9 +299,6 @@ impl Proxy {
         server.known_process = server.process;
         server.stamp_asked = now;
         server.journal.clear();
-        if !server.doubts.is_empty() {
-            server.doubts_due = Some(now + GRACE);
-        }
         let stamp = Stamp { view, cold };
         let stamped = server.stamp == Some(stamp);
         if view != View::default() && !stamped && self.is_active() && self.is_safe() {
@@ -298,32 +310,24 @@ impl Proxy {
 
     /// A write whose outcome on `server` nobody has heard.
     pub(super) fn doubt(&mut self, server: usize, key: &[u8], base64: bool) {
-        let noted = NotedKey::new(key, base64);
         let server = &mut self.servers[server];
-        server.journal.note(noted.clone());
-        server.doubts.note(noted);
+        server.journal.note(NotedKey::new(key, base64));
+        server.doubtful = true;
     }
 
-    /// Keys that a stopped server may have written late are brought in line with the other copies once more.
-    pub(super) fn settle_doubts(&mut self, index: usize) {
-        if self.servers[index]
-            .doubts_due
-            .is_none_or(|due| due > self.now)
-        {
+    /// A server that was stopped has had the time for what its kernel still held of old connections: only now is it known
+    /// what it holds.
+    pub(super) fn settle_doubt(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.settled_at.is_none_or(|at| at > self.now) {
             return;
         }
-        self.servers[index].doubts_due = None;
-        let count = self.servers[index].doubts.len();
-        for noted in self.servers[index].doubts.take(count) {
-            let route = self.route_of_noted(&noted);
-            if self.has_other_copy(route, index) {
-                self.begin_repair(&noted, route, index, Mode::Overwrite, Then::Nothing);
-            } else {
-                self.order.passes(super::order::bucket(route.hash));
-                self.delete_on(index, route, &noted, Role::Heal);
-            }
-        }
-        self.servers[index].doubts.clear();
+        server.settled_at = None;
+        server.doubtful = false;
+        // Counted before.
+        server.items = None;
+        server.attempted = self.now;
+        self.ask_stamp(index);
     }
 
     /// Where a noted key lives.

@@ -101,7 +101,7 @@ impl Proxy {
                     earliest(self.now + self.wake_interval());
                 }
                 State::Waiting | State::Entering | State::Up => {
-                    server.doubts_due.into_iter().for_each(&mut earliest);
+                    server.settled_at.into_iter().for_each(&mut earliest);
                     for link in &server.links[..server.conns] {
                         match link.silent_since() {
                             Some(since) => {
@@ -199,7 +199,7 @@ impl Proxy {
 
     /// Looks after the connections of a server that is up.
     fn watch(&mut self, index: usize) {
-        self.settle_doubts(index);
+        self.settle_doubt(index);
         let stamps = self.routes.ranks() > 1;
         let server = &self.servers[index];
         if stamps && server.is_up() && server.stamp_asked + STAMP_EVERY <= self.now {
@@ -289,7 +289,7 @@ impl Proxy {
         server.cold = false;
         server.restamps = 0;
         server.entry_due = 0;
-        server.doubts_due = None;
+        server.settled_at = None;
         let mut lost = Vec::with_capacity(server.links.len());
         for (conn, link) in server.links.iter_mut().enumerate() {
             if link.state != LinkState::Closed {
@@ -327,7 +327,14 @@ impl Proxy {
             | Role::Heal
             | Role::Refill
             | Role::Entry => {}
-            Role::Flush => return self.servers[server].journal.note_flush(),
+            Role::Flush => {
+                self.servers[server].doubtful = true;
+                return self.servers[server].journal.note_flush();
+            }
+            Role::Restamp => {
+                self.servers[server].doubtful = true;
+                return;
+            }
             Role::Read if flight.verb.is_gat() => {
                 // Each of its keys may have got its new time to live.
                 let line = bytes.trim_ascii_end();
@@ -341,6 +348,7 @@ impl Proxy {
             _ => return,
         }
         if flight.verb == Verb::FlushAll {
+            self.servers[server].doubtful = true;
             return self.servers[server].journal.forget();
         }
         let key = key_token(flight).of(bytes);

@@ -217,7 +217,7 @@ impl Proxy {
             stat("journal_keys", &server.journal.len().to_string());
             let complete = server.journal.is_complete();
             stat("journal_complete", if complete { "yes" } else { "no" });
-            stat("doubtful_keys", &server.doubts.len().to_string());
+            stat("doubtful", if server.doubtful { "yes" } else { "no" });
         }
     }
 

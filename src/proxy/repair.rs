@@ -26,15 +26,6 @@ const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
 /// A key that is written all the time is not brought over for ever.
 const TRIES_MAX: u8 = 10;
 
-/// How the key is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// Only where there is none.
-    Add,
-    /// Whatever is there; where no other copy has it, it is deleted.
-    Overwrite,
-}
-
 /// What happens once the key is there, or nowhere.
 #[derive(Debug)]
 pub enum Then {
@@ -80,7 +71,6 @@ pub struct Repair {
     next_rank: usize,
     epoch: (u32, u64),
     tries: u8,
-    mode: Mode,
     then: Then,
     /// The answer of the copy that is being asked.
     answer: Vec<u8>,
@@ -106,14 +96,7 @@ impl Proxy {
     }
 
     /// Brings `key` to the server `target`.
-    pub(super) fn begin_repair(
-        &mut self,
-        key: &NotedKey,
-        route: Route,
-        target: usize,
-        mode: Mode,
-        then: Then,
-    ) {
+    pub(super) fn begin_repair(&mut self, key: &NotedKey, route: Route, target: usize, then: Then) {
         let repair = Repair {
             key: key.clone(),
             route,
@@ -121,7 +104,6 @@ impl Proxy {
             next_rank: 0,
             epoch: self.order.epoch(bucket(route.hash)),
             tries: 0,
-            mode,
             then,
             answer: Vec::new(),
         };
@@ -229,9 +211,7 @@ impl Proxy {
         );
         request.extend_from_slice(b" F");
         request.extend_from_slice(item.flags);
-        if repair.mode == Mode::Add {
-            request.extend_from_slice(b" ME");
-        }
+        request.extend_from_slice(b" ME");
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(item.data);
         let link_id = self.link_for(repair.target, repair.route);
@@ -257,11 +237,6 @@ impl Proxy {
     fn end_repair(&mut self, id: u32, found: bool) {
         let repair = self.repairs.remove(id as usize);
         self.memory.give(repair.answer.len());
-        let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
-        if repair.mode == Mode::Overwrite && !found && fresh && self.servers[repair.target].is_up()
-        {
-            self.delete_on(repair.target, repair.route, &repair.key, Role::Heal);
-        }
         match repair.then {
             Then::Nothing => {}
             Then::Resync => self.resynced(found),
@@ -336,7 +311,7 @@ impl Proxy {
             body: flight.body.clone(),
         };
         let then = Then::Redo(Box::new(redo));
-        self.begin_repair(&noted, route, server, Mode::Add, then);
+        self.begin_repair(&noted, route, server, then);
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::ids::{Action, LinkId};
 use super::journal::NotedKey;
-use super::repair::{Mode, Then};
+use super::repair::Then;
 use super::server::{LinkState, Role, Server};
 use super::Proxy;
 use crate::proto::meta::encode_base64;
@@ -287,7 +287,7 @@ impl Proxy {
             self.resync.allowance -= 1;
             self.resync.in_flight += 1;
             let route = self.route_of_noted(&noted);
-            self.begin_repair(&noted, route, target, Mode::Add, Then::Resync);
+            self.begin_repair(&noted, route, target, Then::Resync);
         }
         if was_full && self.resync.backlog.len() < BACKLOG_MAX {
             if let Some(source) = self.resync.source {

@@ -262,10 +262,10 @@ pub struct Server {
     pub cold: bool,
     /// Keys whose writes it missed, or may have carried out unheard.
     pub journal: Journal,
-    /// Keys whose writes it may still carry out late.
-    pub doubts: Journal,
-    /// When `doubts` are looked at once more.
-    pub doubts_due: Option<Time>,
+    /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
+    pub doubtful: bool,
+    /// When it has had the time for that.
+    pub settled_at: Option<Time>,
     /// Answers due before it is safe.
     pub entry_due: usize,
     /// What came of an answer that the proxy itself reads.
@@ -310,8 +310,8 @@ impl Server {
             items: None,
             cold: false,
             journal: Journal::new(journal_keys),
-            doubts: Journal::new(journal_keys),
-            doubts_due: None,
+            doubtful: false,
+            settled_at: None,
             entry_due: 0,
             answer: Vec::new(),
             requests: 0,

@@ -11,7 +11,7 @@ use super::journal::NotedKey;
 use super::op::{Data, Op};
 use super::order::bucket;
 use super::read::key_token;
-use super::repair::{is_base64, Mode, Redo, Then};
+use super::repair::{is_base64, Redo, Then};
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
@@ -120,7 +120,7 @@ impl Proxy {
             body,
         };
         let then = Then::Redo(Box::new(redo));
-        self.begin_repair(&noted, op.route, server, Mode::Add, then);
+        self.begin_repair(&noted, op.route, server, then);
     }
 
     fn refuse_write(&mut self, op: &Op<'_>) {
@@ -261,7 +261,7 @@ impl Proxy {
                 self.heal(server, route, &noted);
             }
             // What it lacks now is brought over, as long as nothing else passes.
-            self.begin_repair(&noted, route, server, Mode::Add, Then::Nothing);
+            self.begin_repair(&noted, route, server, Then::Nothing);
         }
         self.answer_if_all_did(id);
     }
