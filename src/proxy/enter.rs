@@ -171,9 +171,10 @@ impl Proxy {
             // Its memory is new, and so are its sockets: nothing old can come of it.
             self.servers[index].doubtful = false;
         }
-        if self.must_settle(index) {
+        if self.must_settle(index, known && !started_anew, current, empty) {
             return;
         }
+        self.servers[index].entry_due &= usize::from(!current && !empty);
         if current && (started_anew || empty) {
             let cold = !alone && self.settings.read_repair != ReadRepair::Off;
             return self.let_in(index, cold);
@@ -204,17 +205,27 @@ impl Proxy {
         self.begin_entry(index, known && !started_anew);
     }
 
-    /// Whether the server, if it was only stopped, may still change under everybody's eyes; it is not used before.
-    fn must_settle(&mut self, index: usize) -> bool {
+    /// Whether the server may have been stopped, and may change under everybody's eyes when it goes on with what its kernel
+    /// holds, of this proxy's old connections or another's. It is not used before.
+    fn must_settle(
+        &mut self,
+        index: usize,
+        same_process: bool,
+        current: bool,
+        empty: bool,
+    ) -> bool {
+        let alone = self.routes.ranks() == 1;
         let server = &mut self.servers[index];
         if self.settings.rejoin != Rejoin::Safe {
             return false;
         }
-        if server.doubtful {
+        let suspect = server.doubtful || (!alone && (same_process || !(current || empty)));
+        if suspect && !server.settled {
             server.settled_at.get_or_insert(self.now + GRACE);
+            return true;
         }
-        // The stamp, too, is read once more behind that.
-        server.doubtful || server.stamp_asked < server.attempted
+        // The stamp is read once more behind that.
+        server.stamp_asked < server.attempted
     }
 
     fn begin_entry(&mut self, index: usize, same_process: bool) {
@@ -257,9 +268,16 @@ impl Proxy {
         let index = usize::from(id.server);
         let server = &mut self.servers[index];
         server.entry_due = server.entry_due.saturating_sub(1);
-        if server.state != State::Entering || server.entry_due > 0 {
+        if server.entry_due > 0 {
             return;
         }
+        if server.state == State::Up && self.view != View::default() {
+            self.restamp(index);
+        }
+        if self.servers[index].state != State::Entering {
+            return;
+        }
+        let server = &mut self.servers[index];
         if verb == Verb::FlushAll {
             if code.is_error() {
                 log::warn!(
@@ -293,6 +311,7 @@ impl Proxy {
             if cold { ", cold" } else { "" }
         );
         server.state = State::Up;
+        server.settled = true;
         server.since = now;
         server.retry = super::server::RETRY_FIRST;
         server.cold = cold;
@@ -323,6 +342,7 @@ impl Proxy {
             return;
         }
         server.settled_at = None;
+        server.settled = true;
         server.doubtful = false;
         // Counted before.
         server.items = None;

@@ -290,6 +290,7 @@ impl Proxy {
         server.restamps = 0;
         server.entry_due = 0;
         server.settled_at = None;
+        server.settled = false;
         let mut lost = Vec::with_capacity(server.links.len());
         for (conn, link) in server.links.iter_mut().enumerate() {
             if link.state != LinkState::Closed {
@@ -305,6 +306,11 @@ impl Proxy {
             self.end_resync();
         } else if self.resync.source() == Some(index) {
             self.listing_closed(Server::link_id(index, self.servers[index].conns));
+        }
+        let missed = |flight: &InFlight| flight.may_be_missed();
+        if lost.iter().any(|(fifo, ..)| fifo.iter().any(missed)) {
+            // Ahead of what is asked of the others now: whoever takes over must see it.
+            self.leave_out(index);
         }
         for (fifo, log, expired) in lost {
             for (n, flight) in fifo.into_iter().enumerate() {
@@ -372,8 +378,15 @@ impl Proxy {
         match flight.role {
             Role::Read => self.reread(id, flight, bytes, server),
             Role::Decide => self.redecide(id, flight, bytes),
-            Role::Copy(_) | Role::Mirror => self.answer_if_all_did(id),
-            Role::Flush => {
+            Role::Copy(_) | Role::Mirror => {
+                self.fence(id);
+                self.answer_if_all_did(id);
+            }
+            Role::Refill => self.answer_if_all_did(id),
+            Role::Flush | Role::Fence => {
+                if flight.role == Role::Flush {
+                    self.fence(id);
+                }
                 self.answer_if_all_did(id);
                 self.flush_passed(id);
             }

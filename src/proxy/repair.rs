@@ -29,10 +29,10 @@ const TRIES_MAX: u8 = 10;
 /// What happens once the key is there, or nowhere.
 #[derive(Debug)]
 pub enum Then {
-    /// Nothing.
-    Nothing,
     /// The background copy goes on.
     Resync,
+    /// The client of a write is answered.
+    Answer(TxnId),
     /// The request is asked (again).
     Redo(Box<Redo>),
     /// A retrieval of many keys asks for this one again.
@@ -224,7 +224,11 @@ impl Proxy {
             line.extend_from_slice(b"\r\n");
             mark = Some(line);
         }
-        let purpose = (Role::Refill, Verb::MetaSet, None);
+        let txn = match repair.then {
+            Then::Answer(txn) => Some(txn),
+            _ => None,
+        };
+        let purpose = (Role::Refill, Verb::MetaSet, txn);
         self.queue_bytes(link_id, &request, None, key, purpose);
         if let Some(line) = mark {
             // A stale item is brought over as one: who reads it first may refill it.
@@ -238,8 +242,8 @@ impl Proxy {
         let repair = self.repairs.remove(id as usize);
         self.memory.give(repair.answer.len());
         match repair.then {
-            Then::Nothing => {}
             Then::Resync => self.resynced(found),
+            Then::Answer(txn) => self.stop_waiting(txn),
             Then::Redo(redo) => self.redo(*redo, repair.target),
             Then::Gather { gather, index } => {
                 self.regather_key(gather, index, repair.key.key(), found);

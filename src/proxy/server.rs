@@ -70,6 +70,8 @@ pub enum Role {
     Listing,
     /// `flush_all`.
     Flush,
+    /// Stands behind a stamp: with its answer the stamp is there.
+    Fence,
     /// A sign of life.
     Probe,
     /// The request has moved on; the answer is thrown away.
@@ -97,6 +99,18 @@ pub struct InFlight {
     pub queued: Time,
     /// A large data block that belongs to it.
     pub body: Option<Body>,
+}
+
+impl InFlight {
+    /// Whether a server that did not do it lacks what another one may have.
+    pub fn may_be_missed(&self) -> bool {
+        match self.role {
+            Role::Copy(_) | Role::Decide | Role::Mirror | Role::Echo => true,
+            Role::Heal | Role::Entry | Role::Flush => true,
+            Role::Read => self.verb.is_gat(),
+            _ => false,
+        }
+    }
 }
 
 /// Where a connection stands.
@@ -264,8 +278,10 @@ pub struct Server {
     pub journal: Journal,
     /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
     pub doubtful: bool,
-    /// When it has had the time for that.
+    /// When it has had the time for that; and that it has.
     pub settled_at: Option<Time>,
+    /// See `settled_at`.
+    pub settled: bool,
     /// Answers due before it is safe.
     pub entry_due: usize,
     /// What came of an answer that the proxy itself reads.
@@ -312,6 +328,7 @@ impl Server {
             journal: Journal::new(journal_keys),
             doubtful: false,
             settled_at: None,
+            settled: false,
             entry_due: 0,
             answer: Vec::new(),
             requests: 0,

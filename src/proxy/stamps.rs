@@ -4,6 +4,7 @@ use super::ids::LinkId;
 use super::journal::NotedKey;
 use super::op::Op;
 use super::server::{LinkState, Role, Server};
+use super::txn::TxnId;
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::proto::response::Code;
@@ -79,6 +80,10 @@ impl Proxy {
     /// Stamps a server, on each of its connections: no write may stand before the stamp.
     pub(super) fn restamp(&mut self, index: usize) {
         let server = &mut self.servers[index];
+        if server.entry_due > 0 {
+            // Another connection's deletions may still be on their way: it is stamped when they are done.
+            return;
+        }
         let stamp = Stamp {
             view: self.view,
             cold: server.cold,
@@ -136,6 +141,27 @@ impl Proxy {
         let ours = self.view.owner == self.me && self.view != View::default();
         if !ours || self.servers[index].view() == self.view {
             self.raise_view();
+        }
+    }
+
+    /// A write is not answered before the servers that hold it are stamped: another proxy must see that one missed it.
+    pub(super) fn fence(&mut self, id: TxnId) {
+        let txn = self.txns.at(id);
+        let (route, all) = (txn.route, txn.verb == Verb::FlushAll);
+        if txn.answered || !self.is_safe() {
+            return;
+        }
+        for index in 0..self.servers.len() {
+            let copies = 0..self.routes.ranks();
+            let concerned = all
+                || copies
+                    .clone()
+                    .any(|rank| self.routes.server(route, rank) == Some(index));
+            if concerned && self.servers[index].is_up() {
+                let link_id = self.link_for(index, route);
+                let purpose = (Role::Fence, Verb::Version, Some(id));
+                self.queue_bytes(link_id, b"version\r\n", None, Token::default(), purpose);
+            }
         }
     }
 

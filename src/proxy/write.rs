@@ -257,13 +257,28 @@ impl Proxy {
             let bytes = self.flight_bytes(link, flight);
             let key = key_token(flight).of(bytes);
             let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-            if !(self.servers[server].cold && says_absent(flight.verb, code)) {
+            if !says_absent(flight.verb, code) {
                 self.heal(server, route, &noted);
             }
-            // What it lacks now is brought over, as long as nothing else passes.
-            self.begin_repair(&noted, route, server, Then::Nothing);
+            // What it lacks now is brought over, as long as nothing else passes. One more is outstanding meanwhile: the
+            // transaction is still needed if that ends at once.
+            let txn = self.txns.at(id);
+            txn.outstanding += 2;
+            txn.waiting += 1;
+            self.begin_repair(&noted, route, server, Then::Answer(id));
+            self.txns.at(id).outstanding -= 1;
+            return;
         }
         self.answer_if_all_did(id);
+    }
+
+    /// What else the client of a write waited for is done.
+    pub(super) fn stop_waiting(&mut self, id: TxnId) {
+        let txn = self.txns.at(id);
+        txn.outstanding -= 1;
+        txn.waiting = txn.waiting.saturating_sub(1);
+        self.answer_if_all_did(id);
+        self.close_txn(id);
     }
 
     /// Keeps the answer of the copy with the best rank until the other copies have answered.

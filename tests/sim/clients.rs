@@ -70,7 +70,7 @@ impl World {
     pub fn act(&mut self, client: usize) {
         self.check_patience(client);
         let me = &mut self.clients[client];
-        if self.budget == 0 && me.sent.is_empty() {
+        if self.budget == 0 && me.sent.is_empty() && self.faults.settled {
             me.over = true;
             return;
         }

@@ -18,6 +18,8 @@ pub struct Faults {
     left: u64,
     pause_max: u64,
     timeout: u64,
+    /// Clients may stop asking.
+    pub settled: bool,
     /// When all servers were last seen to be up and warm.
     whole_at: u64,
     routes: Routes,
@@ -40,6 +42,7 @@ impl Faults {
             profile: plan.profile,
             left,
             pause_max: (2 * span / (left + 1)).max(2000),
+            settled: !plan.profile.returns(),
             whole_at: 0,
             timeout: plan.config.timeout.0,
             routes: Routes::new(&plan.config),
@@ -52,7 +55,7 @@ impl Faults {
     }
 
     pub fn is_over(&self) -> bool {
-        self.mends.is_empty()
+        self.mends.is_empty() && self.settled
     }
 
     /// The servers that hold a key, the primary first.
@@ -123,6 +126,7 @@ impl World {
             return self.fail(format!("the servers do not become whole:\n{state}"));
         }
         if self.budget == 0 && whole {
+            self.faults.settled = true;
             return;
         }
         if self.budget < LAST && !whole {

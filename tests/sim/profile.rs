@@ -163,6 +163,9 @@ pub struct Plan {
     /// `gat` with a time to live that ends the item at once. When its server dies, the touch has ended it on the next copy
     /// before the `gat` is asked again there; that is not promised to be right yet.
     pub deadly_gats: bool,
+    /// `N`: an item is made where there is none. Nobody is told whether it was, so on a copy that had lost the key by itself
+    /// something else is made than on the one that decided.
+    pub vivify: bool,
     /// Bytes may be on their way for a whole time limit, though nobody has failed.
     pub stalls: bool,
     pub version: [u32; 3],
@@ -240,6 +243,7 @@ impl Plan {
             times,
             short_times: times && !(profile.returns() || profile == Profile::Failover),
             deadly_gats: !(profile.returns() || profile == Profile::Failover),
+            vivify: profile != Profile::Full,
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
