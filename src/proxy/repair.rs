@@ -179,9 +179,36 @@ impl Proxy {
             }
         } else if self.servers[target].is_up() {
             self.counters.refills += 1;
+            if item.won {
+                self.give_back(id);
+            }
             self.write_item(id, &item);
         }
         self.end_repair(id, true);
+    }
+
+    /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
+    fn give_back(&mut self, id: u32) {
+        let repair = &self.repairs[id as usize];
+        let rank = repair.next_rank.saturating_sub(1);
+        let Some(server) = self.routes.server(repair.route, rank) else {
+            return;
+        };
+        let mut line = b"md ".to_vec();
+        line.extend_from_slice(repair.key.key());
+        let key = Token {
+            start: 3,
+            end: line.len(),
+        };
+        let flags: &[u8] = if repair.key.is_base64() {
+            b" I b\r\n"
+        } else {
+            b" I\r\n"
+        };
+        line.extend_from_slice(flags);
+        let link_id = self.link_for(server, repair.route);
+        let purpose = (Role::Refill, Verb::MetaDelete, None);
+        self.queue_bytes(link_id, &line, None, key, purpose);
     }
 
     fn write_item(&mut self, id: u32, item: &Item<'_>) {
@@ -243,7 +270,7 @@ impl Proxy {
         self.memory.give(repair.answer.len());
         match repair.then {
             Then::Resync => self.resynced(found),
-            Then::Answer(txn) => self.stop_waiting(txn),
+            Then::Answer(txn) => self.stop_waiting(txn, found),
             Then::Redo(redo) => self.redo(*redo, repair.target),
             Then::Gather { gather, index } => {
                 self.regather_key(gather, index, repair.key.key(), found);
@@ -344,8 +371,10 @@ struct Item<'a> {
     flags: &'a [u8],
     /// With its line end.
     data: &'a [u8],
-    /// Marked as stale by `md I`.
+    /// Marked as stale by `md I`, and given to this reader to be refilled.
     stale: bool,
+    /// See `stale`.
+    won: bool,
     /// The key as the server writes it, and whether that is base64.
     key: Option<&'a [u8]>,
     base64: bool,
@@ -361,6 +390,7 @@ impl<'a> Item<'a> {
             flags: b"0",
             data: &answer[newline + 1..],
             stale: false,
+            won: false,
             key: None,
             base64: false,
         };
@@ -372,6 +402,7 @@ impl<'a> Item<'a> {
                 b't' if &text[1..] != b"-1" => item.ttl = Some(parse_decimal(&text[1..])?.max(1)),
                 b'f' => item.flags = &text[1..],
                 b'X' => item.stale = true,
+                b'W' => item.won = true,
                 b'k' => item.key = Some(&text[1..]),
                 b'b' => item.base64 = true,
                 _ => {}

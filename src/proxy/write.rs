@@ -272,11 +272,20 @@ impl Proxy {
         self.answer_if_all_did(id);
     }
 
-    /// What else the client of a write waited for is done.
-    pub(super) fn stop_waiting(&mut self, id: TxnId) {
+    /// The item that a write left has been brought to a copy that lacked it, or is nowhere.
+    pub(super) fn stop_waiting(&mut self, id: TxnId, found: bool) {
         let txn = self.txns.at(id);
         txn.outstanding -= 1;
         txn.waiting = txn.waiting.saturating_sub(1);
+        let (client, seq, answered) = (txn.client, txn.seq, txn.answered);
+        let (route, rank) = (txn.route, usize::from(txn.rank));
+        let decider = self.routes.server(route, rank);
+        let lost = decider.is_none_or(|server| !self.servers[server].is_up());
+        if !found && lost && !answered {
+            // It went with the server that decided.
+            self.replace_reply(client, seq, Reply::None);
+            self.txns.at(id).best = NO_RANK;
+        }
         self.answer_if_all_did(id);
         self.close_txn(id);
     }

@@ -76,6 +76,7 @@ impl Profile {
         match self {
             Profile::Calm => all,
             Profile::Full => Guarantees {
+                leases: false,
                 copies: Copied::EqualOrAbsent,
                 errors: true,
                 ..all
