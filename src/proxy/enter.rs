@@ -182,8 +182,8 @@ impl Proxy {
         let server = &self.servers[index];
         if current {
             let cold = server.stamp.is_some_and(|stamp| stamp.cold);
-            // By its stamp it took part in everything; the journal holds what failed after it was lost.
-            if !self.is_safe() || server.journal.is_empty() {
+            // By its stamp it took part in everything. Without stamps the journal says so.
+            if !self.is_safe() || !alone || server.journal.is_empty() {
                 return self.let_in(index, cold);
             }
         }
@@ -312,6 +312,7 @@ impl Proxy {
         );
         server.state = State::Up;
         server.settled = true;
+        server.left_out = View::default();
         server.since = now;
         server.retry = super::server::RETRY_FIRST;
         server.cold = cold;

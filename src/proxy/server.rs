@@ -262,6 +262,8 @@ pub struct Server {
     pub tag: Tag,
     /// The last stamp seen on it, or written to it.
     pub stamp: Option<Stamp>,
+    /// The view that was raised without it, since it was last used.
+    pub left_out: View,
     /// When the stamp was last asked for, of the answers that came.
     pub stamp_asked: Time,
     /// Stamps on their way to it: what it says of its stamp meanwhile is old.
@@ -319,6 +321,7 @@ impl Server {
             is_magent: false,
             tag: Tag::none(),
             stamp: None,
+            left_out: View::default(),
             stamp_asked: now,
             restamps: 0,
             process: None,

@@ -128,6 +128,8 @@ impl Proxy {
         for index in 0..self.servers.len() {
             if self.servers[index].is_up() {
                 self.restamp(index);
+            } else {
+                self.servers[index].left_out = self.view;
             }
         }
     }
@@ -138,8 +140,8 @@ impl Proxy {
             return;
         }
         self.counters.degraded_writes += 1;
-        let ours = self.view.owner == self.me && self.view != View::default();
-        if !ours || self.servers[index].view() == self.view {
+        let view = self.view;
+        if view == View::default() || self.servers[index].left_out != view {
             self.raise_view();
         }
     }

@@ -121,6 +121,10 @@ impl World {
                 16 * 1024
             };
             self.net.read(conn, 1, limit, &mut bytes);
+            if self.trace && !bytes.is_empty() {
+                let text = bytes[..bytes.len().min(160)].escape_ascii();
+                println!("{:>12}   server {server} reads on {conn}: {text}", self.now);
+            }
             let commands = if self.rng.one_in(4) { 1 } else { 40 };
             let lie = self.sabotage.at_server(server, &self.plan);
             node.process.lie = lie;

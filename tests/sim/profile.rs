@@ -76,6 +76,7 @@ impl Profile {
         match self {
             Profile::Calm => all,
             Profile::Full => Guarantees {
+                cas: false,
                 leases: false,
                 copies: Copied::EqualOrAbsent,
                 errors: true,
