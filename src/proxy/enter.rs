@@ -298,10 +298,6 @@ impl Proxy {
     fn let_in(&mut self, index: usize, cold: bool) {
         let alone = self.routes.ranks() == 1;
         let cold = cold && !alone;
-        if cold && self.view == View::default() && self.is_active() && self.is_safe() {
-            // Other proxies must see that it is cold.
-            self.raise_view();
-        }
         let now = self.now;
         let view = self.view;
         let server = &mut self.servers[index];
@@ -324,6 +320,7 @@ impl Proxy {
         if view != View::default() && !stamped && self.is_active() && self.is_safe() {
             self.restamp(index);
         }
+        self.stamp_cold();
         self.note_abilities();
         self.plan_resync();
     }

@@ -116,6 +116,24 @@ impl Proxy {
         }
     }
 
+    /// Other proxies, and this one after a restart, must see which servers are cold. Not before the stamps are known that
+    /// another proxy may have written.
+    pub(super) fn stamp_cold(&mut self) {
+        if !self.is_safe() || !self.is_active() || self.barrier.awaits_stamps() {
+            return;
+        }
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            if !server.is_up() || !server.cold || server.stamp.is_some_and(|stamp| stamp.cold) {
+                continue;
+            }
+            if self.view == View::default() {
+                return self.raise_view();
+            }
+            self.restamp(index);
+        }
+    }
+
     /// A new view begins: servers that are not up take no part in it.
     pub(super) fn raise_view(&mut self) {
         let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
