@@ -166,7 +166,7 @@ impl Proxy {
         };
         let repair = &self.repairs[id as usize];
         let target = repair.target;
-        let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
+        let fresh = self.is_fresh(repair);
         if !fresh {
             self.counters.refills_cancelled += 1;
             let repair = &mut self.repairs[id as usize];
@@ -185,6 +185,16 @@ impl Proxy {
             self.write_item(id, &item);
         }
         self.end_repair(id, true);
+    }
+
+    /// Whether what was fetched is still what the target would have to hold.
+    fn is_fresh(&self, repair: &Repair) -> bool {
+        let bucket = bucket(repair.route.hash);
+        // What a request is asked again for is exclusive. Others may meet a conditional write: the target may have carried it
+        // out already, and the copy that was asked has not heard of it.
+        let exclusive = matches!(repair.then, Then::Redo(_) | Then::Gather { .. });
+        let undecided = !exclusive && self.order.is_deciding(bucket);
+        repair.epoch == self.order.epoch(bucket) && !undecided
     }
 
     /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.

@@ -18,6 +18,7 @@ pub struct Faults {
     left: u64,
     pause_max: u64,
     timeout: u64,
+    mended_at: u64,
     /// Clients may stop asking.
     pub settled: bool,
     /// When all servers were last seen to be up and warm.
@@ -43,6 +44,7 @@ impl Faults {
             left,
             pause_max: (2 * span / (left + 1)).max(2000),
             settled: !plan.profile.returns(),
+            mended_at: 0,
             whole_at: 0,
             timeout: plan.config.timeout.0,
             routes: Routes::new(&plan.config),
@@ -81,6 +83,7 @@ impl World {
         self.faults.mends.retain(|&(at, _)| at > now && !over);
         for what in due {
             self.mend(what);
+            self.faults.mended_at = now;
         }
         if self.faults.profile.returns() {
             return self.send_away_when_whole();
@@ -144,8 +147,10 @@ impl World {
     /// Whether the serving proxy uses all servers, and none is cold.
     pub fn is_whole(&mut self) -> bool {
         let servers = self.nodes.len();
-        // What it has not noticed yet is not over either.
+        // What it has not noticed yet is not over either: a silent connection is found by a probe, after a time limit.
+        let noticed = self.faults.mended_at + 2 * self.faults.timeout + 500_000;
         self.faults.mends.is_empty()
+            && self.now > noticed
             && self.holds_all_links(self.active)
             && self.replication().matches(":state up\r").count() == servers
     }
