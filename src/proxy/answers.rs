@@ -224,6 +224,11 @@ impl Proxy {
             Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail),
             Role::Behind => self.answer_if_all_did(txn_id),
             Role::Flush => self.flush_answered(txn_id, code, tail),
+            Role::Refill => self.answer_if_all_did(txn_id),
+            Role::Fence => {
+                self.answer_if_all_did(txn_id);
+                self.flush_passed(txn_id);
+            }
             _ => {}
         }
         self.close_txn(txn_id);

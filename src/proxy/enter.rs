@@ -10,7 +10,6 @@
 use super::cas::Tag;
 use super::ids::LinkId;
 use super::journal::NotedKey;
-use super::repair::{Mode, Then};
 use super::route::Route;
 use super::server::{LinkState, Role, Server, State};
 use super::txn::TxnId;
@@ -144,8 +143,6 @@ impl Proxy {
         self.adopt_ejected(view);
         self.view = view;
         for server in &mut self.servers {
-            // Whether that view is one without it, nobody has said.
-            server.left_out = false;
             if !server.is_up() && server.known_process.is_some() {
                 server.journal.note_others();
             }
@@ -182,17 +179,21 @@ impl Proxy {
         let current = !self.is_safe() || alone || server.view() == view;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
-            self.servers[index].doubts.clear();
+            self.servers[index].doubtful = false;
         }
-        let server = &self.servers[index];
+        if self.must_settle(index, known && !started_anew, current, empty) {
+            return;
+        }
+        self.servers[index].entry_due &= usize::from(!current && !empty);
         if current && (started_anew || empty) {
             let cold = !alone && self.settings.read_repair != ReadRepair::Off;
             return self.let_in(index, cold);
         }
-        if current && (!self.is_safe() || server.doubts.is_empty()) {
+        let server = &self.servers[index];
+        if current {
             let cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
-            // By its stamp it took part in everything; the journal holds what failed after it was lost.
-            if !self.is_safe() || server.journal.is_empty() {
+            // By its stamp it took part in everything. Without stamps the journal says so.
+            if !self.is_safe() || !alone || server.journal.is_empty() {
                 return self.let_in(index, cold);
             }
         }
@@ -212,6 +213,29 @@ impl Proxy {
             return;
         }
         self.begin_entry(index, known && !started_anew);
+    }
+
+    /// Whether the server may have been stopped, and may change under everybody's eyes when it goes on with what its kernel
+    /// holds, of this proxy's old connections or another's. It is not used before.
+    fn must_settle(
+        &mut self,
+        index: usize,
+        same_process: bool,
+        current: bool,
+        empty: bool,
+    ) -> bool {
+        let alone = !self.has_views();
+        let server = &mut self.servers[index];
+        if self.settings.rejoin != Rejoin::Safe {
+            return false;
+        }
+        let suspect = server.doubtful || (!alone && (same_process || !(current || empty)));
+        if suspect && !server.settled {
+            server.settled_at.get_or_insert(self.now + GRACE);
+            return true;
+        }
+        // The stamp is read once more behind that.
+        server.stamp_asked < server.attempted
     }
 
     fn begin_entry(&mut self, index: usize, same_process: bool) {
@@ -254,9 +278,16 @@ impl Proxy {
         let index = usize::from(id.server);
         let server = &mut self.servers[index];
         server.entry_due = server.entry_due.saturating_sub(1);
-        if server.state != State::Entering || server.entry_due > 0 {
+        if server.entry_due > 0 {
             return;
         }
+        if server.state == State::Up && self.view != View::default() {
+            self.restamp(index);
+        }
+        if self.servers[index].state != State::Entering {
+            return;
+        }
+        let server = &mut self.servers[index];
         if verb == Verb::FlushAll {
             if code.is_error() {
                 log::warn!(
@@ -277,10 +308,6 @@ impl Proxy {
     fn let_in(&mut self, index: usize, cold: bool) {
         let alone = self.routes.ranks() == 1;
         let cold = cold && !alone;
-        if cold && self.view == View::default() && self.is_active() && self.is_safe() {
-            // Other proxies must see that it is cold.
-            self.raise_view();
-        }
         let now = self.now;
         let view = self.view;
         let server = &mut self.servers[index];
@@ -290,16 +317,14 @@ impl Proxy {
             if cold { ", cold" } else { "" }
         );
         server.state = State::Up;
+        server.settled = true;
+        server.left_out = View::default();
         server.since = now;
         server.retry = super::server::RETRY_FIRST;
         server.cold = cold;
-        server.left_out = false;
         server.known_process = server.process;
         server.stamp_asked = now;
         server.journal.clear();
-        if !server.doubts.is_empty() {
-            server.doubts_due = Some(now + GRACE);
-        }
         let stamp = Stamp {
             view,
             cold,
@@ -309,39 +334,32 @@ impl Proxy {
         if view != View::default() && !stamped && self.is_active() && self.is_safe() {
             self.restamp(index);
         }
+        self.stamp_cold();
         self.note_abilities();
         self.plan_resync();
     }
 
     /// A write whose outcome on `server` nobody has heard.
-    pub(super) fn doubt(&mut self, index: usize, key: &[u8], base64: bool) {
-        let noted = NotedKey::new(key, base64);
-        let server = &mut self.servers[index];
-        server.journal.note(noted.clone());
-        server.doubts.note(noted);
-        self.leave_out_lost(index);
+    pub(super) fn doubt(&mut self, server: usize, key: &[u8], base64: bool) {
+        let server = &mut self.servers[server];
+        server.journal.note(NotedKey::new(key, base64));
+        server.doubtful = true;
     }
 
-    /// Keys that a stopped server may have written late are brought in line with the other copies once more.
-    pub(super) fn settle_doubts(&mut self, index: usize) {
-        if self.servers[index]
-            .doubts_due
-            .is_none_or(|due| due > self.now)
-        {
+    /// A server that was stopped has had the time for what its kernel still held of old connections: only now is it known
+    /// what it holds.
+    pub(super) fn settle_doubt(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.settled_at.is_none_or(|at| at > self.now) {
             return;
         }
-        self.servers[index].doubts_due = None;
-        let count = self.servers[index].doubts.len();
-        for noted in self.servers[index].doubts.take(count) {
-            let route = self.route_of_noted(&noted);
-            if self.has_other_copy(route, index) {
-                self.begin_repair(&noted, route, index, Mode::Overwrite, Then::Nothing);
-            } else {
-                self.order.passes(super::order::bucket(route.hash));
-                self.delete_on(index, route, &noted, Role::Heal);
-            }
-        }
-        self.servers[index].doubts.clear();
+        server.settled_at = None;
+        server.settled = true;
+        server.doubtful = false;
+        // Counted before.
+        server.items = None;
+        server.attempted = self.now;
+        self.ask_stamp(index);
     }
 
     /// Where a noted key lives.

@@ -48,6 +48,12 @@ impl Barrier {
         self.sent.is_some() || !self.queue.is_empty()
     }
 
+    /// Whether stamps are being read that others wait for.
+    pub fn awaits_stamps(&self) -> bool {
+        let mut waiting = self.queue.iter();
+        waiting.any(|waiting| matches!(waiting, Waiting::Stamps(_)))
+    }
+
     /// Puts `op` at the end of the queue.
     pub fn hold(&mut self, op: Held) {
         self.queue.push_back(Waiting::Op(op));
@@ -100,6 +106,7 @@ impl Proxy {
                         self.barrier.queue.push_front(Waiting::Stamps(since));
                         return;
                     }
+                    self.stamp_cold();
                 }
                 Some(Waiting::Op(held)) => {
                     let op = held.op();

@@ -12,7 +12,7 @@ use super::ids::{ClientId, LinkId};
 use super::journal::NotedKey;
 use super::op::Op;
 use super::read::push_retrieval;
-use super::repair::{Mode, Then};
+use super::repair::Then;
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{PartId, TxnId};
@@ -252,7 +252,7 @@ impl Proxy {
                 gather: id.gather,
                 index,
             };
-            self.begin_repair(&key, route, server, Mode::Add, then);
+            self.begin_repair(&key, route, server, then);
         }
     }
 

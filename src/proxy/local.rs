@@ -229,7 +229,7 @@ impl Proxy {
             stat("journal_keys", &server.journal.len().to_string());
             let complete = server.journal.is_complete();
             stat("journal_complete", yes_no(complete));
-            stat("doubtful_keys", &server.doubts.len().to_string());
+            stat("doubtful", yes_no(server.doubtful));
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::classic::listed_expiry;
 use super::ids::{Action, LinkId};
 use super::journal::NotedKey;
-use super::repair::{Mode, Then};
+use super::repair::Then;
 use super::server::{LinkState, Role, Server};
 use super::Proxy;
 use crate::proto::token::Token;
@@ -342,7 +342,7 @@ impl Proxy {
             let then = Then::Resync {
                 expires: listed.expires,
             };
-            self.begin_repair(&noted, route, target, Mode::Add, then);
+            self.begin_repair(&noted, route, target, then);
         }
         if was_full && self.resync.backlog.len() < BACKLOG_MAX {
             if let Some(source) = self.resync.source {

@@ -3,6 +3,7 @@
 use super::ids::LinkId;
 use super::op::Op;
 use super::server::{LinkState, Role, Server};
+use super::txn::TxnId;
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::proto::response::Code;
@@ -78,6 +79,10 @@ impl Proxy {
     /// Stamps a server, on each of its connections: no write may stand before the stamp.
     pub(super) fn restamp(&mut self, index: usize) {
         let server = &mut self.servers[index];
+        if server.entry_due > 0 {
+            // Another connection's deletions may still be on their way: it is stamped when they are done.
+            return;
+        }
         let stamp = Stamp {
             view: self.view,
             cold: server.cold,
@@ -111,6 +116,27 @@ impl Proxy {
         }
     }
 
+    /// Other proxies, and this one after a restart, must see which servers are cold. Not before the stamps are known that
+    /// another proxy may have written.
+    pub(super) fn stamp_cold(&mut self) {
+        if !self.is_safe() || !self.is_active() || self.barrier.awaits_stamps() {
+            return;
+        }
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            if !server.is_up()
+                || !server.cold
+                || server.stamp.as_ref().is_some_and(|stamp| stamp.cold)
+            {
+                continue;
+            }
+            if self.view == View::default() {
+                return self.raise_view();
+            }
+            self.restamp(index);
+        }
+    }
+
     /// A new view begins: servers that are not up take no part in it.
     pub(super) fn raise_view(&mut self) {
         if self.recheck.is_some() {
@@ -127,19 +153,18 @@ impl Proxy {
         self.counters.views_raised += 1;
         log::info!("view {} raised", self.view.number);
         for index in 0..self.servers.len() {
-            let up = self.servers[index].is_up();
-            self.servers[index].left_out = !up;
-            if up {
+            if self.servers[index].is_up() {
                 self.restamp(index);
+            } else {
+                self.servers[index].left_out = self.view;
             }
         }
     }
 
     /// Whether the present view would let the server `index` pass for one that missed nothing, though it is about to.
     pub(super) fn needs_view_without(&self, index: usize) -> bool {
-        let ours = self.view.owner == self.me && self.view != View::default();
-        // The stamp that was last seen does not tell: it is forgotten with each attempt to reach the server.
-        !ours || !self.servers[index].left_out
+        let view = self.view;
+        view == View::default() || self.servers[index].left_out != view
     }
 
     /// A write is about to leave out the server `index`: the others are stamped ahead of it.
@@ -153,12 +178,24 @@ impl Proxy {
         }
     }
 
-    /// The server `index` was lost with a write in flight, which it may have missed: its stamp must not say that it took
-    /// part in everything.
-    pub(super) fn leave_out_lost(&mut self, index: usize) {
-        let stamps = self.is_safe() && self.has_views() && self.is_active();
-        if stamps && self.needs_view_without(index) {
-            self.raise_view();
+    /// A write is not answered before the servers that hold it are stamped: another proxy must see that one missed it.
+    pub(super) fn fence(&mut self, id: TxnId) {
+        let txn = self.txns.at(id);
+        let (route, all) = (txn.route, txn.verb == Verb::FlushAll);
+        if txn.answered || !self.is_safe() {
+            return;
+        }
+        for index in 0..self.servers.len() {
+            let copies = 0..self.routes.places();
+            let concerned = all
+                || copies
+                    .clone()
+                    .any(|rank| self.routes.server(route, rank) == Some(index));
+            if concerned && self.servers[index].is_up() {
+                let link_id = self.link_for(index, route);
+                let purpose = (Role::Fence, Verb::Version, Some(id));
+                self.queue_bytes(link_id, b"version\r\n", None, Token::default(), purpose);
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::journal::NotedKey;
 use super::op::{Data, Op};
 use super::order::bucket;
 use super::read::key_token;
-use super::repair::{is_base64, Mode, Redo, Then};
+use super::repair::{is_base64, Redo, Then};
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
@@ -128,7 +128,7 @@ impl Proxy {
             body,
         };
         let then = Then::Redo(Box::new(redo));
-        self.begin_repair(&noted, op.route, server, Mode::Add, then);
+        self.begin_repair(&noted, op.route, server, then);
     }
 
     fn refuse_write(&mut self, op: &Op<'_>) {
@@ -265,13 +265,37 @@ impl Proxy {
             let bytes = self.flight_bytes(link, flight);
             let key = key_token(flight).of(bytes);
             let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-            if !(self.servers[server].cold && says_absent(flight.verb, code)) {
+            if !says_absent(flight.verb, code) {
                 self.heal(server, route, &noted);
             }
-            // What it lacks now is brought over, as long as nothing else passes.
-            self.begin_repair(&noted, route, server, Mode::Add, Then::Nothing);
+            // What it lacks now is brought over, as long as nothing else passes. One more is outstanding meanwhile: the
+            // transaction is still needed if that ends at once.
+            let txn = self.txns.at(id);
+            txn.outstanding += 2;
+            txn.waiting += 1;
+            self.begin_repair(&noted, route, server, Then::Answer(id));
+            self.txns.at(id).outstanding -= 1;
+            return;
         }
         self.answer_if_all_did(id);
+    }
+
+    /// The item that a write left has been brought to a copy that lacked it, or is nowhere.
+    pub(super) fn stop_waiting(&mut self, id: TxnId, found: bool) {
+        let txn = self.txns.at(id);
+        txn.outstanding -= 1;
+        txn.waiting = txn.waiting.saturating_sub(1);
+        let (client, seq, answered) = (txn.client, txn.seq, txn.answered);
+        let (route, rank) = (txn.route, usize::from(txn.rank));
+        let decider = self.routes.server(route, rank);
+        let lost = decider.is_none_or(|server| !self.servers[server].is_up());
+        if !found && lost && !answered {
+            // It went with the server that decided.
+            self.replace_reply(client, seq, Reply::None);
+            self.txns.at(id).best = NO_RANK;
+        }
+        self.answer_if_all_did(id);
+        self.close_txn(id);
     }
 
     /// Keeps the answer of the copy with the best rank until the other copies have answered.

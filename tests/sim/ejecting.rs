@@ -11,7 +11,7 @@ use super::node::Health;
 use super::rng::Rng;
 use super::world::World;
 
-/// The longest pause between two faults, and the longest absence: microseconds.
+/// The longest pause between two faults, in microseconds.
 const PAUSE_MAX: u64 = 1_500_000;
 
 /// What of a drawn configuration is otherwise here.
@@ -30,28 +30,19 @@ pub fn configure(config: &mut Config, rng: &mut Rng) {
 }
 
 impl World {
-    pub fn eject_something(&mut self) -> u64 {
+    pub fn eject_something(&mut self) {
+        if self.hosts.len() == 2 {
+            return self.send_away_when_whole();
+        }
+        if self.budget == 0 {
+            return;
+        }
         let away = self.nodes.iter().filter(|n| n.health != Health::Running);
-        let away = away.count();
-        let two = self.hosts.len() == 2;
-        let goes = match two {
-            true => away == 0 && self.is_all_in_use(),
-            false => away + 1 < self.nodes.len(),
-        };
-        if two && self.rng.one_in(if away > 0 { 3 } else { 6 }) {
-            self.tally.faults += 1;
-            self.history.tear(self.now);
-            self.move_address();
-        } else if goes {
+        if away.count() + 1 < self.nodes.len() {
             self.tally.faults += 1;
             self.send_away();
         }
-        self.rng.range(1, PAUSE_MAX)
-    }
-
-    /// Whether the proxy that serves uses all servers.
-    fn is_all_in_use(&mut self) -> bool {
-        let stats = self.stats(self.active);
-        stats.number("magent_servers_up") == self.nodes.len() as u64
+        let pause = self.rng.range(1, PAUSE_MAX);
+        self.next_fault(pause);
     }
 }

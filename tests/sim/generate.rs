@@ -13,6 +13,7 @@ pub struct Generator {
     times: bool,
     short: bool,
     deadly_gats: bool,
+    vivify: bool,
     flushes: u64,
     /// The last version seen of each key.
     pub tokens: Vec<u64>,
@@ -39,6 +40,7 @@ impl Generator {
             times: plan.times,
             short: plan.short_times,
             deadly_gats: plan.deadly_gats,
+            vivify: plan.vivify,
             flushes: plan.flushes,
             tokens: vec![0; plan.keys],
         }
@@ -216,7 +218,9 @@ impl Generator {
                     give(rng, flag, 2);
                 }
                 give(rng, "u", 8);
-                give(rng, if self.times { "N30" } else { "N0" }, 8);
+                if self.vivify {
+                    give(rng, if self.times { "N30" } else { "N0" }, 8);
+                }
                 give(rng, "R30", 8);
                 give(rng, &with_time, 8);
                 format!("mg {name}{flags}\r\n")
@@ -249,7 +253,9 @@ impl Generator {
             _ => {
                 let mode = rng.pick(&["MI", "MD"]);
                 give(rng, mode, 2);
-                give(rng, "N0", 3);
+                if self.vivify {
+                    give(rng, "N0", 3);
+                }
                 give(rng, "J7", 3);
                 give(rng, "D3", 3);
                 give(rng, "v", 2);

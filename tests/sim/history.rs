@@ -207,6 +207,11 @@ impl History {
         }
     }
 
+    /// Whether the copies of a key may differ, because a proxy died.
+    pub fn is_torn(&self, key: usize) -> bool {
+        self.keys[key].torn
+    }
+
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {
         let key = &mut self.keys[index];
         let ops = std::mem::take(&mut key.ops);

@@ -248,6 +248,12 @@ impl World {
         }
     }
 
+    /// Whether the servers hold the other ends of all of a proxy's connections.
+    pub fn holds_all_links(&self, host: usize) -> bool {
+        let mut links = self.hosts[host].links.values();
+        links.all(|link| self.net.holds(link.conn, 1))
+    }
+
     pub(super) fn link_of(&self, host: usize, conn: Conn) -> Option<LinkId> {
         match self.net.end(conn, 0) {
             End::HostLink(_, server, nth) => {
@@ -315,6 +321,18 @@ impl World {
                     self.reset(conn, side);
                 } else if mine && self.net.state(conn) == State::Asked {
                     self.net.forget(conn);
+                }
+            }
+        }
+    }
+
+    /// A machine is gone: of what its kernel had not sent yet, nothing goes out any more.
+    pub fn net_loses_what(&mut self, host: usize) {
+        for conn in self.net.alive() {
+            for side in [0, 1] {
+                if matches!(self.net.end(conn, side), End::HostClient(owner) | End::HostLink(owner, _, _) if owner == host)
+                {
+                    self.net.lose_unsent(conn, side, &mut self.rng);
                 }
             }
         }

@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod finish;
 mod generate;
+mod handover;
 mod hear;
 mod history;
 mod host;
