@@ -162,6 +162,9 @@ impl Proxy {
                 server.journal.forget();
                 // Counted when the connection was made: it may have been empty then.
                 server.items = None;
+            } else if !server.is_up() && server.known_process.is_some() {
+                // Perhaps lost before it was asked.
+                server.journal.note_others();
             }
         }
         if std::mem::take(&mut self.raise_due) {
