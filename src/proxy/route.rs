@@ -99,6 +99,35 @@ impl Routes {
         1 + self.copies
     }
 
+    /// Every combination of a primary and a first backup that some key has, by primary. Where the first backup makes no
+    /// difference, as all of them hold every key, there is one for each primary.
+    pub fn all(&self) -> Vec<Route> {
+        let backups = match &self.backups {
+            Some(backups) if self.copies < self.backup_count => backups,
+            _ => &Ring::modula(&[1]),
+        };
+        let meetings = self.primaries.meetings(backups).into_iter();
+        let route = |(primary, first_backup)| Route {
+            hash: 0,
+            primary,
+            first_backup,
+        };
+        meetings.map(route).collect()
+    }
+
+    /// Whether any server that holds a copy is live; `live` has an entry for each server.
+    pub fn is_live(&self, route: Route, live: &[bool]) -> bool {
+        let is_live = |server: usize| live.get(server).copied().unwrap_or(false);
+        if self.ejects() {
+            let away = (0..self.primary_count)
+                .filter(|&server| usize::from(self.identity[server]) == server && !is_live(server));
+            // With fewer servers away than it has places, a key is at one of them.
+            return is_live(usize::from(route.primary)) || away.count() < self.places;
+        }
+        let mut ranks = (0..self.ranks()).filter_map(|rank| self.server(route, rank));
+        ranks.any(is_live)
+    }
+
     /// Whether a key without copies has places at other primaries.
     pub fn ejects(&self) -> bool {
         !self.slots.is_empty()
