@@ -145,7 +145,12 @@ impl Search {
             _ => request.flag(b'C').and_then(parse),
         };
         if self.rules.cas {
-            if item.cas == 0 && (request.verb.is_retrieval() || request.verb == Verb::Mg) {
+            // Whoever reads a stale item to repair a copy has to mark it once more, which makes a version.
+            let known = item.cas != 0 && !item.stale;
+            if !known
+                && shown.is_some()
+                && (request.verb.is_retrieval() || request.verb == Verb::Mg)
+            {
                 item.cas = shown.unwrap_or(0);
             }
         } else if let (Some(version), Some(reply)) = (compared, reply) {
