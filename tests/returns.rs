@@ -302,6 +302,10 @@ fn every_verb_answers_while_the_background_copy_runs() {
 fn a_cas_token_from_before_the_death_is_never_taken_by_chance() {
     let mut pool = Pool::new(1, 1, &LAZY);
     let mut client = pool.client();
+    if pool.primaries[0].takes_versions() {
+        // There it is good on every copy; that has its own tests.
+        return;
+    }
     let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
     let token = |client: &mut Client, key: &str| -> u64 {
         let reply = client.ask(&format!("gets {key}"));

@@ -35,6 +35,23 @@ impl Meta {
         self.letters & bit(letter) != 0
     }
 
+    /// The flags of a command whose only ones are its mode (0: none) and those set later.
+    pub fn of_mode(mode: u8) -> Meta {
+        let mut meta = Meta {
+            mode,
+            ..Meta::default()
+        };
+        if mode != 0 {
+            meta.set(b'M');
+        }
+        meta
+    }
+
+    /// Adds the flag `letter`.
+    pub fn set(&mut self, letter: u8) {
+        self.letters |= bit(letter);
+    }
+
     /// `me` has no flags but `b`.
     pub fn set_base64(&mut self) {
         self.letters |= bit(b'b');

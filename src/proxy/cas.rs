@@ -11,6 +11,7 @@
 //! `start` changes with the server's process: a token from before a restart is not taken for one of the new counter.
 //! A server that is a magent itself names its own servers; its tokens pass as they are.
 
+use super::version::is_version;
 use crate::proto::token::{next_token, parse_decimal, parse_u64, push_decimal, Token};
 use crate::proto::Verb;
 
@@ -44,10 +45,12 @@ impl Tag {
         }
     }
 
-    /// The server's unique in a token; [`NEVER`] if another server gave it.
-    fn open(self, token: u64) -> u64 {
+    /// The server's unique in a token; [`NEVER`] if another server gave it. `numbers`: clients may number items
+    /// themselves (`E`), and then ask for a number of their own.
+    fn open(self, token: u64, numbers: bool) -> u64 {
+        let own = numbers && token >> UNIQUE_BITS == 0;
         // 0 is no token: some commands take it for "whatever is there".
-        if self.0 == 0 || token == 0 {
+        if self.0 == 0 || token == 0 || is_version(token) || own {
             token
         } else if token >> UNIQUE_BITS == self.0 >> UNIQUE_BITS {
             token & ((1 << UNIQUE_BITS) - 1)
@@ -102,10 +105,14 @@ pub fn condition(verb: Verb, line: &[u8]) -> Option<Token> {
 }
 
 /// Writes `line` to `out` with the token at `token` opened for the server with `tag`; `None`: for one that cannot have
-/// given it.
-pub fn open_request(line: &[u8], token: Token, tag: Option<Tag>, out: &mut Vec<u8>) {
+/// given it (a version is as good there). `numbers`: see [`Tag::open`].
+pub fn open_request(line: &[u8], token: Token, tag: Option<Tag>, numbers: bool, out: &mut Vec<u8>) {
     let given = parse_u64(token.of(line)).unwrap_or(NEVER);
-    let unique = tag.map_or(NEVER, |tag| tag.open(given));
+    let unique = match tag {
+        Some(tag) => tag.open(given, numbers),
+        None if is_version(given) => given,
+        None => NEVER,
+    };
     replace(line, token, unique, out);
 }
 
@@ -151,7 +158,7 @@ mod tests {
     fn opened(verb: Verb, line: &str, tag: Option<Tag>) -> String {
         let token = condition(verb, line.as_bytes()).unwrap();
         let mut out = Vec::new();
-        open_request(line.as_bytes(), token, tag, &mut out);
+        open_request(line.as_bytes(), token, tag, false, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -55,6 +55,17 @@ impl Proxy {
     }
 
     fn start(&mut self, op: &Op<'_>) {
+        if !self.wants_version(op) {
+            return self.start_as_it_is(op);
+        }
+        let mut line = std::mem::take(&mut self.versioned);
+        line.clear();
+        let versioned = self.with_version(op, &mut line);
+        self.start_as_it_is(&versioned);
+        self.versioned = line;
+    }
+
+    fn start_as_it_is(&mut self, op: &Op<'_>) {
         match op.class() {
             Class::Read if op.verb.is_retrieval() => self.retrieve(op),
             Class::Read => self.read_one(op),
@@ -89,8 +100,13 @@ impl Proxy {
         self.order.is_blocked(bucket(route.hash), settled)
     }
 
-    /// Whether the acting primary of a key may lack it.
+    /// Whether the acting primary of a key may lack it, or may change without a server's death.
     pub(super) fn is_suspect(&self, route: Route) -> bool {
+        if !self.meta {
+            let copies =
+                (0..self.routes.ranks()).filter_map(|rank| self.routes.server(route, rank));
+            return copies.into_iter().any(|server| self.servers[server].cold);
+        }
         let acting = self.acting(route, 0);
         acting.is_some_and(|(_, server)| self.may_lack(server, route))
     }
@@ -149,10 +165,19 @@ impl Proxy {
 
     /// The first copy from rank `from` on that is up: its rank and server.
     pub(super) fn acting(&self, route: Route, from: usize) -> Option<(usize, usize)> {
-        (from..self.routes.ranks()).find_map(|rank| {
+        let up = |rank| {
             let server = self.routes.server(route, rank)?;
             self.servers[server].is_up().then_some((rank, server))
-        })
+        };
+        let mut ranks = from..self.routes.ranks();
+        if self.meta {
+            return ranks.find_map(up);
+        }
+        // What a cold server of the old kind lacks cannot be brought over first, so it does not act while another can.
+        let warm =
+            ranks.find_map(|rank| up(rank).filter(|&(_, server)| !self.servers[server].cold));
+        let lost = from == 0 || up(from - 1).is_none();
+        warm.or_else(|| (0..self.routes.ranks()).find_map(up).filter(|_| lost))
     }
 
     /// The connection to `server` that carries this key.

@@ -288,7 +288,7 @@ impl Proxy {
                 return;
             }
             // What it missed meanwhile it does not hold either.
-            self.let_in(index, true);
+            self.let_in(index, self.settings.read_repair != ReadRepair::Off);
         } else {
             self.pump_entry(index);
         }

@@ -117,7 +117,7 @@ fn compose(
             Verb::MetaSet
         }
         Verb::MetaArithmetic => {
-            let keep: &[u8] = if lacks { b"bDTME" } else { b"bNJDTME" };
+            let keep: &[u8] = if lacks { b"bDTMEv" } else { b"bNJDTMEv" };
             push_meta(line, b"ma", 2, keep, out);
             Verb::MetaArithmetic
         }
@@ -237,7 +237,7 @@ mod tests {
             (
                 Verb::MetaArithmetic,
                 b"ma k N0 J5 v t\r\n",
-                "ma k N0 J5\r\n",
+                "ma k N0 J5 v\r\n",
             ),
         ];
         for (verb, request, expected) in cases {

@@ -28,8 +28,10 @@ pub struct Op<'a> {
     pub client: ClientId,
     /// The place of the reply in that client's order.
     pub seq: u32,
-    /// The command.
+    /// The command as servers get it.
     pub verb: Verb,
+    /// The command as the client gave it, in whose words it is answered.
+    pub asked: Verb,
     /// The line as the client sent it, without its end.
     pub line: &'a [u8],
     /// The part of the line that is not passed on.
@@ -72,6 +74,7 @@ impl<'a> Op<'a> {
             client,
             seq,
             verb: request.verb,
+            asked: request.verb,
             line: request.line,
             strip: request.strip,
             key: request.key,
@@ -98,6 +101,7 @@ impl<'a> Op<'a> {
             client,
             seq,
             verb,
+            asked: verb,
             line: &[],
             strip: Token::default(),
             key: Token::default(),
@@ -172,6 +176,7 @@ impl Op<'_> {
             client: self.client,
             seq: self.seq,
             verb: self.verb,
+            asked: self.asked,
             strip: self.strip,
             key: self.key,
             keys_end: self.keys_end,

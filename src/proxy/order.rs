@@ -47,6 +47,16 @@ impl Order {
         (self.epochs[bucket], self.flushes)
     }
 
+    /// The same in short, for a look that is not far away.
+    pub fn short_epoch(&self, bucket: usize) -> u32 {
+        self.epochs[bucket].wrapping_add(self.flushes as u32)
+    }
+
+    /// The epochs of all buckets.
+    pub fn epochs(&self) -> (Vec<u32>, u64) {
+        (self.epochs.clone(), self.flushes)
+    }
+
     /// A write to a key of this bucket passes.
     pub fn passes(&mut self, bucket: usize) {
         self.epochs[bucket] = self.epochs[bucket].wrapping_add(1);

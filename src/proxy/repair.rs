@@ -7,6 +7,7 @@
 //!   and P is asked again                    P: get k ---- hit        } in this order
 //! ```
 
+use super::item::Item;
 use super::journal::NotedKey;
 use super::order::bucket;
 use super::read::key_token;
@@ -17,7 +18,7 @@ use super::{cas, Proxy};
 use crate::buf::Body;
 use crate::config::ReadRepair;
 use crate::proto::response::Code;
-use crate::proto::token::{next_token, parse_decimal, push_decimal, Token};
+use crate::proto::token::{next_token, push_decimal, Token};
 use crate::proto::Verb;
 
 /// memcached takes a time to live over 30 days for a moment since 1970.
@@ -30,7 +31,10 @@ const TRIES_MAX: u8 = 10;
 #[derive(Debug)]
 pub enum Then {
     /// The background copy goes on.
-    Resync,
+    Resync {
+        /// Servers without meta commands: when the item expires, seconds since 1970; 0: never.
+        expires: Option<u64>,
+    },
     /// The client of a write is answered.
     Answer(TxnId),
     /// The request is asked (again).
@@ -76,10 +80,33 @@ pub struct Repair {
     answer: Vec<u8>,
 }
 
+impl Repair {
+    /// The key.
+    pub fn key(&self) -> &NotedKey {
+        &self.key
+    }
+
+    /// Where it lives.
+    pub fn route(&self) -> Route {
+        self.route
+    }
+
+    /// The server it is brought to.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// What happens afterwards.
+    pub fn then(&self) -> &Then {
+        &self.then
+    }
+}
+
 impl Proxy {
     /// Whether a miss on `server` may be its own fault: other copies must be asked.
     pub(super) fn may_lack(&self, server: usize, route: Route) -> bool {
         let suspect = match self.settings.read_repair {
+            _ if !self.meta => false,
             ReadRepair::Off => false,
             ReadRepair::Auto => self.servers[server].cold,
             ReadRepair::Always => true,
@@ -116,6 +143,10 @@ impl Proxy {
         let repair = &mut self.repairs[id as usize];
         repair.answer.clear();
         let (route, target) = (repair.route, repair.target);
+        if !self.meta && !matches!(repair.then, Then::Resync { expires: Some(_) }) {
+            // It cannot be exact, so it is not done.
+            return self.end_repair(id, false);
+        }
         let found = (repair.next_rank..self.routes.ranks()).find_map(|rank| {
             let server = self.routes.server(route, rank)?;
             (server != target && self.servers[server].is_up()).then_some((rank, server))
@@ -125,6 +156,9 @@ impl Proxy {
         };
         let repair = &mut self.repairs[id as usize];
         repair.next_rank = rank + 1;
+        if !self.meta {
+            return self.fetch_classic(id, server);
+        }
         let mut line = b"mg ".to_vec();
         line.extend_from_slice(repair.key.key());
         let key = Token {
@@ -133,10 +167,13 @@ impl Proxy {
         };
         // With k, as the server remembers whether the key was written in base64.
         line.extend_from_slice(b" v t f k");
+        if self.explicit_cas {
+            line.extend_from_slice(b" c");
+        }
         if repair.key.is_base64() {
             line.extend_from_slice(b" b");
         }
-        if matches!(repair.then, Then::Resync) {
+        if matches!(repair.then, Then::Resync { .. }) {
             // A background copy is no use of the item.
             line.extend_from_slice(b" u");
         }
@@ -158,6 +195,9 @@ impl Proxy {
         let repair = &mut self.repairs[id as usize];
         let answer = std::mem::take(&mut repair.answer);
         self.memory.give(answer.len());
+        if code == Code::End {
+            return self.fetched_classic(id, &answer);
+        }
         if code != Code::MetaValue {
             return self.fetch_next(id);
         }
@@ -180,7 +220,7 @@ impl Proxy {
         } else if self.servers[target].is_up() {
             self.counters.refills += 1;
             if item.won {
-                self.give_back(id);
+                self.give_back(id, item.version);
             }
             self.write_item(id, &item);
         }
@@ -198,7 +238,7 @@ impl Proxy {
     }
 
     /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
-    fn give_back(&mut self, id: u32) {
+    fn give_back(&mut self, id: u32, version: Option<u64>) {
         let repair = &self.repairs[id as usize];
         let rank = repair.next_rank.saturating_sub(1);
         let Some(server) = self.routes.server(repair.route, rank) else {
@@ -210,12 +250,15 @@ impl Proxy {
             start: 3,
             end: line.len(),
         };
-        let flags: &[u8] = if repair.key.is_base64() {
-            b" I b\r\n"
+        line.extend_from_slice(if repair.key.is_base64() {
+            b" I b"
         } else {
-            b" I\r\n"
-        };
-        line.extend_from_slice(flags);
+            b" I"
+        });
+        if let Some(version) = version.filter(|_| self.explicit_cas) {
+            push_version(&mut line, version);
+        }
+        line.extend_from_slice(b"\r\n");
         let link_id = self.link_for(server, repair.route);
         let purpose = (Role::Refill, Verb::MetaDelete, None);
         self.queue_bytes(link_id, &line, None, key, purpose);
@@ -248,6 +291,10 @@ impl Proxy {
         );
         request.extend_from_slice(b" F");
         request.extend_from_slice(item.flags);
+        let version = item.version.filter(|_| self.explicit_cas);
+        if let Some(version) = version {
+            push_version(&mut request, version);
+        }
         request.extend_from_slice(b" ME");
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(item.data);
@@ -258,6 +305,9 @@ impl Proxy {
             line.extend_from_slice(name);
             let flags: &[u8] = if base64 { b" I b" } else { b" I" };
             line.extend_from_slice(flags);
+            if let Some(version) = version {
+                push_version(&mut line, version);
+            }
             line.extend_from_slice(b"\r\n");
             mark = Some(line);
         }
@@ -275,11 +325,11 @@ impl Proxy {
     }
 
     /// The key has been brought over, or is nowhere: what waited for it goes on.
-    fn end_repair(&mut self, id: u32, found: bool) {
+    pub(super) fn end_repair(&mut self, id: u32, found: bool) {
         let repair = self.repairs.remove(id as usize);
         self.memory.give(repair.answer.len());
         match repair.then {
-            Then::Resync => self.resynced(found),
+            Then::Resync { .. } => self.resynced(),
             Then::Answer(txn) => self.stop_waiting(txn, found),
             Then::Redo(redo) => self.redo(*redo, repair.target),
             Then::Gather { gather, index } => {
@@ -293,6 +343,7 @@ impl Proxy {
         let txn = self.txns.at(redo.txn);
         txn.repaired = true;
         let route = txn.route;
+        txn.epoch = self.order.short_epoch(bucket(route.hash));
         let flight = InFlight {
             role: redo.role,
             verb: redo.verb,
@@ -325,7 +376,7 @@ impl Proxy {
             // The token was opened for the server that has been lost meanwhile.
             Some(token) if server != target => {
                 let mut request = Vec::with_capacity(redo.request.len() + 20);
-                cas::open_request(&redo.request, token, None, &mut request);
+                cas::open_request(&redo.request, token, None, false, &mut request);
                 self.queue_bytes(link_id, &request, flight.body.as_ref(), key, purpose);
             }
             _ => self.queue_bytes(link_id, &redo.request, flight.body.as_ref(), key, purpose),
@@ -356,6 +407,11 @@ impl Proxy {
     }
 }
 
+fn push_version(line: &mut Vec<u8>, version: u64) {
+    line.extend_from_slice(b" E");
+    push_decimal(line, version);
+}
+
 /// Whether the key of a meta request is written in base64.
 pub(super) fn is_base64(verb: Verb, request: &[u8]) -> bool {
     if !verb.is_meta() {
@@ -374,70 +430,9 @@ pub(super) fn is_base64(verb: Verb, request: &[u8]) -> bool {
     false
 }
 
-/// An item as `mg <key> v t f k` shows it.
-struct Item<'a> {
-    /// Remaining seconds; `None`: for ever.
-    ttl: Option<u64>,
-    flags: &'a [u8],
-    /// With its line end.
-    data: &'a [u8],
-    /// Marked as stale by `md I`, and given to this reader to be refilled.
-    stale: bool,
-    /// See `stale`.
-    won: bool,
-    /// The key as the server writes it, and whether that is base64.
-    key: Option<&'a [u8]>,
-    base64: bool,
-}
-
-impl<'a> Item<'a> {
-    /// Reads `VA <length> t<ttl> f<flags> k<key>` and its data. `None`: it is none.
-    fn parse(answer: &'a [u8]) -> Option<Item<'a>> {
-        let newline = memchr::memchr(b'\n', answer)?;
-        let line = answer[..newline].trim_ascii_end();
-        let mut item = Item {
-            ttl: None,
-            flags: b"0",
-            data: &answer[newline + 1..],
-            stale: false,
-            won: false,
-            key: None,
-            base64: false,
-        };
-        let mut at = 3;
-        while let Some(token) = next_token(line, at) {
-            at = token.end;
-            let text = token.of(line);
-            match text[0] {
-                b't' if &text[1..] != b"-1" => item.ttl = Some(parse_decimal(&text[1..])?.max(1)),
-                b'f' => item.flags = &text[1..],
-                b'X' => item.stale = true,
-                b'W' => item.won = true,
-                b'k' => item.key = Some(&text[1..]),
-                b'b' => item.base64 = true,
-                _ => {}
-            }
-        }
-        (item.data.len() >= 2).then_some(item)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn items_as_servers_show_them() {
-        let item = Item::parse(b"VA 5 t300 f4294967295\r\nhello\r\n").unwrap();
-        assert_eq!((item.ttl, item.flags), (Some(300), &b"4294967295"[..]));
-        assert_eq!(item.data, b"hello\r\n");
-        let binary = Item::parse(b"VA 1 t5 f0 kYQ== b\r\nx\r\n").unwrap();
-        assert_eq!((binary.key, binary.base64), (Some(&b"YQ=="[..]), true));
-        let forever = Item::parse(b"VA 0 t-1 f0\r\n\r\n").unwrap();
-        assert_eq!((forever.ttl, forever.data), (None, &b"\r\n"[..]));
-        assert!(!item.stale && Item::parse(b"VA 1 t5 f0 X W\r\nx\r\n").unwrap().stale);
-        assert!(Item::parse(b"EN\r\n").is_none());
-    }
 
     #[test]
     fn base64_is_a_flag_not_a_key() {

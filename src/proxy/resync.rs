@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::classic::listed_expiry;
 use super::ids::{Action, LinkId};
 use super::journal::NotedKey;
 use super::repair::Then;
@@ -28,6 +29,17 @@ const RETRY: Span = Span::from_millis(1000);
 /// The pace is kept over steps of this length.
 const STEP: Span = Span::from_millis(10);
 
+/// A listing that left keys out is repeated after this.
+const AGAIN: Span = Span::from_millis(10_000);
+
+/// A key that waits to be brought over.
+#[derive(Debug)]
+struct Listed {
+    key: NotedKey,
+    /// See [`Then::Resync`].
+    expires: Option<u64>,
+}
+
 /// The background copy.
 #[derive(Debug, Default)]
 pub struct Resync {
@@ -41,7 +53,11 @@ pub struct Resync {
     source: Option<usize>,
     /// The present listing has ended.
     listed: bool,
-    backlog: VecDeque<NotedKey>,
+    backlog: VecDeque<Listed>,
+    /// Servers without meta commands: what had been written when the present listing began, and how many keys were left
+    /// out since, as they were written to.
+    epochs: (Vec<u32>, u64),
+    skipped: u64,
     in_flight: usize,
     /// Keys listed that belong on the target; brought over or found nowhere any more.
     pub total: u64,
@@ -56,6 +72,17 @@ pub struct Resync {
 }
 
 impl Resync {
+    /// A listed key was written to meanwhile: it is left for the next listing.
+    pub fn note_skipped(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// What had been written to a bucket when the present listing began.
+    pub fn epoch_at_listing(&self, bucket: usize) -> Option<(u32, u64)> {
+        let epoch = *self.epochs.0.get(bucket)?;
+        Some((epoch, self.epochs.1))
+    }
+
     /// The server that is listing its keys.
     pub fn source(&self) -> Option<usize> {
         self.source
@@ -105,10 +132,13 @@ impl Proxy {
             return;
         }
         if self.resync.sources.is_empty() {
-            if self.resync.again {
-                return self.finish_resync();
+            if !self.resync.again {
+                return self.list_again(RETRY);
             }
-            return self.list_again();
+            if self.resync.skipped > 0 {
+                return self.list_again(AGAIN);
+            }
+            return self.finish_resync();
         }
         let servers = &self.servers;
         let Some(place) = self.resync.sources.iter().position(|&s| servers[s].is_up()) else {
@@ -126,14 +156,15 @@ impl Proxy {
     }
 
     /// Lists all sources once more: memcached's listing leaves out items that are in use at that moment.
-    fn list_again(&mut self) {
+    fn list_again(&mut self, pause: Span) {
         let Some(target) = self.resync.target else {
             return;
         };
         self.resync.again = true;
         let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
         self.resync.sources = sources.collect();
-        self.resync.retry = Some(self.now + RETRY);
+        self.resync.skipped = 0;
+        self.resync.retry = Some(self.now + pause);
     }
 
     fn listing_link(&self, source: usize) -> LinkId {
@@ -148,6 +179,9 @@ impl Proxy {
     /// The connection for the listing is made.
     pub(super) fn begin_listing(&mut self, id: LinkId) {
         self.link_mut(id).state = LinkState::Ready;
+        if !self.meta {
+            self.resync.epochs = self.order.epochs();
+        }
         let purpose = (Role::Listing, Verb::Stats, None);
         let line = b"lru_crawler metadump all\r\n";
         self.queue_bytes(id, line, None, Token::default(), purpose);
@@ -172,7 +206,7 @@ impl Proxy {
                 .position(|&byte| byte == b' ')
                 .unwrap_or(key.len());
             if let Some(key) = decode(&key[..end]) {
-                self.note_listed(source, &key);
+                self.note_listed(source, &key, line);
             }
             return true;
         }
@@ -209,7 +243,8 @@ impl Proxy {
         self.actions.push_back(Action::CloseLink(id));
     }
 
-    fn note_listed(&mut self, source: usize, key: &[u8]) {
+    /// `line`: what the listing says of the key.
+    fn note_listed(&mut self, source: usize, key: &[u8], line: &[u8]) {
         let Some(target) = self.resync.target else {
             return;
         };
@@ -240,12 +275,16 @@ impl Proxy {
                 NotedKey::new(&text, true)
             };
             self.resync.total += 1;
-            self.resync.backlog.push_back(noted);
+            let expires = listed_expiry(line).filter(|_| !self.meta);
+            self.resync.backlog.push_back(Listed {
+                key: noted,
+                expires,
+            });
         }
     }
 
     /// One key more has been dealt with.
-    pub(super) fn resynced(&mut self, _found: bool) {
+    pub(super) fn resynced(&mut self) {
         self.resync.in_flight = self.resync.in_flight.saturating_sub(1);
         self.resync.done += 1;
         self.check_listed();
@@ -281,13 +320,22 @@ impl Proxy {
         self.grant();
         let was_full = self.resync.backlog.len() >= BACKLOG_MAX;
         while self.resync.in_flight < WINDOW && self.resync.allowance > 0 {
-            let Some(noted) = self.resync.backlog.pop_front() else {
+            let Some(listed) = self.resync.backlog.pop_front() else {
                 break;
             };
+            let noted = listed.key;
             self.resync.allowance -= 1;
             self.resync.in_flight += 1;
             let route = self.route_of_noted(&noted);
-            self.begin_repair(&noted, route, target, Then::Resync);
+            if !self.meta && self.is_overtaken(route.hash) {
+                self.resync.note_skipped();
+                self.resynced();
+                continue;
+            }
+            let then = Then::Resync {
+                expires: listed.expires,
+            };
+            self.begin_repair(&noted, route, target, then);
         }
         if was_full && self.resync.backlog.len() < BACKLOG_MAX {
             if let Some(source) = self.resync.source {

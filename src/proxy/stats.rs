@@ -34,6 +34,8 @@ pub struct Counters {
     pub failovers: u64,
     /// Keys that no copy could be asked for; the client saw a miss.
     pub failed_reads: u64,
+    /// Clients whose connection was given up in the middle of a long value.
+    pub cut_off: u64,
     /// Writes that no copy could take, or whose outcome is unknown.
     pub failed_writes: u64,
     /// Writes that reached further copies.

@@ -7,6 +7,10 @@ use super::server::{Block, Role};
 use super::Proxy;
 use crate::proto::response::{self, Code};
 use crate::proto::token::next_token;
+use crate::proto::Verb;
+
+/// Most digits of a counter.
+const NUMBER_MAX: usize = 20;
 
 impl Proxy {
     /// A `VALUE` block begins with `line`; its data begins at `next`.
@@ -81,6 +85,11 @@ impl Proxy {
                 self.finish_answer(id, Code::MetaValue, &bytes[next..whole]);
             }
             return Step::Used(whole);
+        }
+        let head = self.link_mut(id).fifo.front();
+        if data_len <= NUMBER_MAX && head.is_some_and(|head| head.verb == Verb::MetaArithmetic) {
+            // A counter is compared, and may be answered in other words: it is taken whole.
+            return Step::Wait;
         }
         self.extend_value(id, shown, whole - next);
         self.link_mut(id).block = Some(Block {
@@ -207,10 +216,21 @@ impl Proxy {
             return;
         }
         let (client_id, seq) = (txn.client, txn.seq);
-        if let Some(client) = self.clients.get_mut(client_id.index as usize) {
-            if client.generation == client_id.generation {
-                client.extend(seq, bytes, bytes.len() + more, &mut self.memory);
-            }
+        // What may be begun anew, and is known to be the same then, can go out before it is complete.
+        let may_pass = role == Role::Read && txn.keys == 1;
+        let Some(client) = self.clients.get_mut(client_id.index as usize) else {
+            return;
+        };
+        if client.generation != client_id.generation {
+            return;
+        }
+        let expected = bytes.len() + more;
+        if !may_pass {
+            client.extend(seq, bytes, expected, &mut self.memory);
+        } else if client.pass(seq, bytes, expected, &mut self.memory).is_ok() {
+            self.mark_client(client_id);
+        } else {
+            self.cut_off(client_id);
         }
     }
 }

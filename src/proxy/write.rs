@@ -15,6 +15,7 @@ use super::repair::{is_base64, Redo, Then};
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
+use super::version::{told, value_of};
 use super::{cas, Proxy};
 use crate::buf::Body;
 use crate::config::Ack;
@@ -25,7 +26,7 @@ use crate::proto::{replies, Verb};
 impl Proxy {
     /// Sends an unconditional write to all copies that are up.
     pub(super) fn write_all(&mut self, op: &Op<'_>) {
-        self.count_write(op.verb);
+        self.count_write(op.asked);
         let Some((first, _)) = self.acting(op.route, 0) else {
             self.refuse_write(op);
             return;
@@ -35,7 +36,7 @@ impl Proxy {
         let id = self.txns.open(op);
         self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = first as u8;
-        for rank in first..self.routes.ranks() {
+        for rank in 0..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
@@ -49,7 +50,7 @@ impl Proxy {
 
     /// Asks the acting primary to decide.
     pub(super) fn write_deciding(&mut self, op: &Op<'_>) {
-        self.count_write(op.verb);
+        self.count_write(op.asked);
         let Some((rank, server)) = self.acting(op.route, 0) else {
             self.refuse_write(op);
             return;
@@ -78,7 +79,7 @@ impl Proxy {
         let mut line = std::mem::take(&mut self.scratch);
         line.clear();
         let tag = self.servers[server].tag;
-        cas::open_request(op.line, token, Some(tag), &mut line);
+        cas::open_request(op.line, token, Some(tag), self.explicit_cas, &mut line);
         // What is left out (`noreply`, `q`) may stand on either side of the token.
         let moved = if op.strip.start > token.start {
             line.len() as isize - op.line.len() as isize
@@ -125,7 +126,7 @@ impl Proxy {
 
     fn refuse_write(&mut self, op: &Op<'_>) {
         self.counters.failed_writes += 1;
-        let silent = op.quiet && !op.verb.is_meta();
+        let silent = op.quiet && !op.asked.is_meta();
         let line = if silent { b"" } else { replies::NO_SERVER };
         self.finish_with(op.client, op.seq, 1, line);
     }
@@ -223,7 +224,7 @@ impl Proxy {
         let txn = self.txns.at(txn_id);
         txn.undecided = false;
         txn.best = txn.rank;
-        txn.number = counter(code, tail);
+        txn.number = counter(flight.verb, code, tail);
         if took_effect(code) && self.routes.ranks() > 1 {
             self.order.passes(bucket(route.hash));
             self.mirror_outcome(id, txn_id, flight);
@@ -252,7 +253,7 @@ impl Proxy {
         let server = usize::from(link.server);
         let txn = self.txns.at(id);
         let route = txn.route;
-        let same_number = txn.number == counter(code, tail);
+        let same_number = txn.number == counter(flight.verb, code, tail);
         if !took_effect(code) || !same_number {
             let bytes = self.flight_bytes(link, flight);
             let key = key_token(flight).of(bytes);
@@ -294,6 +295,7 @@ impl Proxy {
     fn keep_reply(&mut self, id: TxnId, code: Code, tail: &[u8]) {
         let txn = self.txns.at(id);
         let (client_id, seq, verb) = (txn.client, txn.seq, txn.verb);
+        let (code, tail) = told(verb, code, tail);
         txn.code = code;
         let silent = is_silent(verb, txn.quiet, code);
         let Some(client) = self.clients.get_mut(client_id.index as usize) else {
@@ -317,6 +319,7 @@ impl Proxy {
         let txn = self.txns.at(id);
         txn.answered = true;
         let (client, seq, verb) = (txn.client, txn.seq, txn.verb);
+        let (code, tail) = told(verb, code, tail);
         let silent = is_silent(verb, txn.quiet, code);
         self.count_reply(verb, code);
         if silent {
@@ -396,7 +399,7 @@ impl Proxy {
         // The token was given by the server that is lost.
         let mut request = std::mem::take(&mut self.scratch);
         request.clear();
-        cas::open_request(bytes, token, None, &mut request);
+        cas::open_request(bytes, token, None, false, &mut request);
         self.queue_bytes(link_id, &request, body, key_token(flight), purpose);
         self.scratch = request;
     }
@@ -423,9 +426,11 @@ fn says_absent(verb: Verb, code: Code) -> bool {
 }
 
 /// What a counter stands at, where the answer tells.
-fn counter(code: Code, tail: &[u8]) -> Option<u64> {
-    match code {
-        Code::Number => parse_decimal(tail.trim_ascii_end()),
+fn counter(verb: Verb, code: Code, tail: &[u8]) -> Option<u64> {
+    match (verb, code) {
+        (_, Code::Number) | (Verb::MetaArithmetic, Code::MetaValue) => {
+            parse_decimal(value_of(tail).trim_ascii_end())
+        }
         _ => None,
     }
 }

@@ -85,8 +85,12 @@ pub struct Process {
 impl Process {
     /// Starts the command, with stdin and stdout closed to it.
     pub fn start(command: &mut Command) -> Process {
+        Process::start_with(command.stdin(Stdio::null()))
+    }
+
+    /// The same, with stdin as the command has it.
+    pub fn start_with(command: &mut Command) -> Process {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -126,6 +130,27 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32);
         kill(pid, signal).unwrap_or_else(|error| panic!("{signal}: {error}"));
+    }
+
+    /// SIGSTOP, and waits until it is stopped.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        // The signal is only sent; frozen it is when the kernel says so.
+        wait_for("the process is stopped", PATIENCE, || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+            stat.rsplit(')')
+                .next()
+                .unwrap_or("")
+                .trim_start()
+                .starts_with('T')
+        });
+    }
+
+    /// SIGCONT.
+    #[track_caller]
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// How it ended, if it has.
@@ -196,6 +221,7 @@ impl Drop for Process {
 
 /// A real memcached server on its own port, which it keeps over restarts.
 pub struct Memcached {
+    program: String,
     port: Port,
     extra: Vec<String>,
     process: Option<Process>,
@@ -209,7 +235,31 @@ impl Memcached {
 
     /// Starts one with further options.
     pub fn with(extra: &[&str]) -> Memcached {
+        // The whole suite can be run against another release's servers.
+        let program = std::env::var("MAGENT_TEST_MEMCACHED").unwrap_or("memcached".into());
+        Memcached::run(program, extra)
+    }
+
+    /// Starts that of another Debian release, which `tests/scripts/memcached-of.sh` has fetched. `None`, and a loud word,
+    /// where it could not.
+    pub fn of_release(release: &str, extra: &[&str]) -> Option<Memcached> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/memcached-of.sh");
+        let output = std::process::Command::new(script).arg(release).output();
+        let output = output.expect("the script runs");
+        if !output.status.success() {
+            eprintln!(
+                "SKIPPED: no memcached of {release} here: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            return None;
+        }
+        let program = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        Some(Memcached::run(program, extra))
+    }
+
+    fn run(program: String, extra: &[&str]) -> Memcached {
         let mut server = Memcached {
+            program,
             port: Port::claim(),
             extra: extra.iter().map(ToString::to_string).collect(),
             process: None,
@@ -221,6 +271,11 @@ impl Memcached {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port.number
+    }
+
+    /// Whether it takes a CAS unique from outside (1.6.27 and later).
+    pub fn takes_versions(&self) -> bool {
+        self.client().ask("md no-such-key E1") == "NF"
     }
 
     /// A new connection to it.
@@ -237,17 +292,7 @@ impl Memcached {
     /// SIGSTOP: its sockets stay, it answers no more.
     #[track_caller]
     pub fn freeze(&self) {
-        self.running().signal(Signal::SIGSTOP);
-        let pid = self.running().pid();
-        // The signal is only sent; frozen it is when the kernel says so.
-        wait_for("memcached is stopped", PATIENCE, || {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(')')
-                .next()
-                .unwrap_or("")
-                .trim_start()
-                .starts_with('T')
-        });
+        self.running().freeze();
     }
 
     /// SIGCONT.
@@ -261,7 +306,7 @@ impl Memcached {
     pub fn restart(&mut self) {
         self.process = None;
         let port = self.port().to_string();
-        let mut command = mortal("memcached");
+        let mut command = mortal(&self.program);
         command.args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-m", "64"]);
         if nix::unistd::Uid::effective().is_root() {
             command.args(["-u", "root"]);

@@ -98,6 +98,17 @@ done <<END
 $(programs)
 END
 
+# Older and newer servers than the installed one: some tests run against those, too.
+if [ $system = debian ]; then
+	for release in bullseye trixie; do
+		home=${MAGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/magent}
+		[ -x "$home/memcached-$release/memcached" ] && continue
+		say "fetching memcached of Debian $release into $home, for tests"
+		"$(dirname "$0")/memcached-of.sh" "$release" >/dev/null ||
+			say "no memcached of $release; the tests that need it will say so"
+	done
+fi
+
 rust_is_new_enough() {
 	have cargo && have rustc || return 1
 	version=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)

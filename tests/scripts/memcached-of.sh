@@ -1,0 +1,54 @@
+#!/bin/sh
+# Brings memcached of another Debian release into a folder of its own, to test with older and newer servers than the
+# one installed here. Nothing of the system changes: packages are downloaded and checked by apt, and unpacked.
+#
+#   memcached-of.sh RELEASE    bullseye (1.6.9, before today's meta commands) or trixie (1.6.38, explicit CAS)
+#
+# Prints the path of a command that runs it. Fails, saying why, where it cannot be had (no apt, no network).
+set -eu
+
+release=${1:?usage: memcached-of.sh RELEASE}
+case $release in
+bullseye) libraries="libc6 libevent-2.1-7 libsasl2-2 libssl1.1" ;;
+trixie) libraries="libc6 libevent-2.1-7t64 libsasl2-2 libssl3t64 libzstd1 zlib1g" ;;
+*) echo "memcached-of.sh: no list of packages for $release" >&2; exit 2 ;;
+esac
+
+home=${MAGENT_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/magent}
+folder=$home/memcached-$release
+if [ -x "$folder/memcached" ]; then
+	echo "$folder/memcached"
+	exit 0
+fi
+command -v apt-get >/dev/null || { echo "memcached-of.sh: needs apt-get" >&2; exit 1; }
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -r $keyring ] || { echo "memcached-of.sh: needs $keyring" >&2; exit 1; }
+
+mkdir -p "$home"
+work=$(mktemp -d "$home/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/root"
+echo "deb [signed-by=$keyring] http://deb.debian.org/debian $release main" >"$work/sources.list"
+apt() {
+	apt-get -qq -o Dir::State="$work/state" -o Dir::Cache="$work/cache" \
+		-o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+		-o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+}
+apt update >&2
+# shellcheck disable=SC2086 # a list of packages
+(cd "$work/debs" && apt download $(for package in memcached $libraries; do echo "$package/$release"; done)) >&2
+for package in "$work"/debs/*.deb; do dpkg-deb -x "$package" "$work/root"; done
+
+# It runs with its own release's C library, by that library's own loader.
+loader=$(find "$work/root" -name 'ld-linux*.so.*' | head -n 1)
+[ -n "$loader" ] || { echo "memcached-of.sh: no loader in libc6 of $release" >&2; exit 1; }
+libraries=$(find "$work/root" -name '*.so.*' -printf '%h\n' | sort -u | tr '\n' ':')
+cat >"$work/root/memcached" <<END
+#!/bin/sh
+exec '$loader' --library-path '$libraries' '$work/root/usr/bin/memcached' "\$@"
+END
+sed -i "s|$work/root|$folder|g" "$work/root/memcached"
+chmod +x "$work/root/memcached"
+rm -rf "$folder"
+mv "$work/root" "$folder"
+echo "$folder/memcached"
