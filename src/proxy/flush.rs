@@ -142,9 +142,13 @@ impl Proxy {
         }
         for server in 0..self.servers.len() {
             if self.servers[server].is_up() {
-                let link_id = Server::link_id(server, 0);
-                let purpose = (Role::Flush, Verb::FlushAll, Some(id));
-                self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                // On each connection: what this proxy asks for itself (a key on its way to a cold server) has no transaction
+                // that could be waited for, and must not come in behind the flush on another one.
+                for conn in 0..self.servers[server].conns {
+                    let link_id = Server::link_id(server, conn);
+                    let purpose = (Role::Flush, Verb::FlushAll, Some(id));
+                    self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                }
                 if self.servers[server].stamp.is_some() {
                     // The stamps are flushed with the rest.
                     self.restamp(server);

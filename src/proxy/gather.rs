@@ -11,7 +11,7 @@ use super::client::Reply;
 use super::ids::{ClientId, LinkId};
 use super::journal::NotedKey;
 use super::op::Op;
-use super::read::push_retrieval;
+use super::read::{push_retrieval, without_touch};
 use super::repair::Then;
 use super::route::Route;
 use super::server::{InFlight, Role};
@@ -338,14 +338,16 @@ impl Proxy {
                         targets.extend(self.target(verb, usize::from(index), route, from, key));
                     }
                 }
-                self.gathers[part_id.gather as usize].due -= 1;
+                let gather = &mut self.gathers[part_id.gather as usize];
+                gather.due -= 1;
+                gather.verb = without_touch(gather.verb);
                 part_id.gather
             }
             None => {
                 let mut gather = Gather {
                     client,
                     seq,
-                    verb: txn.verb,
+                    verb: without_touch(txn.verb),
                     exptime: txn.exptime,
                     last: txn.last,
                     keys: Vec::new(),

@@ -12,9 +12,9 @@ pub(super) struct Item<'a> {
     pub(super) data: &'a [u8],
     /// The unique that all copies have.
     pub(super) version: Option<u64>,
-    /// Marked as stale by `md I`, and given to this reader to be refilled.
+    /// Marked as stale by `md I`.
     pub(super) stale: bool,
-    /// See `stale`.
+    /// This reader has been given the right to refill it.
     pub(super) won: bool,
     /// The key as the server writes it, and whether that is base64.
     pub(super) key: Option<&'a [u8]>,

@@ -221,7 +221,7 @@ impl Proxy {
         } else if self.servers[target].is_up() {
             self.counters.refills += 1;
             if item.won {
-                self.give_back(id);
+                self.give_back(id, item.version);
             }
             self.write_item(id, &item);
         }
@@ -239,7 +239,7 @@ impl Proxy {
     }
 
     /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
-    fn give_back(&mut self, id: u32) {
+    fn give_back(&mut self, id: u32, version: Option<u64>) {
         let repair = &self.repairs[id as usize];
         let rank = repair.next_rank.saturating_sub(1);
         let Some(server) = self.routes.server(repair.route, rank) else {
@@ -251,12 +251,15 @@ impl Proxy {
             start: 3,
             end: line.len(),
         };
-        let flags: &[u8] = if repair.key.is_base64() {
-            b" I b\r\n"
+        line.extend_from_slice(if repair.key.is_base64() {
+            b" I b"
         } else {
-            b" I\r\n"
-        };
-        line.extend_from_slice(flags);
+            b" I"
+        });
+        if let Some(version) = version.filter(|_| self.explicit_cas) {
+            push_version(&mut line, version);
+        }
+        line.extend_from_slice(b"\r\n");
         let link_id = self.link_for(server, repair.route);
         let purpose = (Role::Refill, Verb::MetaDelete, None);
         self.queue_bytes(link_id, &line, None, key, purpose);

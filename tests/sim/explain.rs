@@ -59,6 +59,16 @@ impl Search {
             self.try_at(&mut item.clone(), op, reply, moment, &mut states);
             moment += SLACK;
         }
+        if self.kinds[index].is_touch() && !self.rules.session {
+            // When its server is lost, it is asked again as a plain read, behind writes that its touch was ahead of.
+            for n in 0..states.len() {
+                let mut untouched = states[n].clone();
+                if let (State::Known(Some(now)), Some(before)) = (&mut untouched, item) {
+                    now.exp = before.exp;
+                    states.push(untouched);
+                }
+            }
+        }
         if self.rules.lossy && item.is_some() {
             self.miss(state, op, reply, last, &mut states);
         }
@@ -173,7 +183,12 @@ impl Search {
             _ => request.flag(b'C').and_then(parse),
         };
         if self.rules.cas {
-            if item.cas == 0 && (request.verb.is_retrieval() || request.verb == Verb::Mg) {
+            // Whoever reads a stale item to repair a copy has to mark it once more, which makes a version.
+            let known = item.cas != 0 && !item.stale;
+            if !known
+                && shown.is_some()
+                && (request.verb.is_retrieval() || request.verb == Verb::Mg)
+            {
                 item.cas = shown.unwrap_or(0);
             }
         } else if let (Some(version), Some(reply)) = (compared, reply) {

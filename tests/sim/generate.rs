@@ -14,6 +14,9 @@ pub struct Generator {
     short: bool,
     deadly_gats: bool,
     vivify: bool,
+    /// A time to live that not all runs outlast: copies do not forget an item at the same moment, as their seconds begin at
+    /// different times.
+    hours: i64,
     flushes: u64,
     /// The last version seen of each key.
     pub tokens: Vec<u64>,
@@ -41,6 +44,7 @@ impl Generator {
             short: plan.short_times,
             deadly_gats: plan.deadly_gats,
             vivify: plan.vivify,
+            hours: if plan.profile.returns() { 40_000 } else { 100 },
             flushes: plan.flushes,
             tokens: vec![0; plan.keys],
         }
@@ -54,8 +58,10 @@ impl Generator {
         if self.short && self.rng.one_in(2) {
             return self.rng.pick(&[1, 2, 4]);
         }
+        let far = super::world::EPOCH + 40 * 24 * 3600;
+        let hours = self.hours;
         self.rng
-            .pick(&[100, 3600, 2_592_000, 2_592_001, absolute, -1])
+            .pick(&[hours, 3600, 2_592_000, 2_592_001, absolute, far, -1])
     }
 
     fn value(&mut self) -> String {
@@ -219,9 +225,11 @@ impl Generator {
                 }
                 give(rng, "u", 8);
                 if self.vivify {
-                    give(rng, if self.times { "N30" } else { "N0" }, 8);
+                    let made = format!("N{}", if self.times { self.hours - 70 } else { 0 });
+                    give(rng, &made, 8);
                 }
-                give(rng, "R30", 8);
+                let early = format!("R{}", self.hours - 70);
+                give(rng, &early, 8);
                 give(rng, &with_time, 8);
                 format!("mg {name}{flags}\r\n")
             }

@@ -160,6 +160,11 @@ impl Kind {
         }
         kind
     }
+
+    /// Whether it is a retrieval that sets times to live.
+    pub(super) fn is_touch(self) -> bool {
+        self.class == Class::Touch
+    }
 }
 
 /// Which clients have operations in front that have not taken effect: a client's operations on one key take effect in
