@@ -9,10 +9,9 @@ use std::collections::VecDeque;
 use super::classic::listed_expiry;
 use super::ids::{Action, LinkId};
 use super::journal::NotedKey;
-use super::repair::{Mode, Then};
+use super::repair::Then;
 use super::server::{LinkState, Role, Server};
 use super::Proxy;
-use crate::proto::meta::encode_base64;
 use crate::proto::token::Token;
 use crate::proto::Verb;
 use crate::time::{Span, Time};
@@ -167,7 +166,7 @@ impl Proxy {
         self.resync.retry = Some(self.now + pause);
     }
 
-    fn listing_link(&self, source: usize) -> LinkId {
+    pub(super) fn listing_link(&self, source: usize) -> LinkId {
         Server::link_id(source, self.servers[source].conns)
     }
 
@@ -183,7 +182,11 @@ impl Proxy {
             self.resync.epochs = self.order.epochs();
         }
         let purpose = (Role::Listing, Verb::Stats, None);
-        let line = b"lru_crawler metadump all\r\n";
+        let line: &[u8] = if self.routes.ejects() {
+            b"lru_crawler metadump hash\r\n"
+        } else {
+            b"lru_crawler metadump all\r\n"
+        };
         self.queue_bytes(id, line, None, Token::default(), purpose);
     }
 
@@ -191,6 +194,7 @@ impl Proxy {
     pub(super) fn listing_closed(&mut self, id: LinkId) {
         let memory = &mut self.memory;
         self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
+        self.survey_closed(id);
         if self.resync.source == Some(usize::from(id.server)) {
             self.resync.source = None;
             self.resync.retry = Some(self.now + RETRY);
@@ -206,12 +210,21 @@ impl Proxy {
                 .position(|&byte| byte == b' ')
                 .unwrap_or(key.len());
             if let Some(key) = decode(&key[..end]) {
-                self.note_listed(source, &key, line);
+                if self.routes.ejects() {
+                    self.note_surveyed(source, &key);
+                } else {
+                    self.note_listed(source, &key, line);
+                }
             }
             return true;
         }
         if line == b"OK" {
             return true;
+        }
+        if self.routes.ejects() {
+            self.close_listing(id);
+            self.surveyed(source, line);
+            return false;
         }
         if line.starts_with(b"BUSY") {
             self.resync.retry = Some(self.now + RETRY);
@@ -237,7 +250,8 @@ impl Proxy {
         false
     }
 
-    fn close_listing(&mut self, id: LinkId) {
+    /// Closes the connection for the listing.
+    pub(super) fn close_listing(&mut self, id: LinkId) {
         let memory = &mut self.memory;
         self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
         self.actions.push_back(Action::CloseLink(id));
@@ -266,14 +280,7 @@ impl Proxy {
         let listed_before = first_source
             .is_some_and(|first| first != source && !self.resync.sources.contains(&first));
         if belongs && !listed_before {
-            let plain = key.iter().all(|&byte| byte > b' ' && byte != 127);
-            let noted = if plain {
-                NotedKey::new(key, false)
-            } else {
-                let mut text = Vec::new();
-                encode_base64(key, &mut text);
-                NotedKey::new(&text, true)
-            };
+            let noted = NotedKey::listed(key);
             self.resync.total += 1;
             let expires = listed_expiry(line).filter(|_| !self.meta);
             self.resync.backlog.push_back(Listed {
@@ -335,7 +342,7 @@ impl Proxy {
             let then = Then::Resync {
                 expires: listed.expires,
             };
-            self.begin_repair(&noted, route, target, Mode::Add, then);
+            self.begin_repair(&noted, route, target, then);
         }
         if was_full && self.resync.backlog.len() < BACKLOG_MAX {
             if let Some(source) = self.resync.source {
@@ -376,7 +383,8 @@ impl Proxy {
 
     /// False while enough listed keys wait.
     pub fn link_wants_read(&self, id: LinkId) -> bool {
-        !self.is_listing(id) || self.resync.backlog.len() < BACKLOG_MAX
+        let room = self.resync.backlog.len() < BACKLOG_MAX && self.ejects.survey.wants_read();
+        !self.is_listing(id) || room
     }
 
     fn finish_resync(&mut self) {

@@ -102,6 +102,10 @@ impl World {
     }
 
     fn connect_link(&mut self, host: usize, id: LinkId) {
+        if self.plan.hurry && usize::from(id.conn) == self.plan.config.server_conns {
+            // A listing begins: the server that lacks keys is about to get them.
+            self.hurry_all();
+        }
         let from = End::HostLink(host, id.server, id.conn);
         let conn = self.net.ask(from, End::Server(usize::from(id.server)));
         self.hosts[host].links.insert(
