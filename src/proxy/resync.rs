@@ -1,8 +1,11 @@
 //! Flow and room: the background copy. A cold server gets back, at a steady pace, what its peers hold.
 //!
-//! The peers list their keys (`lru_crawler metadump all`, on a connection of its own); each key that belongs on the cold
+//! The peers list their keys (`lru_crawler metadump hash`, on a connection of its own); each key that belongs on the cold
 //! server is brought over as a read repair would. When all peers have been listed, the server is warm. One server is
 //! filled at a time.
+//!
+//! The walk along the hash table meets every item. Servers that do not know it (before 1.6) walk along the order of use
+//! (`metadump all`), which passes over items that are in use at that moment, so they are listed twice.
 
 use std::collections::VecDeque;
 
@@ -47,6 +50,8 @@ pub struct Resync {
     pub target: Option<usize>,
     /// Servers that are to be listed.
     sources: Vec<usize>,
+    /// Servers that do not walk along their hash table.
+    by_use: Vec<usize>,
     /// All have been listed once.
     again: bool,
     /// The one that is listing now.
@@ -132,7 +137,7 @@ impl Proxy {
             return;
         }
         if self.resync.sources.is_empty() {
-            if !self.resync.again {
+            if !self.resync.again && !self.resync.by_use.is_empty() {
                 return self.list_again(RETRY);
             }
             if self.resync.skipped > 0 {
@@ -155,7 +160,7 @@ impl Proxy {
         self.actions.push_back(Action::Connect(id));
     }
 
-    /// Lists all sources once more: memcached's listing leaves out items that are in use at that moment.
+    /// Lists all sources once more: something may have been left out.
     fn list_again(&mut self, pause: Span) {
         let Some(target) = self.resync.target else {
             return;
@@ -183,7 +188,12 @@ impl Proxy {
             self.resync.epochs = self.order.epochs();
         }
         let purpose = (Role::Listing, Verb::Stats, None);
-        let line = b"lru_crawler metadump all\r\n";
+        let by_use = self.resync.by_use.contains(&usize::from(id.server));
+        let line: &[u8] = if by_use {
+            b"lru_crawler metadump all\r\n"
+        } else {
+            b"lru_crawler metadump hash\r\n"
+        };
         self.queue_bytes(id, line, None, Token::default(), purpose);
     }
 
@@ -213,20 +223,22 @@ impl Proxy {
         if line == b"OK" {
             return true;
         }
-        if line.starts_with(b"BUSY") {
+        if line == b"END" || line.starts_with(b"NOTSTARTED") {
+            self.resync.listed = true;
+        } else if line.starts_with(b"BUSY") {
             self.resync.retry = Some(self.now + RETRY);
+        } else if !self.resync.by_use.contains(&source) {
+            // It may be one that walks along the order of use only.
+            self.resync.by_use.push(source);
+            self.resync.retry = Some(self.now);
         } else {
-            if line != b"END" && !line.starts_with(b"NOTSTARTED") {
-                // It cannot list: its keys come over as they are asked for, and the target stays cold.
-                log::warn!(
-                    "server {}: lists no keys: {}",
-                    self.servers[source].name,
-                    line.escape_ascii()
-                );
-                self.resync.retry = Some(self.now + Span(RETRY.0 * 60));
-            } else {
-                self.resync.listed = true;
-            }
+            // It cannot list: its keys come over as they are asked for, and the target stays cold.
+            log::warn!(
+                "server {}: lists no keys: {}",
+                self.servers[source].name,
+                line.escape_ascii()
+            );
+            self.resync.retry = Some(self.now + Span(RETRY.0 * 60));
         }
         self.close_listing(id);
         if self.resync.listed {

@@ -1,5 +1,8 @@
-//! The keys of one server, one after the other, as it lists them (`lru_crawler metadump all`). The server sends no
-//! faster than it is read, so the whole list is never held anywhere.
+//! The keys of one server, one after the other, as it lists them. The server sends no faster than it is read, so the
+//! whole list is never held anywhere.
+//!
+//! `lru_crawler metadump hash` walks along the hash table and meets every item. Servers that do not know it (before 1.6)
+//! walk along the order of use (`metadump all`), and pass over items that are in use at that moment.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -15,6 +18,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// A server makes one listing at a time, and its own cleaning is one, too: how long to wait for the turn.
 const BUSY_PATIENCE: Duration = Duration::from_secs(60);
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+const BY_USE: &[u8] = b"lru_crawler metadump all\r\n";
 
 /// A listing under way.
 pub struct Listing {
@@ -34,14 +39,18 @@ impl Listing {
             pending: true,
         };
         let asked = Instant::now();
+        let mut command: &[u8] = b"lru_crawler metadump hash\r\n";
         loop {
-            let sent = listing
-                .reader
-                .get_mut()
-                .write_all(b"lru_crawler metadump all\r\n");
+            let sent = listing.reader.get_mut().write_all(command);
             sent.map_err(|error| reason(&error))?;
             read_line(&mut listing.reader, &mut listing.line)?;
-            if !listing.line.starts_with(b"BUSY") {
+            let line = &listing.line[..];
+            let refused = [&b"ERROR"[..], b"CLIENT_ERROR", b"BADCLASS"];
+            if command != BY_USE && refused.iter().any(|word| line.starts_with(word)) {
+                command = BY_USE;
+                continue;
+            }
+            if !line.starts_with(b"BUSY") {
                 break;
             }
             if asked.elapsed() >= BUSY_PATIENCE {
