@@ -79,7 +79,7 @@ pub fn search(
     for index in 0..old {
         search.enter(index);
     }
-    let outcome = search.run(configs, old);
+    let outcome = search.run(configs, old, now);
     match outcome {
         Ok(true) => {
             search.carry(configs, carried, now);
@@ -209,10 +209,16 @@ impl Search {
         true
     }
 
-    fn run(&mut self, configs: &mut Vec<Config>, first: usize) -> Result<bool, String> {
-        let must = |op: &Op| matches!(op.seen, Seen::Reply(_) | Seen::Silent);
-        let mut order: Vec<usize> = (first..self.ops.len())
-            .filter(|&n| must(&self.ops[n]))
+    /// Operations are finished in the order of their replies. One of unknown outcome is finished when it can take effect
+    /// no more; one that still can at `now` goes on.
+    fn run(&mut self, configs: &mut Vec<Config>, first: usize, now: u64) -> Result<bool, String> {
+        let ends = |op: &Op| match op.seen {
+            Seen::Reply(_) | Seen::Silent => true,
+            Seen::Unknown => op.until <= now,
+            Seen::Pending | Seen::Refused | Seen::Never => false,
+        };
+        let mut order: Vec<usize> = (0..self.ops.len())
+            .filter(|&n| ends(&self.ops[n]))
             .collect();
         order.sort_by_key(|&n| (self.ops[n].until, n));
         let mut next = first;
@@ -224,12 +230,22 @@ impl Search {
                 }
                 next += 1;
             }
-            match self.explain(configs, due) {
-                None => return Ok(false),
-                Some(found) if found.is_empty() => return Err(self.accuse(configs, due)),
-                Some(found) => *configs = found,
+            let optional = self.kinds[due].unknown;
+            let untouched = optional.then(|| self.without(configs, due));
+            let Some(mut found) = self.explain(configs, due) else {
+                return Ok(false);
+            };
+            found.extend(untouched.into_iter().flatten());
+            if found.is_empty() {
+                return Err(self.accuse(configs, due));
             }
+            *configs = if optional {
+                self.undominated(found.into_iter().collect())
+            } else {
+                found
+            };
             self.active.retain(|&index| index != due);
+            self.optional &= !(1 << self.slots[due]);
             self.free.push(self.slots[due]);
         }
         while next < self.ops.len() {
@@ -239,6 +255,13 @@ impl Search {
             next += 1;
         }
         Ok(true)
+    }
+
+    /// The configurations in which `due` has not taken effect.
+    fn without(&self, configs: &[Config], due: usize) -> Vec<Config> {
+        let bit = 1u128 << self.slots[due];
+        let untouched = configs.iter().filter(|config| config.done & bit == 0);
+        untouched.cloned().collect()
     }
 
     /// All configurations in which `due` has taken effect.

@@ -204,17 +204,13 @@ impl Plan {
                 256 * 1024
             },
             short_writes: rng.pick(&[0, 3, 20]),
-            client_faults: if profile == Profile::Return {
-                0
-            } else {
-                rng.pick(&[0, 30, 100])
-            },
+            client_faults: rng.pick(&[0, 30, 100]),
             flushes: rng.pick(&[0, 0, 100]),
             batch_max: rng.pick(&[1, 4, 20]),
             pipeline: rng.pick(&[1, 20, 20, 100]),
             times,
             short_times: times && !matches!(profile, Profile::Failover | Profile::Return),
-            deadly_gats: profile != Profile::Failover,
+            deadly_gats: !matches!(profile, Profile::Failover | Profile::Return),
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
