@@ -3,6 +3,7 @@
 //! - [`rows`]: what is measured; [`peers`]: who; [`options`]: the bench's command line.
 //! - [`measure`]: one row, contenders in turn; [`report`]: the table.
 //! - [`load`], [`replies`], [`outbox`], [`corpus`]: the load generator, which checks every reply.
+//! - [`returns`]: rows about servers that go and come back.
 //! - [`lookalike`]: servers that cost less than memcached. [`procs`]: processes, CPUs, ports.
 //!
 //! This file is the entry and is not called `main.rs`, because cargo takes every directory below
@@ -18,6 +19,7 @@ mod peers;
 mod procs;
 mod replies;
 mod report;
+mod returns;
 mod rows;
 
 use std::path::Path;
