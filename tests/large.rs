@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::fake::{healthy, Do, Fake};
 use common::{key_on, show, Client, Magent, Memcached};
 
 /// A memcached alone, and a proxy in front of two primaries and a backup.
@@ -232,4 +233,47 @@ fn thousands_of_commands_in_one_go_each_to_its_own_server() {
     common::wait_for("the backup has them all", common::PATIENCE, || {
         items(&sides.backup) == 3750
     });
+}
+
+/// A server that answers a get of a large value with its first half, and is gone.
+fn dies_in_the_middle(key: &'static str, value: &str) -> Fake {
+    let half = format!(
+        "VALUE {key} 0 {}\r\n{}",
+        value.len(),
+        &value[..value.len() / 2]
+    );
+    Fake::start(move |request| match request.word(0) {
+        "get" if !request.is_stamp() => vec![Do::say(&half), Do::Close],
+        _ => healthy(request),
+    })
+}
+
+#[test]
+fn a_large_value_whose_server_dies_is_completed_by_the_next_copy() {
+    let value: String = ('a'..='z').cycle().take(400_000).collect();
+    let primary = dies_in_the_middle("k", &value);
+    let backup = Memcached::start();
+    let proxy = Magent::front(&[primary.port()], &[backup.port()]).start();
+    let mut client = proxy.client();
+    client.set("k", &value);
+    assert!(client.get("k").is_some_and(|got| got == value));
+    assert_eq!(client.stat("magent_cut_off"), "0");
+}
+
+#[test]
+fn a_large_value_that_no_copy_can_complete_is_cut_off() {
+    let value: String = ('a'..='z').cycle().take(400_000).collect();
+    let primary = dies_in_the_middle("k", &value);
+    let backup = Memcached::start();
+    let proxy = Magent::front(&[primary.port()], &[backup.port()]).start();
+    let mut client = proxy.client();
+    client.set("k", &value);
+    // It is as if the backup had lost it.
+    backup.client().ask("delete k");
+    client.send("get k\r\n");
+    let got = client.read_to_end();
+    assert!(got.starts_with(b"VALUE k 0 400000\r\nabc") && got.len() < 400_000);
+    let mut client = proxy.client();
+    assert_eq!(client.stat("magent_cut_off"), "1");
+    assert_eq!(client.get("k"), None);
 }

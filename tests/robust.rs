@@ -151,7 +151,7 @@ fn a_slow_reader_delays_nobody_and_is_bounded() {
     }
     assert!(rounds > 100, "only {rounds} rounds in a second");
     assert!(
-        worst < Duration::from_millis(300),
+        worst < Duration::from_secs(1),
         "the slowest get took {worst:?}"
     );
     let grown = proxy.process().resident().saturating_sub(before);

@@ -3,12 +3,15 @@
 
 pub mod addr;
 pub mod args;
+mod asking;
 mod options;
 mod values;
 
 use std::path::PathBuf;
 
 use crate::time::Span;
+
+pub use asking::{Check, Target, Watch};
 
 /// A memcached server as named on the command line: `HOST[:PORT][:WEIGHT]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,6 +101,8 @@ pub struct Config {
     /// `--journal-keys`: most keys remembered for each server that is away; 0: no journal, a server that missed
     /// writes is always flushed.
     pub journal_keys: usize,
+    /// `--eject`: without backups, the keys of a primary that is away go to the others meanwhile.
+    pub eject: bool,
     /// `--rejoin`.
     pub rejoin: Rejoin,
     /// `--read-repair`.
@@ -110,6 +115,14 @@ pub struct Config {
     pub proxy_id: String,
     /// `--verify`: compare all copies once instead of serving.
     pub verify: bool,
+    /// `--check`: ask this proxy once how it is instead of serving.
+    pub check: Option<Target>,
+    /// `--watch`: ask this proxy for ever instead of serving.
+    pub watch: Option<Target>,
+    /// `--track-file`: where `--watch` writes.
+    pub track_file: Option<PathBuf>,
+    /// `--interval`: between two questions of `--watch`.
+    pub interval: Span,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
     /// `--log-file`; without it a daemon logs to syslog.
@@ -143,11 +156,16 @@ impl Default for Config {
             copies: Copies::All,
             ack: Ack::All,
             journal_keys: 1_000_000,
+            eject: false,
             rejoin: Rejoin::Safe,
             read_repair: ReadRepair::Auto,
             resync_rate: 20_000,
             proxy_id: String::new(),
             verify: false,
+            check: None,
+            watch: None,
+            track_file: None,
+            interval: Span::from_millis(50),
             pidfile: None,
             log_file: None,
             max_item_size: 1024 * 1024,

@@ -10,9 +10,14 @@ use mio::net::TcpStream;
 use mio::Interest;
 use socket2::SockRef;
 
-use super::{Server, READS_MAX};
+use super::stream::established;
+use super::Server;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
+
+/// Most reads of one link in one turn. What comes in large pieces goes out before the next piece is read, while it is in the
+/// processor's cache.
+const LINK_READS_MAX: usize = 1;
 
 /// A connection to a server, being made or made.
 pub(super) struct Link {
@@ -127,10 +132,7 @@ impl Server {
             link.blocked = false;
             self.writable.push(ConnId::Link(id));
         }
-        if event.is_error() && !self.proxy.link_wants_read(id) {
-            // No event will tell of it again, and an answer that is due is not coming.
-            self.link_broke(id, now);
-        } else if event.is_readable() || event.is_read_closed() || event.is_error() {
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read_link(id, now);
         }
     }
@@ -144,13 +146,10 @@ impl Server {
         }
     }
 
-    /// Reads until the kernel has nothing left, the core wants no more, or the turn's share is used up.
+    /// Reads until the kernel has nothing left, or the turn's share is used up.
     pub(super) fn read_link(&mut self, id: LinkId, now: Time) {
         let index = self.tokens.link_index(id);
-        for _ in 0..READS_MAX {
-            if !self.proxy.link_wants_read(id) {
-                return;
-            }
+        for _ in 0..LINK_READS_MAX {
             let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else {
                 return;
             };
@@ -172,7 +171,7 @@ impl Server {
     }
 
     /// Puts the link on the list of those that are read in the next turn, whether or not an event comes.
-    pub(super) fn read_link_again(&mut self, id: LinkId) {
+    fn read_link_again(&mut self, id: LinkId) {
         let Some(link) = self.link(id) else {
             return;
         };
@@ -232,20 +231,6 @@ fn server_failed(shell: &mut Server, id: LinkId, address: SocketAddr, now: Time)
         server.failed(address);
     }
     shell.resolver.renew(id.server, now);
-}
-
-/// Whether the connection has been made; an error when it cannot be. Events may come before either is true.
-fn established(stream: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
-    match stream.peer_addr() {
-        // A port of this host's ephemeral range that nobody listens on can be connected to itself.
-        Ok(peer) if stream.local_addr()? == peer => Err(io::ErrorKind::ConnectionRefused.into()),
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn reason(error: &io::Error) -> CloseReason {

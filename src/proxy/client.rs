@@ -1,8 +1,8 @@
 //! The room of clients: their replies in order, what they sent half, and how much they may have under way.
 
-use std::collections::VecDeque;
-
 use super::op::Held;
+pub use super::slots::Reply;
+use super::slots::Slots;
 use crate::buf::{Memory, SendQueue};
 use crate::proto::Verb;
 use crate::time::Time;
@@ -20,8 +20,9 @@ const DUE_MAX: usize = 4096;
 const ESTIMATE_FIRST: usize = 16 * 1024;
 const ESTIMATE_MIN: usize = 256;
 
-/// Slots kept by an idle client.
-const SLOTS_KEPT: usize = 4;
+/// The reply to a read of one key goes to the client as it comes when it is longer than this: holding it back until it is
+/// complete would cost memory and, by the time it leaves, the cache. Shorter ones can begin anew unseen.
+const PASS_MIN: usize = 64 * 1024;
 
 /// What the next bytes of a client mean.
 #[derive(Debug, Default)]
@@ -68,25 +69,20 @@ pub struct KeyRun {
     pub at: usize,
 }
 
-/// The place of one reply in its client's order.
+/// A long reply whose first part has gone to the client's queue already.
 #[derive(Debug)]
-pub struct Slot {
-    done: bool,
-    /// What came of the reply.
-    pub reply: Reply,
+struct Passing {
+    /// Bytes that have gone.
+    sent: usize,
+    /// The reply has begun anew, from another copy: so many bytes of it have gone before.
+    again: usize,
+    /// Its first line, by which another copy's answer is known to be the same.
+    head: Vec<u8>,
 }
 
-/// A reply that is being put together.
-#[derive(Debug, Default)]
-pub enum Reply {
-    /// Nothing (yet).
-    #[default]
-    None,
-    /// One of the proxy's own lines.
-    Fixed(&'static [u8]),
-    /// Bytes of a server.
-    Bytes(Vec<u8>),
-}
+/// What another copy says now does not go on from what the client has been sent: it can only be cut off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mismatch;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -98,9 +94,9 @@ pub struct Client {
     /// Bytes that are not understood yet: a line without its end, or all that came while the client was held back.
     pub partial: Vec<u8>,
     /// Bytes of `partial` that are used up.
-    pub partial_at: usize,
+    pub partial_at: u32,
     /// Bytes of the line at `partial_at` that are known to hold no line end.
-    pub searched: usize,
+    pub searched: u32,
     /// What the next bytes mean.
     pub input: Input,
     /// Stands on the list of connections to write.
@@ -113,13 +109,13 @@ pub struct Client {
     pub closing: bool,
     /// When it last sent something.
     pub last_active: Time,
-    slots: VecDeque<Slot>,
-    /// Number of the first slot.
-    first_seq: u32,
+    slots: Slots,
+    /// The first reply, if it is a long one that goes out as it comes.
+    passing: Option<Box<Passing>>,
     /// Keys asked for whose reply is due.
-    due: usize,
+    due: u32,
     /// Expected bytes of a reply.
-    estimate: usize,
+    estimate: u32,
 }
 
 impl Client {
@@ -137,10 +133,10 @@ impl Client {
             finished: false,
             closing: false,
             last_active: now,
-            slots: VecDeque::new(),
-            first_seq: 0,
+            slots: Slots::default(),
+            passing: None,
             due: 0,
-            estimate: typical.max(ESTIMATE_FIRST),
+            estimate: u32::try_from(typical.max(ESTIMATE_FIRST)).unwrap_or(u32::MAX),
         }
     }
 
@@ -149,8 +145,8 @@ impl Client {
         if self.out.len() > OUT_MAX {
             return 0;
         }
-        let window = (DUE_BYTES / self.estimate).clamp(1, DUE_MAX);
-        window.saturating_sub(self.due)
+        let window = (DUE_BYTES / self.estimate as usize).clamp(1, DUE_MAX);
+        window.saturating_sub(self.due as usize)
     }
 
     /// Whether a client that was held back has room enough again to go on.
@@ -171,24 +167,15 @@ impl Client {
 
     /// Begins a reply for `keys` keys; its place in the order.
     pub fn open_slot(&mut self, keys: usize) -> u32 {
-        self.due += keys;
-        let seq = self.first_seq.wrapping_add(self.slots.len() as u32);
-        self.slots.push_back(Slot {
-            done: false,
-            reply: Reply::None,
-        });
-        seq
-    }
-
-    /// The slot `seq`, if its reply is still due.
-    pub fn slot(&mut self, seq: u32) -> Option<&mut Slot> {
-        let index = seq.wrapping_sub(self.first_seq) as usize;
-        self.slots.get_mut(index)
+        self.due += keys as u32;
+        self.slots.open()
     }
 
     /// Appends to the reply of `seq`. `expected`: how long the whole is going to be.
     pub fn extend(&mut self, seq: u32, bytes: &[u8], expected: usize, memory: &mut Memory) {
-        let Some(slot) = self.slot(seq) else { return };
+        let Some(slot) = self.slots.get(seq) else {
+            return;
+        };
         memory.take(bytes.len());
         match &mut slot.reply {
             Reply::Bytes(reply) => {
@@ -204,9 +191,66 @@ impl Client {
         }
     }
 
-    /// Throws away what came of the reply of `seq`.
+    /// The same for the reply to a read of one key. A long one goes to the client as it comes, if it is its turn.
+    pub fn pass(
+        &mut self,
+        seq: u32,
+        bytes: &[u8],
+        expected: usize,
+        memory: &mut Memory,
+    ) -> Result<(), Mismatch> {
+        if !self.slots.is_first(seq) || (self.passing.is_none() && expected < PASS_MIN) {
+            self.extend(seq, bytes, expected, memory);
+            return Ok(());
+        }
+        if self.passing.is_none() {
+            self.begin_passing(seq, bytes, memory);
+        }
+        let Some(passing) = &mut self.passing else {
+            return Ok(());
+        };
+        let known = passing.again.min(bytes.len());
+        passing.check(&bytes[..known])?;
+        passing.again -= known;
+        passing.sent += bytes.len() - known;
+        self.out.push(&bytes[known..], memory);
+        Ok(())
+    }
+
+    fn begin_passing(&mut self, seq: u32, bytes: &[u8], memory: &mut Memory) {
+        let mut sent = 0;
+        let mut head = Vec::new();
+        if let Some(slot) = self.slots.get(seq) {
+            let begun = std::mem::take(&mut slot.reply);
+            sent = begun.len();
+            if let Reply::Bytes(begun) = &begun {
+                head.extend_from_slice(first_line(begun));
+            }
+            self.send(begun, memory);
+        }
+        if head.is_empty() {
+            head.extend_from_slice(first_line(bytes));
+        }
+        self.passing = Some(Box::new(Passing {
+            sent,
+            again: 0,
+            head,
+        }));
+    }
+
+    /// Whether part of the reply of `seq` has gone out already.
+    pub fn is_passing(&self, seq: u32) -> bool {
+        self.passing.is_some() && self.slots.is_first(seq)
+    }
+
+    /// Throws away what came of the reply of `seq`: it begins anew.
     pub fn discard(&mut self, seq: u32, memory: &mut Memory) {
-        if let Some(slot) = self.slot(seq) {
+        if self.slots.is_first(seq) {
+            if let Some(passing) = &mut self.passing {
+                passing.again = passing.sent;
+            }
+        }
+        if let Some(slot) = self.slots.get(seq) {
             if let Reply::Bytes(reply) = std::mem::take(&mut slot.reply) {
                 memory.give(reply.len());
                 memory.recycle(reply);
@@ -217,53 +261,49 @@ impl Client {
     /// Puts `reply` in place of what came for `seq`.
     pub fn replace(&mut self, seq: u32, reply: Reply, memory: &mut Memory) {
         self.discard(seq, memory);
-        if let Some(slot) = self.slot(seq) {
-            if let Reply::Bytes(bytes) = &reply {
-                memory.take(bytes.len());
-            }
+        if let Some(slot) = self.slots.get(seq) {
+            memory.take(reply.len());
             slot.reply = reply;
         }
     }
 
     /// The reply of `seq`, for `keys` keys, is complete but for `tail`. Whatever is next in order goes out.
-    pub fn finish(&mut self, seq: u32, keys: usize, tail: &[u8], memory: &mut Memory) {
-        let index = seq.wrapping_sub(self.first_seq) as usize;
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
+    pub fn finish(
+        &mut self,
+        seq: u32,
+        keys: usize,
+        tail: &[u8],
+        memory: &mut Memory,
+    ) -> Result<(), Mismatch> {
+        let first = self.slots.is_first(seq);
+        let Some(slot) = self.slots.get(seq) else {
+            return Ok(());
         };
-        self.due -= keys;
-        let size = tail.len()
-            + match &slot.reply {
-                Reply::Bytes(bytes) => bytes.len(),
-                _ => 0,
-            };
-        self.estimate = estimate(self.estimate, size / keys.max(1));
-        if index == 0 {
-            let slot = self.slots.pop_front();
-            self.first_seq = self.first_seq.wrapping_add(1);
-            if let Some(slot) = slot {
-                self.send(slot.reply, memory);
-            }
-            self.out.push(tail, memory);
-            self.send_finished(memory);
-        } else {
+        let mut size = slot.reply.len() + tail.len();
+        if !first {
             slot.done = true;
             if !tail.is_empty() {
                 self.extend(seq, tail, tail.len(), memory);
             }
+        } else if let Some(passing) = self.passing.take() {
+            if passing.again > 0 {
+                return Err(Mismatch);
+            }
+            size += passing.sent;
         }
-    }
-
-    fn send_finished(&mut self, memory: &mut Memory) {
-        while self.slots.front().is_some_and(|slot| slot.done) {
-            if let Some(slot) = self.slots.pop_front() {
-                self.first_seq = self.first_seq.wrapping_add(1);
+        self.due -= keys as u32;
+        let typical = estimate(self.estimate as usize, size / keys.max(1));
+        self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
+        if first {
+            if let Some(slot) = self.slots.pop() {
+                self.send(slot.reply, memory);
+            }
+            self.out.push(tail, memory);
+            while let Some(slot) = self.slots.pop_done() {
                 self.send(slot.reply, memory);
             }
         }
-        if self.slots.is_empty() && self.slots.capacity() > 4 * SLOTS_KEPT {
-            self.slots.shrink_to(SLOTS_KEPT);
-        }
+        Ok(())
     }
 
     fn send(&mut self, reply: Reply, memory: &mut Memory) {
@@ -279,10 +319,8 @@ impl Client {
 
     /// Gives all its memory back; for one that is gone.
     pub fn release(mut self, memory: &mut Memory) {
-        for slot in self.slots.drain(..) {
-            if let Reply::Bytes(bytes) = slot.reply {
-                memory.give(bytes.len());
-            }
+        while let Some(slot) = self.slots.pop() {
+            memory.give(slot.reply.len());
         }
         memory.give(self.partial.len());
         if let Input::Data(pending) = self.input {
@@ -290,6 +328,25 @@ impl Client {
         }
         self.out.clear(memory);
     }
+}
+
+impl Passing {
+    /// Compares what another copy says once more with what has gone out. The data behind the first line need no look: copies
+    /// are equal, and the caller has seen to it that no write has passed.
+    fn check(&self, bytes: &[u8]) -> Result<(), Mismatch> {
+        let at = self.sent - self.again;
+        let head = self.head.get(at..).unwrap_or_default();
+        let count = head.len().min(bytes.len());
+        if head[..count] == bytes[..count] {
+            Ok(())
+        } else {
+            Err(Mismatch)
+        }
+    }
+}
+
+fn first_line(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1)]
 }
 
 /// The new expectation after a reply of `size` bytes: up at once, down slowly.
@@ -316,14 +373,14 @@ mod tests {
         let mut memory = Memory::new(usize::MAX);
         let mut client = Client::new(1, Time(0), 0);
         let seqs: Vec<u32> = (0..4).map(|_| client.open_slot(1)).collect();
-        client.finish(seqs[2], 1, b"c", &mut memory);
+        client.finish(seqs[2], 1, b"c", &mut memory).unwrap();
         client.extend(seqs[1], b"b", 1, &mut memory);
-        client.finish(seqs[1], 1, b"", &mut memory);
+        client.finish(seqs[1], 1, b"", &mut memory).unwrap();
         assert_eq!(written(&mut client, &mut memory), b"");
-        client.finish(seqs[0], 1, b"a", &mut memory);
+        client.finish(seqs[0], 1, b"a", &mut memory).unwrap();
         assert_eq!(written(&mut client, &mut memory), b"abc");
         client.replace(seqs[3], Reply::Fixed(b"d"), &mut memory);
-        client.finish(seqs[3], 1, b"", &mut memory);
+        client.finish(seqs[3], 1, b"", &mut memory).unwrap();
         assert_eq!(written(&mut client, &mut memory), b"d");
         assert!(client.is_settled());
         assert_eq!((memory.used(), client.due), (0, 0));
@@ -336,15 +393,70 @@ mod tests {
         assert_eq!(client.room(), 64);
         let seq = client.open_slot(1);
         client.extend(seq, &vec![0; 1 << 20], 1 << 20, &mut memory);
-        client.finish(seq, 1, b"", &mut memory);
+        client.finish(seq, 1, b"", &mut memory).unwrap();
         assert_eq!(client.room(), 0, "a megabyte waits to be written");
         written(&mut client, &mut memory);
         assert_eq!(client.room(), 1);
         for _ in 0..60 {
             let seq = client.open_slot(1);
-            client.finish(seq, 1, b"END\r\n", &mut memory);
+            client.finish(seq, 1, b"END\r\n", &mut memory).unwrap();
         }
         written(&mut client, &mut memory);
         assert_eq!(client.room(), 4096);
+    }
+
+    #[test]
+    fn a_long_value_goes_out_as_it_comes_and_goes_on_from_another_copy() {
+        let mut memory = Memory::new(usize::MAX);
+        let mut client = Client::new(1, Time(0), 0);
+        let (head, data) = (b"VALUE k 0 100000\r\n", vec![b'x'; 100_000]);
+        let earlier = client.open_slot(1);
+        let seq = client.open_slot(1);
+        client.pass(seq, head, 100_020, &mut memory).unwrap();
+        assert!(client.out.is_empty(), "not its turn yet");
+        client.finish(earlier, 1, b"END\r\n", &mut memory).unwrap();
+        client
+            .pass(seq, &data[..60_000], 100_002, &mut memory)
+            .unwrap();
+        assert!(client.is_passing(seq));
+        let mut out = written(&mut client, &mut memory);
+        assert_eq!(out.len(), 5 + head.len() + 60_000);
+        // The server dies; another copy answers from the beginning.
+        client.replace(seq, Reply::None, &mut memory);
+        client.pass(seq, head, 100_020, &mut memory).unwrap();
+        client
+            .pass(seq, &data[..70_000], 100_002, &mut memory)
+            .unwrap();
+        client
+            .pass(seq, &data[70_000..], 32_002, &mut memory)
+            .unwrap();
+        client.finish(seq, 1, b"\r\nEND\r\n", &mut memory).unwrap();
+        out.extend(written(&mut client, &mut memory));
+        let whole = [b"END\r\n", &head[..], &data[..], b"\r\nEND\r\n"].concat();
+        assert!(out == whole);
+        assert!(client.is_settled());
+        assert_eq!((memory.used(), client.due), (0, 0));
+    }
+
+    #[test]
+    fn another_value_or_none_is_no_continuation() {
+        let mut memory = Memory::new(usize::MAX);
+        for other in [&b"VALUE k 0 100001\r\nxx"[..], b"VALUE k 7 100000\r\nxx"] {
+            let mut client = Client::new(1, Time(0), 0);
+            let seq = client.open_slot(1);
+            let begun = [&b"VALUE k 0 100000\r\n"[..], &[b'x'; 1000]].concat();
+            client.pass(seq, &begun, 100_020, &mut memory).unwrap();
+            client.discard(seq, &mut memory);
+            let mismatch = client.pass(seq, other, 100_020, &mut memory);
+            assert_eq!(mismatch, Err(Mismatch));
+            client.discard(seq, &mut memory);
+            let missed = client.finish(seq, 1, b"END\r\n", &mut memory);
+            assert_eq!(missed, Err(Mismatch));
+        }
+    }
+
+    #[test]
+    fn a_client_is_small() {
+        assert!(size_of::<Client>() <= 240, "{}", size_of::<Client>());
     }
 }

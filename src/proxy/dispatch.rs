@@ -165,6 +165,9 @@ impl Proxy {
 
     /// The first copy from rank `from` on that is up: its rank and server.
     pub(super) fn acting(&self, route: Route, from: usize) -> Option<(usize, usize)> {
+        if self.routes.ejects() {
+            return self.acting_place(route, from);
+        }
         let up = |rank| {
             let server = self.routes.server(route, rank)?;
             self.servers[server].is_up().then_some((rank, server))

@@ -48,6 +48,12 @@ impl Barrier {
         self.sent.is_some() || !self.queue.is_empty()
     }
 
+    /// Whether stamps are being read that others wait for.
+    pub fn awaits_stamps(&self) -> bool {
+        let mut waiting = self.queue.iter();
+        waiting.any(|waiting| matches!(waiting, Waiting::Stamps(_)))
+    }
+
     /// Puts `op` at the end of the queue.
     pub fn hold(&mut self, op: Held) {
         self.queue.push_back(Waiting::Op(op));
@@ -100,6 +106,7 @@ impl Proxy {
                         self.barrier.queue.push_front(Waiting::Stamps(since));
                         return;
                     }
+                    self.stamp_cold();
                 }
                 Some(Waiting::Op(held)) => {
                     let op = held.op();
@@ -126,6 +133,7 @@ impl Proxy {
         op.quiet = flush.quiet;
         let id = self.txns.open(&op);
         self.order.all_pass();
+        self.ejects.flushed = flush.delay <= 0;
         for server in 0..self.servers.len() {
             if !self.servers[server].is_up() {
                 self.leave_out(server);
@@ -134,9 +142,13 @@ impl Proxy {
         }
         for server in 0..self.servers.len() {
             if self.servers[server].is_up() {
-                let link_id = Server::link_id(server, 0);
-                let purpose = (Role::Flush, Verb::FlushAll, Some(id));
-                self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                // On each connection: what this proxy asks for itself (a key on its way to a cold server) has no transaction
+                // that could be waited for, and must not come in behind the flush on another one.
+                for conn in 0..self.servers[server].conns {
+                    let link_id = Server::link_id(server, conn);
+                    let purpose = (Role::Flush, Verb::FlushAll, Some(id));
+                    self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                }
                 if self.servers[server].stamp.is_some() {
                     // The stamps are flushed with the rest.
                     self.restamp(server);
@@ -156,6 +168,9 @@ impl Proxy {
 
     /// A server has forgotten everything, or says why not.
     pub(super) fn flush_answered(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+        if code.is_error() {
+            self.ejects.flushed = false;
+        }
         let txn = self.txns.at(id);
         if txn.best == NO_RANK || code.is_error() {
             txn.best = 0;
@@ -175,6 +190,9 @@ impl Proxy {
     pub(super) fn flush_passed(&mut self, id: TxnId) {
         if self.barrier.sent == Some(id) && self.txns.at(id).outstanding == 0 {
             self.barrier.sent = None;
+            if std::mem::take(&mut self.ejects.flushed) && !self.ejects.known.is_empty() {
+                self.end_ejection();
+            }
         }
     }
 }

@@ -87,7 +87,7 @@ impl Proxy {
             return;
         };
         let partial = std::mem::take(&mut client.partial);
-        let at = client.partial_at;
+        let at = client.partial_at as usize;
         let used = at + self.take_in(id, &partial[at..]);
         let Some(client) = self.clients.get_mut(id.index as usize) else {
             // It went while its bytes were out of it.
@@ -103,7 +103,7 @@ impl Proxy {
             return;
         }
         client.partial = partial;
-        client.partial_at = used;
+        client.partial_at = used as u32;
         if used > client.partial.len() / 2 {
             client.partial.drain(..used);
             client.partial_at = 0;
@@ -173,10 +173,10 @@ impl Proxy {
         if client.room() == 0 {
             return Step::Stall;
         }
-        let (end, next) = match find_line(bytes, client.searched) {
+        let (end, next) = match find_line(bytes, client.searched as usize) {
             LineEnd::At { end, next } => (end, next),
             LineEnd::Missing if bytes.len() <= LINE_LIMIT => {
-                client.searched = bytes.len();
+                client.searched = bytes.len() as u32;
                 return Step::Wait;
             }
             LineEnd::Missing | LineEnd::TooLong => return Step::Close,
@@ -432,7 +432,9 @@ impl Proxy {
         if client.generation != id.generation {
             return;
         }
-        client.finish(seq, keys, tail, &mut self.memory);
+        if client.finish(seq, keys, tail, &mut self.memory).is_err() {
+            return self.cut_off(id);
+        }
         if client.stalled && client.may_resume() {
             self.resumable.push(id);
         }
@@ -442,6 +444,13 @@ impl Proxy {
         } else {
             self.mark_client(id);
         }
+    }
+
+    /// A reply that has partly gone out cannot be completed: the client's connection is given up, as by a server that dies.
+    pub(super) fn cut_off(&mut self, id: ClientId) {
+        self.counters.cut_off += 1;
+        self.remove_client(id);
+        self.actions.push_back(Action::CloseClient(id));
     }
 
     /// Answers `seq` with one of the proxy's own lines, in place of what may have come for it.

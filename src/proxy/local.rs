@@ -44,6 +44,7 @@ impl Proxy {
         match tokens.get(1).of(line) {
             b"" => self.stats_general(&mut reply),
             b"servers" => self.stats_servers(&mut reply),
+            b"health" => self.stats_health(&mut reply),
             b"replication" => self.stats_replication(&mut reply),
             b"resync" => self.stats_resync(&mut reply),
             b"matrix" => self.stats_matrix(&mut reply),
@@ -118,6 +119,7 @@ impl Proxy {
             ("magent_memory_limit", self.memory.limit() as u64),
             ("magent_failovers", counters.failovers),
             ("magent_failed_reads", counters.failed_reads),
+            ("magent_cut_off", counters.cut_off),
             ("magent_failed_writes", counters.failed_writes),
             ("magent_mirrored", counters.mirrored),
             ("magent_disagreements", counters.disagreements),
@@ -142,12 +144,37 @@ impl Proxy {
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());
         }
+        let eject = self.routes.ejects();
+        push_stat(out, "magent_eject", yes_no(eject));
         push_stat(out, "cas_enabled", "yes");
         push_stat(out, "flush_enabled", "yes");
     }
 
     fn in_flight(&self) -> usize {
         self.servers.iter().map(Server::in_flight).sum()
+    }
+
+    /// Whether this proxy can serve every key, for those who move its address. Answered from what is known: no server is
+    /// asked. One that answers but is not in use yet counts as live: it is made safe as soon as a client asks, and without
+    /// an address none would.
+    fn stats_health(&mut self, out: &mut Vec<u8>) {
+        let (servers, up) = self.server_counts();
+        let live = self.servers.iter().map(Server::is_connected);
+        let lacking = self.coverage.lacking(&self.routes, live);
+        let health = if lacking.is_empty() { "ok" } else { "degraded" };
+        push_stat(out, "health", health);
+        push_stat(out, "servers", &servers.to_string());
+        push_stat(out, "servers_live", &up.to_string());
+        push_stat(out, "primaries_without_copy", &lacking.len().to_string());
+        if let Some(&first) = lacking.first() {
+            push_stat(out, "without_copy", &self.servers[usize::from(first)].name);
+        }
+        for address in &self.addresses {
+            let (ip, here) = (address.ip, address.is_here);
+            push_stat(out, &format!("{ip}:here"), if here { "yes" } else { "no" });
+            let since = self.now.since(address.since).0 / 1_000_000;
+            push_stat(out, &format!("{ip}:seconds"), &since.to_string());
+        }
     }
 
     /// Per server: `STAT <host:port>:<name> <value>`.
@@ -164,6 +191,8 @@ impl Proxy {
                 },
             );
             stat("state", state_name(server));
+            let ejected = self.routes.ejects() && !server.is_up();
+            stat("ejected", yes_no(ejected));
             let since = self.now.since(server.since).0 / 1_000_000;
             stat("seconds_in_state", &since.to_string());
             let mut version = Vec::new();
@@ -190,7 +219,7 @@ impl Proxy {
         push_stat(out, "view", &self.view.number.to_string());
         push_stat(out, "view_owner", &format!("{:016x}", self.view.owner));
         push_stat(out, "this_proxy", &format!("{:016x}", self.me));
-        push_stat(out, "active", if self.is_active() { "yes" } else { "no" });
+        push_stat(out, "active", yes_no(self.is_active()));
         push_stat(out, "stamp_key", &String::from_utf8_lossy(&self.stamp_key));
         let numbers = [
             ("views_raised", counters.views_raised),
@@ -201,6 +230,9 @@ impl Proxy {
             ("refills", counters.refills),
             ("refills_cancelled", counters.refills_cancelled),
             ("entry_flushes", counters.entry_flushes),
+            ("ejected_writes", counters.ejected_writes),
+            ("ejected_deletes", counters.ejected_deletes),
+            ("ejected_keys", self.ejects.record.len() as u64),
             ("held", counters.held),
             ("failovers", counters.failovers),
             ("failed_reads", counters.failed_reads),
@@ -209,15 +241,19 @@ impl Proxy {
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());
         }
-        for server in &self.servers {
+        let complete = self.ejects.record.is_complete();
+        push_stat(out, "ejected_keys_complete", yes_no(complete));
+        for (index, server) in self.servers.iter().enumerate() {
             let mut stat =
                 |name: &str, value: &str| push_stat(out, &format!("{}:{name}", server.name), value);
             stat("state", state_name(server));
+            let place = self.ejects.known.place(index as u16);
+            stat("ejected_place", &place.to_string());
             stat("view", &server.view().number.to_string());
             stat("journal_keys", &server.journal.len().to_string());
             let complete = server.journal.is_complete();
-            stat("journal_complete", if complete { "yes" } else { "no" });
-            stat("doubtful_keys", &server.doubts.len().to_string());
+            stat("journal_complete", yes_no(complete));
+            stat("doubtful", yes_no(server.doubtful));
         }
     }
 
@@ -332,6 +368,14 @@ fn state_name(server: &Server) -> &'static str {
         State::Entering => "entering",
         State::Connecting if !server.tried => "connecting",
         State::Connecting | State::Down(_) => "down",
+    }
+}
+
+fn yes_no(is: bool) -> &'static str {
+    if is {
+        "yes"
+    } else {
+        "no"
     }
 }
 

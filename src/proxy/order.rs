@@ -47,6 +47,11 @@ impl Order {
         (self.epochs[bucket], self.flushes)
     }
 
+    /// The same in short, for a look that is not far away.
+    pub fn short_epoch(&self, bucket: usize) -> u32 {
+        self.epochs[bucket].wrapping_add(self.flushes as u32)
+    }
+
     /// The epochs of all buckets.
     pub fn epochs(&self) -> (Vec<u32>, u64) {
         (self.epochs.clone(), self.flushes)
@@ -70,6 +75,11 @@ impl Order {
     /// Whether any conditional write is undecided.
     pub fn is_undecided(&self) -> bool {
         self.undecided_count > 0
+    }
+
+    /// Whether a conditional write on this bucket is undecided.
+    pub fn is_deciding(&self, bucket: usize) -> bool {
+        self.undecided[bucket] > 0
     }
 
     /// Whether operations on this bucket stand in a queue already.

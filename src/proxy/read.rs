@@ -4,6 +4,7 @@ use super::client::Reply;
 use super::ids::LinkId;
 use super::journal::NotedKey;
 use super::op::Op;
+use super::order::bucket;
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
@@ -60,6 +61,7 @@ impl Proxy {
         let txn = self.txns.at(id);
         txn.exclusive = exclusive;
         txn.rank = rank as u8;
+        txn.epoch = self.order.short_epoch(bucket(op.route.hash));
         self.counters.failovers += u64::from(rank > 0);
         Some((self.link_for(server, op.route), id))
     }
@@ -110,6 +112,13 @@ impl Proxy {
             return;
         }
         let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
+        let epoch = self.order.short_epoch(bucket(route.hash));
+        let overtaken = std::mem::replace(&mut self.txns.at(id).epoch, epoch) != epoch;
+        if overtaken && self.client(client).is_some_and(|c| c.is_passing(seq)) {
+            // The value that has gone out in part may be another one by now.
+            self.txns.at(id).answered = true;
+            return self.cut_off(client);
+        }
         self.replace_reply(client, seq, Reply::None);
         let Some((rank, server)) = self.acting(route, usize::from(rank) + 1) else {
             self.fail_read(id, bytes);
@@ -118,13 +127,13 @@ impl Proxy {
         self.counters.failovers += 1;
         self.txns.at(id).rank = rank as u8;
         let link_id = self.link_for(server, route);
-        self.queue_bytes(
-            link_id,
-            bytes,
-            None,
-            key_token(flight),
-            (Role::Read, flight.verb, Some(id)),
-        );
+        let key = key_token(flight);
+        if flight.verb.is_gat() {
+            let verb = without_touch(flight.verb);
+            return self.queue_key(link_id, verb, 0, key.of(bytes), id);
+        }
+        let purpose = (Role::Read, flight.verb, Some(id));
+        self.queue_bytes(link_id, bytes, None, key, purpose);
     }
 
     /// No copy is left to be asked for the key of `request`.
@@ -148,7 +157,7 @@ impl Proxy {
             at = token.end;
             let key = token.of(op.line);
             let route = self.routes.of(key);
-            self.order.passes(super::order::bucket(route.hash));
+            self.order.passes(bucket(route.hash));
             line.clear();
             line.extend_from_slice(b"touch ");
             line.extend_from_slice(key);
@@ -181,6 +190,16 @@ impl Proxy {
                 self.queue_bytes(link_id, line, None, key, (Role::Echo, Verb::Touch, None));
             }
         }
+    }
+}
+
+/// How the next copy is asked for what a `gat` got no answer to: it has been told the new time to live before, in the order
+/// of the writes to the key, and may have got other writes since.
+pub(super) fn without_touch(verb: Verb) -> Verb {
+    match verb {
+        Verb::Gat => Verb::Get,
+        Verb::Gats => Verb::Gets,
+        verb => verb,
     }
 }
 

@@ -34,12 +34,18 @@ pub struct Counters {
     pub failovers: u64,
     /// Keys that no copy could be asked for; the client saw a miss.
     pub failed_reads: u64,
+    /// Clients whose connection was given up in the middle of a long value.
+    pub cut_off: u64,
     /// Writes that no copy could take, or whose outcome is unknown.
     pub failed_writes: u64,
     /// Writes that reached further copies.
     pub mirrored: u64,
     /// Writes that left out a copy, each copy counted.
     pub degraded_writes: u64,
+    /// Writes that went to another primary than the key's own.
+    pub ejected_writes: u64,
+    /// Deletions of keys where they did not belong any more.
+    pub ejected_deletes: u64,
     /// How often a view was raised.
     pub views_raised: u64,
     /// Returning servers that were flushed.

@@ -52,6 +52,8 @@ pub struct Txn {
     pub erred: u64,
     /// What a counter was set to.
     pub number: Option<u64>,
+    /// Reads of one key: the writes that had passed when it was sent.
+    pub epoch: u32,
     /// Keys asked for.
     pub keys: u16,
     /// A part of a retrieval over several servers.
@@ -99,6 +101,7 @@ impl Txns {
             took: 0,
             erred: 0,
             number: None,
+            epoch: 0,
             keys: op.key_count as u16,
             part: None,
         }) as TxnId

@@ -216,10 +216,21 @@ impl Proxy {
             return;
         }
         let (client_id, seq) = (txn.client, txn.seq);
-        if let Some(client) = self.clients.get_mut(client_id.index as usize) {
-            if client.generation == client_id.generation {
-                client.extend(seq, bytes, bytes.len() + more, &mut self.memory);
-            }
+        // What may be begun anew, and is known to be the same then, can go out before it is complete.
+        let may_pass = role == Role::Read && txn.keys == 1;
+        let Some(client) = self.clients.get_mut(client_id.index as usize) else {
+            return;
+        };
+        if client.generation != client_id.generation {
+            return;
+        }
+        let expected = bytes.len() + more;
+        if !may_pass {
+            client.extend(seq, bytes, expected, &mut self.memory);
+        } else if client.pass(seq, bytes, expected, &mut self.memory).is_ok() {
+            self.mark_client(client_id);
+        } else {
+            self.cut_off(client_id);
         }
     }
 }

@@ -41,7 +41,19 @@ pub mod profile {
         pub times: bool,
         pub short_times: bool,
         pub deadly_gats: bool,
+        pub vivify: bool,
         pub flushes: u64,
+        pub profile: Profile,
+    }
+
+    /// What kind of run it is.
+    pub struct Profile;
+
+    impl Profile {
+        /// Servers go and come back.
+        pub fn returns(&self) -> bool {
+            true
+        }
     }
 }
 
@@ -193,6 +205,7 @@ impl History {
                 // A token may be refused after its server's death. That it is not taken wrongly is checked here.
                 cas: false,
                 leases: false,
+                lossy: false,
                 session: false,
                 times: true,
                 item_max: 1 << 20,

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::check::generate::{key, Generator};
-use super::check::profile::Plan;
+use super::check::profile::{Plan, Profile};
 use super::check::reply::{self, Taken};
 use super::check::request::{Request, Verb};
 use super::check::rng::Rng;
@@ -26,8 +26,8 @@ const PAUSE_MAX: u64 = 1500;
 /// What all clients ask and hear, in the order in which it happens.
 pub struct Log {
     begin: Instant,
-    /// The moment in time that clients name where the generator names `EPOCH + 5000`.
-    absolute: String,
+    /// Moments in time: as the generator names them, and as the servers' clocks have them.
+    moments: [(String, String); 2],
     events: Mutex<Vec<(u64, Event)>>,
     pub requests: AtomicU64,
     /// Answers that say that something was not done, or may not have been done.
@@ -38,9 +38,13 @@ impl Log {
     pub fn new() -> Log {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("it is after 1970").as_secs();
+        let moment = |later: u64| {
+            let [ours, theirs] = [EPOCH as u64, now - AHEAD].map(|from| (from + later).to_string());
+            (ours, theirs)
+        };
         Log {
             begin: Instant::now(),
-            absolute: (now - AHEAD + 5000).to_string(),
+            moments: [moment(5000), moment(40 * 24 * 3600)],
             events: Mutex::default(),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -79,6 +83,8 @@ pub fn plan(keys: usize) -> Plan {
         // Copies do not expire in the same moment.
         short_times: false,
         deadly_gats: false,
+        vivify: true,
+        profile: Profile,
         flushes: 4000,
     }
 }
@@ -156,15 +162,13 @@ impl Worker<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let ours = (EPOCH + 5000).to_string();
-        let mut wire = Vec::with_capacity(bytes.len());
-        let mut from = 0;
-        for at in memchr::memmem::find_iter(bytes, ours.as_bytes()) {
-            wire.extend_from_slice(&bytes[from..at]);
-            wire.extend_from_slice(self.log.absolute.as_bytes());
-            from = at + ours.len();
+        let mut wire = bytes.to_vec();
+        for (ours, theirs) in &self.log.moments {
+            // Of the same length, as long as there are ten digits.
+            for at in memchr::memmem::find_iter(bytes, ours.as_bytes()) {
+                wire[at..at + ours.len()].copy_from_slice(theirs.as_bytes());
+            }
         }
-        wire.extend_from_slice(&bytes[from..]);
         let sent = self.connection.try_send(&wire);
         sent.map_err(|error| format!("client {}: send: {error}", self.client))
     }

@@ -5,6 +5,7 @@
 //! Reads that fit a state are used up at once: they change nothing, so there is no better moment for them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::explain::from_nothing;
 use super::history::{Op, Seen};
@@ -17,6 +18,16 @@ pub enum State {
     /// Anything: nothing is known.
     Any,
     Known(Option<Item>),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Any => f.write_str("anything"),
+            State::Known(None) => f.write_str("nothing"),
+            State::Known(Some(item)) => item.fmt(f),
+        }
+    }
 }
 
 /// A state, and the slots of operations that are used.
@@ -33,6 +44,8 @@ pub struct Rules {
     pub cas: bool,
     /// Only one client at a time wins the right to refill.
     pub leases: bool,
+    /// A key may be missed at any time, and be there again.
+    pub lossy: bool,
     /// Items have times to live.
     pub times: bool,
     /// A read does not see what its own client asked for behind it.
@@ -146,6 +159,11 @@ impl Kind {
             kind.found = request.verb.is_retrieval().then_some(!reply.is_empty());
         }
         kind
+    }
+
+    /// Whether it is a retrieval that sets times to live.
+    pub(super) fn is_touch(self) -> bool {
+        self.class == Class::Touch
     }
 }
 
@@ -360,7 +378,7 @@ impl Search {
             "could have found:\n"
         );
         for config in configs.iter().take(5) {
-            text.push_str(&format!("    {:?} after {:b}\n", config.state, config.done));
+            text.push_str(&format!("    {} after {:b}\n", config.state, config.done));
         }
         text.push_str("  under way with it:\n");
         for &index in self.active.iter().filter(|&&index| index != due) {
@@ -385,7 +403,9 @@ impl Search {
             ),
             other => format!("{other:?}"),
         };
-        let request = super::clients::show(&op.request);
+        let mut request = Request::clone(&op.request);
+        request.keys = request.keys.get(op.index).cloned().into_iter().collect();
+        let request = super::clients::show(&request);
         format!(
             "[{}] client {} {request} asked {} until {}: {seen}",
             self.slots[index] as isize, op.client, op.asked, op.until
@@ -414,7 +434,8 @@ impl Search {
     }
 }
 
-fn is_read(request: &Request) -> bool {
+/// Whether a request changes nothing that anybody could see.
+pub fn is_read(request: &Request) -> bool {
     match request.verb {
         Verb::Get | Verb::Gets => true,
         Verb::Mg => !request
