@@ -193,7 +193,7 @@ fn nothing_is_lost(layout: &Layout, name: &str) {
     eprintln!("{name}: {tally:?}");
     // It is no proof if little was done, or little of it was looked at.
     assert!(tally.requests > 100 * seconds, "{tally:?}");
-    assert!(tally.faults > seconds / 6, "{tally:?}");
+    assert!(tally.faults >= seconds / 15, "{tally:?}");
     assert!(tally.unknown > 0 && tally.compared > 0, "{tally:?}");
     assert!(tally.checked > 4 * tally.unchecked, "{tally:?}");
 }

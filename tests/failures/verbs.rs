@@ -7,12 +7,12 @@ use crate::common::pool::*;
 use crate::common::{timed, Memcached, Pool};
 
 /// `--timeout` where somebody waits for it, long beside what a busy machine needs for a reply.
-const TIMEOUT: [&str; 2] = ["--timeout", "1000"];
-const ONCE: Duration = Duration::from_millis(1000);
+const TIMEOUT: [&str; 2] = ["--timeout", "2500"];
+const ONCE: Duration = Duration::from_millis(2500);
 /// Waiting for the same thing together is not waiting one after the other.
-const ALL_ONCE: Duration = Duration::from_millis(1900);
+const ALL_ONCE: Duration = Duration::from_millis(4900);
 /// Clearly less than a time limit.
-const AT_ONCE: Duration = Duration::from_millis(500);
+const AT_ONCE: Duration = Duration::from_millis(1800);
 
 #[test]
 fn with_nothing_broken() {
