@@ -77,6 +77,8 @@ pub struct Resync {
     allowance: u32,
     paced: Time,
     retry: Option<Time>,
+    /// When the last key was on its way to the target.
+    sent: Option<Time>,
 }
 
 impl Default for Resync {
@@ -99,6 +101,7 @@ impl Default for Resync {
             allowance: 0,
             paced: Time(0),
             retry: None,
+            sent: None,
         }
     }
 }
@@ -170,7 +173,7 @@ impl Proxy {
             if self.resync.skipped > 0 {
                 return self.list_again(AGAIN);
             }
-            return self.finish_resync();
+            return self.settle_resync();
         }
         let servers = &self.servers;
         let Some(place) = self.resync.sources.iter().position(|&s| servers[s].is_up()) else {
@@ -191,6 +194,24 @@ impl Proxy {
         self.actions.push_back(Action::Connect(id));
     }
 
+    /// All keys are on their way. The target is warm when it has answered for them: what it was asked before them it may
+    /// still have missed.
+    fn settle_resync(&mut self) {
+        let Some(target) = self.resync.target else {
+            return;
+        };
+        let sent = *self.resync.sent.get_or_insert(self.now);
+        let mut heads = self.servers[target]
+            .links
+            .iter()
+            .map(|link| link.fifo.front());
+        if heads.any(|head| head.is_some_and(|head| head.queued <= sent)) {
+            self.resync.retry = Some(self.now + STEP);
+        } else {
+            self.finish_resync();
+        }
+    }
+
     /// Lists all sources once more: something may have been left out.
     fn list_again(&mut self, pause: Span) {
         let Some(target) = self.resync.target else {
@@ -200,6 +221,7 @@ impl Proxy {
         let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
         self.resync.sources = sources.collect();
         self.resync.skipped = 0;
+        self.resync.sent = None;
         self.resync.retry = Some(self.now + pause);
     }
 

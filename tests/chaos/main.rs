@@ -91,13 +91,15 @@ fn look(client: &mut Client) -> (bool, BTreeMap<u16, u64>) {
     )
 }
 
-/// One fault, until all servers serve and are filled again. True: another server was lost meanwhile.
+/// One fault, until all servers serve and are filled again. True: another server was lost meanwhile. `told`: for people.
 fn fault(
     servers: &mut [Memcached],
     random: &mut Rng,
     client: &mut Client,
-    stop: &AtomicBool,
+    log: &Log,
+    told: &mut Vec<String>,
 ) -> bool {
+    let stop = &log.stop;
     let (_, before) = look(client);
     let chosen = random.below(servers.len());
     let server = &mut servers[chosen];
@@ -105,6 +107,8 @@ fn fault(
     // A fault lasts, or is over at once: its length is part of the schedule, nothing is waited for.
     let away = Duration::from_millis([0, 30, 200, 700, 1500][random.below(5)]);
     let killed = random.one_in(2);
+    let what = if killed { "killed" } else { "stopped" };
+    told.push(format!("{}: {port} is {what} for {away:?}", log.now()));
     if killed {
         server.kill();
         std::thread::sleep(away);
@@ -115,6 +119,7 @@ fn fault(
         server.thaw();
     }
     let over = Instant::now();
+    told.push(format!("{}: over", log.now()));
     let mut after = BTreeMap::new();
     wait_for("all servers are up and warm", PATIENCE, || {
         let (whole, lost) = look(client);
@@ -139,11 +144,11 @@ fn run(layout: &Layout, options: &[&str], seed: u64, long: Duration) -> Result<T
         .start();
     let port = proxy.port();
     let log = Log::new();
-    let stop = AtomicBool::new(false);
+    let mut told = Vec::new();
     let mut history = History::new(KEYS);
     let mut tally = Tally::default();
-    std::thread::scope(|scope| {
-        let (log, stop) = (&log, &stop);
+    let result = std::thread::scope(|scope| {
+        let (log, stop) = (&log, &log.stop);
         let workers: Vec<_> = (0..CLIENTS)
             .map(|name| {
                 scope.spawn(move || {
@@ -162,7 +167,7 @@ fn run(layout: &Layout, options: &[&str], seed: u64, long: Duration) -> Result<T
         let mut random = Rng(seed);
         let begin = Instant::now();
         while begin.elapsed() < long && !stop.load(Ordering::SeqCst) {
-            let blind = fault(&mut servers, &mut random, &mut client, stop);
+            let blind = fault(&mut servers, &mut random, &mut client, log, &mut told);
             tally.faults += 1;
             tally.blind += u64::from(blind);
             history.take(log.drain(), blind)?;
@@ -172,6 +177,13 @@ fn run(layout: &Layout, options: &[&str], seed: u64, long: Duration) -> Result<T
             worker.join().map_err(|_| "a client failed".to_string())??;
         }
         history.take(log.drain(), false)
+    });
+    result.map_err(|why| {
+        let faults = told.join("\n  ");
+        let said = proxy.process().stderr();
+        let lines: Vec<&str> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(50)..].join("\n  ");
+        format!("{why}\n  faults:\n  {faults}\n  the proxy, at last:\n  {last}")
     })?;
     tally.requests = log.requests.load(Ordering::Relaxed);
     tally.errors = log.errors.load(Ordering::Relaxed);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,9 +19,9 @@ use super::common::{reset, Client, PATIENCE};
 /// Requests in one packet, at most.
 const BATCH_MAX: u64 = 4;
 /// Once in so many batches the client goes away.
-const LEAVES: u64 = 400;
+const LEAVES: u64 = 150;
 /// Longest pause between two batches, in microseconds.
-const PAUSE_MAX: u64 = 1500;
+const PAUSE_MAX: u64 = 8000;
 
 /// What all clients ask and hear, in the order in which it happens.
 pub struct Log {
@@ -29,6 +29,8 @@ pub struct Log {
     /// Moments in time: as the generator names them, and as the servers' clocks have them.
     moments: [(String, String); 2],
     events: Mutex<Vec<(u64, Event)>>,
+    /// The clients are to end.
+    pub stop: AtomicBool,
     pub requests: AtomicU64,
     /// Answers that say that something was not done, or may not have been done.
     pub errors: AtomicU64,
@@ -46,15 +48,21 @@ impl Log {
             begin: Instant::now(),
             moments: [moment(5000), moment(40 * 24 * 3600)],
             events: Mutex::default(),
+            stop: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         }
     }
 
+    /// Microseconds on the check's clock.
+    pub fn now(&self) -> u64 {
+        AHEAD * 1_000_000 + self.begin.elapsed().as_micros() as u64
+    }
+
     /// The time under the lock is the order.
     fn note(&self, events: impl IntoIterator<Item = Event>) {
         let mut all = self.events.lock().expect("no panic while locked");
-        let now = AHEAD * 1_000_000 + self.begin.elapsed().as_micros() as u64;
+        let now = self.now();
         all.extend(events.into_iter().map(|event| (now, event)));
     }
 
@@ -85,13 +93,15 @@ pub fn plan(keys: usize) -> Plan {
         deadly_gats: false,
         vivify: true,
         profile: Profile,
-        flushes: 4000,
+        flushes: 1500,
     }
 }
 
 struct Sent {
     number: u64,
     request: Request,
+    /// A quiet one that may be the one that failed.
+    excused: bool,
 }
 
 pub struct Worker<'a> {
@@ -138,6 +148,7 @@ impl Worker<'_> {
             sent.push_back(Sent {
                 number: self.number,
                 request: understand(&piece),
+                excused: false,
             });
             wire.extend_from_slice(&piece);
             asks.push(Event::Asks(self.client, self.number, piece));
@@ -147,6 +158,7 @@ impl Worker<'_> {
         sent.push_back(Sent {
             number: 0,
             request: understand(b"mn\r\n"),
+            excused: false,
         });
         self.log
             .requests
@@ -223,6 +235,7 @@ impl Worker<'_> {
                     let sent = sent.pop_front().expect("it is in front");
                     // A quiet meta command that says nothing had the nominal outcome.
                     let heard = match sent.request.verb {
+                        _ if sent.excused => Heard::Either,
                         verb if verb.is_meta() => Heard::Reply(Vec::new()),
                         Verb::Cas => Heard::Either,
                         _ => Heard::Silent,
@@ -235,12 +248,7 @@ impl Worker<'_> {
                     at += length;
                     // One of the quiet ones in front, nobody knows which.
                     let quiet = sent.iter_mut().take_while(|sent| sent.request.is_quiet());
-                    for sent in quiet.filter(|sent| sent.request.verb.is_meta()) {
-                        let number = std::mem::take(&mut sent.number);
-                        let heard = Heard::Either;
-                        self.log
-                            .note([Event::Hears(self.client, number, None, heard)]);
-                    }
+                    quiet.for_each(|sent| sent.excused = true);
                 }
                 Taken::Whole(length) => {
                     let reply = rest[..length].to_vec();
@@ -262,6 +270,11 @@ impl Worker<'_> {
     fn take(&mut self, sent: &Sent, reply: Vec<u8>) -> Result<(), String> {
         let request = &sent.request;
         let client = self.client;
+        if sent.excused {
+            let event = Event::Hears(client, sent.number, None, Heard::Either);
+            self.log.note([event]);
+            return Ok(());
+        }
         if request.verb.is_retrieval() && !reply::is_error(&reply) {
             let mut events = Vec::with_capacity(request.keys.len());
             let blocks = blocks(request, &reply);
@@ -281,7 +294,7 @@ impl Worker<'_> {
             self.log.note(events);
             return Ok(());
         }
-        if request.verb == Verb::Mg && sent.number != 0 {
+        if request.verb == Verb::Mg {
             self.remember_token(request, 0, &reply);
         }
         let own = request.keys.is_empty() && request.verb != Verb::FlushAll;
