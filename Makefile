@@ -14,7 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PREFIX SYSCONFDIR DESTDIR
 
 .DEFAULT_GOAL := build
-.PHONY: build deps run test simulate chaos bench bench-quick install uninstall deb clean help
+.PHONY: build deps run test simulate chaos bench bench-quick drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -44,6 +44,10 @@ bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows
 
 bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
+
+drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
+	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
+	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
 
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):

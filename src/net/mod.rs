@@ -175,7 +175,7 @@ impl Server {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let facts = ProcessFacts {
             pid: std::process::id(),
-            unix_at_zero: unix.map_or(0, |since| since.as_secs()),
+            unix_micros_at_zero: unix.map_or(0, |since| since.as_micros() as u64),
             rusage: limits::cpu_time,
         };
         let now = Time(0);

@@ -29,6 +29,7 @@ impl Proxy {
     /// Sends `op` on its way, or puts it behind what it must not pass.
     pub(super) fn dispatch(&mut self, op: &Op<'_>) {
         if self.note_request() {
+            self.call_missing();
             self.check_stamps();
             self.consider();
         }

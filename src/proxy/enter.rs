@@ -8,7 +8,7 @@
 //! ```
 
 use super::cas::Tag;
-use super::ids::LinkId;
+use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
 use super::route::Route;
 use super::server::{LinkState, Role, Server, State};
@@ -19,10 +19,13 @@ use crate::config::{ReadRepair, Rejoin};
 use crate::proto::response::Code;
 use crate::proto::token::{parse_decimal, Token};
 use crate::proto::Verb;
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 /// A proxy that was asked for nothing for so long does not count as the one that serves.
 const IDLE_AFTER: Span = Span::from_millis(1000);
+
+/// At a takeover a server that cannot be reached is waited for at most so often.
+const CALL_EVERY: Span = Span::from_millis(10_000);
 
 /// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
 const GRACE: Span = Span::from_millis(1000);
@@ -52,6 +55,39 @@ impl Proxy {
         let was_active = self.is_active();
         self.last_request = Some(self.now);
         !was_active && self.is_safe() && self.has_views()
+    }
+
+    /// This proxy takes over. Servers that it could not reach are tried at once: when a network was cut, another proxy
+    /// may have served with them alone until now. Requests wait for the outcome, at most a time limit.
+    ///
+    /// Not one that was lost a moment ago: it is not back already. And not each time, or with a dead server a client that asks every
+    /// few seconds would always wait.
+    pub(super) fn call_missing(&mut self) {
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            let is_missing = matches!(server.state, State::Down(_) | State::Connecting);
+            let called = server
+                .called
+                .is_some_and(|time| self.now.since(time) < CALL_EVERY);
+            if !is_missing || called || self.now.since(server.since) < IDLE_AFTER {
+                continue;
+            }
+            if server.state == State::Connecting {
+                // It may wait for an answer that was lost while the network was cut.
+                self.server_lost(index, CloseReason::ConnectTimeout);
+            }
+            self.servers[index].called = Some(self.now);
+            self.connect(index);
+        }
+    }
+
+    /// Whether a server that was called at that moment has neither answered nor failed.
+    pub(super) fn is_calling(&self, since: Time) -> bool {
+        self.servers.iter().any(|server| {
+            server.state == State::Connecting
+                && server.called == Some(since)
+                && server.attempted == since
+        })
     }
 
     /// A connection is made: what must be known of the server before it is used is asked for.

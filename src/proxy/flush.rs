@@ -30,7 +30,8 @@ struct Flush {
 enum Waiting {
     Flush(Flush),
     Op(Held),
-    /// The stamps of all servers that are up, as they were after this moment.
+    /// The stamps of all servers that are up, as they were after this moment; and that it is known of those called then
+    /// whether they answer.
     Stamps(Time),
 }
 
@@ -63,7 +64,11 @@ impl Barrier {
 impl Proxy {
     /// Another proxy may have served until now: nothing is asked of the servers before their stamps are known.
     pub(super) fn check_stamps(&mut self) {
-        if self.servers.iter().any(Server::is_up) {
+        let calls = self
+            .servers
+            .iter()
+            .any(|server| server.called == Some(self.now));
+        if calls || self.servers.iter().any(Server::is_up) {
             self.ask_stamps();
             // Ahead of all that waits already: it would be asked of servers that are not to be trusted.
             self.barrier.queue.push_front(Waiting::Stamps(self.now));
@@ -74,6 +79,7 @@ impl Proxy {
     pub(super) fn take_flush(&mut self, id: ClientId, request: &Request<'_>) {
         self.counters.cmd_flush += 1;
         if self.note_request() {
+            self.call_missing();
             self.check_stamps();
             self.consider();
         }
@@ -102,7 +108,7 @@ impl Proxy {
                     self.send_flush(flush);
                 }
                 Some(Waiting::Stamps(since)) => {
-                    if !self.has_stamps_since(since) {
+                    if self.is_calling(since) || !self.has_stamps_since(since) {
                         self.barrier.queue.push_front(Waiting::Stamps(since));
                         return;
                     }

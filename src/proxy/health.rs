@@ -135,7 +135,7 @@ impl Proxy {
         Span(self.settings.timeout.0 / 4)
     }
 
-    fn connect(&mut self, index: usize) {
+    pub(super) fn connect(&mut self, index: usize) {
         let now = self.now;
         let server = &mut self.servers[index];
         server.state = State::Connecting;

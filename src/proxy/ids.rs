@@ -1,5 +1,7 @@
 //! Names of the things on both sides of the core, and what passes over its boundary.
 
+use crate::time::Time;
+
 /// A client connection. Indices are reused, a generation tells the old owner from the new.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClientId {
@@ -96,8 +98,20 @@ pub enum WriteState {
 pub struct ProcessFacts {
     /// Process id.
     pub pid: u32,
-    /// Seconds since 1970 at `Time(0)`.
-    pub unix_at_zero: u64,
+    /// Microseconds since 1970 at `Time(0)`.
+    pub unix_micros_at_zero: u64,
     /// User and system CPU time so far, in microseconds.
     pub rusage: fn() -> (u64, u64),
+}
+
+impl ProcessFacts {
+    /// Microseconds since 1970.
+    pub(super) fn unix_micros(&self, now: Time) -> u64 {
+        self.unix_micros_at_zero + now.0
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn unix(&self, now: Time) -> u64 {
+        self.unix_micros(now) / 1_000_000
+    }
 }

@@ -78,7 +78,7 @@ impl Proxy {
         let mut stat = |name: &str, value: u64| push_stat(out, name, &value.to_string());
         stat("pid", u64::from(self.facts.pid));
         stat("uptime", uptime);
-        stat("time", self.facts.unix_at_zero + self.now.0 / 1_000_000);
+        stat("time", self.facts.unix(self.now));
         push_stat(out, "version", &String::from_utf8_lossy(&version));
         push_stat(out, "pointer_size", &usize::BITS.to_string());
         push_stat(out, "rusage_user", &seconds(user));

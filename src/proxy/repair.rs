@@ -266,7 +266,7 @@ impl Proxy {
     }
 
     fn write_item(&mut self, id: u32, item: &Item<'_>) {
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        let unix = self.facts.unix(self.now);
         let repair = &self.repairs[id as usize];
         let name = item.key.unwrap_or(repair.key.key());
         let base64 = item.base64 || (item.key.is_none() && repair.key.is_base64());

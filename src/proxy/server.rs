@@ -256,6 +256,8 @@ pub struct Server {
     pub retry: Span,
     /// When the last attempt to reach it began.
     pub attempted: Time,
+    /// When it was last called for a takeover.
+    pub called: Option<Time>,
     /// It has answered or failed at least once.
     pub tried: bool,
     /// What it said to `version`, numbers only.
@@ -320,6 +322,7 @@ impl Server {
             links: (0..=conns).map(|_| Link::new()).collect(),
             retry: RETRY_FIRST,
             attempted: now,
+            called: None,
             tried: false,
             version: None,
             is_magent: false,

@@ -145,9 +145,10 @@ impl Proxy {
             return;
         }
         self.ejects.said = self.ejects.known.clone();
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
+        let unix_ms = self.facts.unix_micros(self.now) / 1000;
         self.view = View {
-            number: (self.view.number + 1).max(unix),
+            number: (self.view.number + 1).max(unix_ms),
             owner: self.me,
         };
         self.counters.views_raised += 1;
