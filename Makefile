@@ -11,7 +11,8 @@ BIN     := $(TARGET)/release/magent
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
-.PHONY: build deps run test simulate chaos bench bench-quick install uninstall clean help
+.PHONY: build deps run test simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
+	core-bench core-bench-baseline install uninstall clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -26,6 +27,7 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+	$(CARGO) bench --profile tools --locked --bench core -- --check
 
 simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]
 	$(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) $(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) \
@@ -41,6 +43,12 @@ bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows
 
 bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
+
+core-bench:       ## what a request costs the core alone: instructions, allocations, ns, beside the baseline
+	$(CARGO) bench --profile tools --locked --bench core -- --check
+
+core-bench-baseline: ## takes today's instructions and allocations for the baseline that `make test` checks
+	$(CARGO) bench --profile tools --locked --bench core -- --write
 
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):

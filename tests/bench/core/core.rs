@@ -41,7 +41,7 @@ const REQUESTS_UNDER_CALLGRIND: usize = 250;
 const WARM_TURNS: usize = 40;
 const WARM_TURNS_UNDER_CALLGRIND: usize = 4;
 /// Times are the median of so many measurements.
-const TIMED: usize = 9;
+const TIMED: usize = 5;
 
 #[global_allocator]
 static ALLOCATOR: count::Counting = count::Counting;
