@@ -44,6 +44,9 @@ bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows
 bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
 
+bench-memory: deps build ## idle clients, clients that do not read, half requests, and what is left after a burst
+	$(CARGO) bench --profile tools --locked --bench load -- memory --magent $(abspath $(BIN)) $(ARGS)
+
 core-bench:       ## what a request costs the core alone: instructions, allocations, ns, beside the baseline
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 

@@ -9,9 +9,11 @@
 //! `tests` with a `main.rs` for a test.
 
 mod corpus;
+mod ground;
 mod load;
 mod lookalike;
 mod measure;
+mod memory;
 mod options;
 mod outbox;
 mod peers;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = match args.split_first() {
         Some((first, rest)) if first == "lookalike" => lookalike(rest).map(|()| true),
+        Some((first, rest)) if first == "memory" => memory::run(rest),
         _ => bench(&args),
     };
     match result {
