@@ -2,6 +2,7 @@
 
 PORT    ?= 12000
 PREFIX  ?= /usr/local
+SYSCONFDIR ?= /etc
 DESTDIR ?=
 CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
@@ -10,9 +11,11 @@ BIN     := $(TARGET)/release/magent
 # rustup's cargo and Debian's nutcracker are often outside the PATH of a plain shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+export PREFIX SYSCONFDIR DESTDIR
+
 .DEFAULT_GOAL := build
 .PHONY: build deps run test simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
-	core-bench core-bench-baseline install uninstall clean help
+	core-bench core-bench-baseline install uninstall deb clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -57,14 +60,14 @@ core-bench-baseline: ## takes today's instructions and allocations for the basel
 $(BIN):
 	$(CARGO) build --release --locked
 
-install: $(BIN)   ## PREFIX=/usr/local DESTDIR=
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/doc/magent'
-	install -m 755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/magent'
-	tests/scripts/install-extras.sh '$(DESTDIR)$(PREFIX)' '$(PREFIX)'
+install: $(BIN)   ## binary, units, scripts, man page, documents: PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
+	@systemd/packaging/install.sh install $(BIN)
 
 uninstall:        ## takes away what install put there
-	rm -f '$(DESTDIR)$(PREFIX)/bin/magent' '$(DESTDIR)$(PREFIX)/lib/systemd/system/magent.service'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/doc/magent' '$(DESTDIR)$(PREFIX)/share/magent'
+	@systemd/packaging/install.sh uninstall $(BIN)
+
+deb: build        ## a Debian package in target/debian; installs cargo-deb with cargo where it is missing
+	@systemd/packaging/deb.sh $(BIN)
 
 clean:            ## removes everything that was built
 	$(CARGO) clean

@@ -7,9 +7,11 @@
 //! - [`net`]: the edge: the mio event loop, listeners, signals, names.
 //! - [`start`]: the order of a start, from options to a loop that serves.
 //! - [`verify`]: the other thing magent does: a one-shot comparison of all copies.
+//! - [`check`]: two more: it asks a running magent how it is, once or for ever.
 //! - [`sys`]: users, limits, daemon, and the only place with `unsafe`.
 
 pub mod buf;
+pub mod check;
 pub mod config;
 pub mod hash;
 pub mod net;

@@ -1,14 +1,15 @@
 //! The binary: command line in, exit code out.
 //!
-//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 64 a wrong command line; 71 what the system
+//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 0, 1, 2 as [`check`] says (`--check`); 64 a wrong command line; 71 what the system
 //! refuses (names, users, files, sockets).
 
 use std::io::{self, Write};
 use std::process;
 
+use magent::check;
 use magent::config::args::{self, Parsed};
 use magent::config::Config;
-use magent::start::{self, Started};
+use magent::start::{self, Started, Supervisor};
 use magent::sys::daemon::{self, Detached, Herald};
 use magent::sys::reason;
 use magent::verify::{self, Outcome};
@@ -18,6 +19,10 @@ const USAGE: u8 = 64;
 const SYSTEM: u8 = 71;
 
 fn main() {
+    let supervisor = match Supervisor::from_environment() {
+        Ok(supervisor) => supervisor,
+        Err(error) => process::exit(i32::from(complain(SYSTEM, &error.to_string()))),
+    };
     let code = match args::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Help) => print(&args::help()),
         Ok(Parsed::Version) => print(&format!("{}\n", args::version())),
@@ -26,27 +31,42 @@ fn main() {
             Outcome::Different => DIFFERENT,
             Outcome::Unreadable => SYSTEM,
         },
-        Ok(Parsed::Run(config)) => launch(&config),
+        Ok(Parsed::Run(config)) => launch(&config, supervisor),
+        Ok(Parsed::Check(config)) => check::run(&config),
+        Ok(Parsed::Watch(config)) => match check::watch(&config, supervisor.notifier) {
+            Ok(()) => 0,
+            Err(error) => complain(SYSTEM, &error.to_string()),
+        },
         Err(error) => complain(USAGE, &error.to_string()),
     };
     process::exit(i32::from(code));
 }
 
 /// Goes to the background first, unless asked not to: what follows then happens in the process that will serve.
-fn launch(config: &Config) -> u8 {
+fn launch(config: &Config, supervisor: Supervisor) -> u8 {
     if config.foreground {
-        return serve(config, Herald::default());
+        return serve(config, supervisor, Herald::default());
     }
+    if !supervisor.passed.is_empty() {
+        return complain(
+            SYSTEM,
+            "LISTEN_FDS: sockets are taken over in the foreground only (needs -D)",
+        );
+    }
+    // Whoever waits for word of the process that it started is not to hear of another one: a script of keepalived's
+    // has keepalived's environment.
+    drop(supervisor);
     match daemon::detach() {
-        Ok(Detached::Child(herald)) => serve(config, herald),
+        Ok(Detached::Child(herald)) => serve(config, Supervisor::default(), herald),
         Ok(Detached::Parent(0, _)) => 0,
         Ok(Detached::Parent(code, text)) => complain(code, &text),
         Err(error) => complain(SYSTEM, &format!("to the background: {}", reason(&error))),
     }
 }
 
-fn serve(config: &Config, mut herald: Herald) -> u8 {
-    let (code, text) = match start::prepare(config, herald.is_daemon()) {
+fn serve(config: &Config, supervisor: Supervisor, mut herald: Herald) -> u8 {
+    let supervised = supervisor.notifier.is_heard();
+    let (code, text) = match start::prepare(config, herald.is_daemon(), supervisor) {
         Ok(Started::Ready(mut running)) => match herald.ready() {
             Ok(()) => match running.run() {
                 Ok(()) => return 0,
@@ -58,7 +78,8 @@ fn serve(config: &Config, mut herald: Herald) -> u8 {
             Err(error) => (SYSTEM, format!("to the background: {}", reason(&error))),
         },
         Ok(Started::Already(text)) => {
-            if config.verbose > 0 {
+            // A supervisor that waits for readiness will call this a failure: its log should say why.
+            if config.verbose > 0 || supervised {
                 complain(0, &text);
             }
             (0, String::new())

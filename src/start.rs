@@ -13,8 +13,10 @@ use std::time::Duration;
 use crate::config::{Config, Copies, ServerSpec, PROXY_ID_MAX};
 use crate::hash::djb31;
 use crate::net::{self, Addresses, Listeners, Parts, Place, Server};
+use crate::sys::activation::Passed;
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::log::Logs;
+use crate::sys::notify::Notifier;
 use crate::sys::pidfile::PidFile;
 use crate::sys::user::Identity;
 use crate::sys::{self, limits, SystemError};
@@ -28,6 +30,25 @@ pub enum Started {
     Ready(Box<Running>),
     /// A magent holds that place already; the text says which.
     Already(String),
+}
+
+/// What a supervisor gave this process; nothing, where there is none.
+#[derive(Default)]
+pub struct Supervisor {
+    /// What it wants to hear.
+    pub notifier: Notifier,
+    /// Sockets that it opened.
+    pub passed: Passed,
+}
+
+impl Supervisor {
+    /// Takes it out of the environment; before anything is opened and any thread is started.
+    pub fn from_environment() -> Result<Supervisor, SystemError> {
+        // In this order: a number that is not open must not become the notifier's.
+        let passed = Passed::from_environment()?;
+        let notifier = Notifier::from_environment();
+        Ok(Supervisor { notifier, passed })
+    }
 }
 
 /// A proxy that is about to serve.
@@ -47,7 +68,15 @@ impl Running {
 }
 
 /// Does everything that can fail. `daemon`: the process is in the background, its stderr soon gone.
-pub fn prepare(config: &Config, daemon: bool) -> Result<Started, SystemError> {
+pub fn prepare(
+    config: &Config,
+    daemon: bool,
+    supervisor: Supervisor,
+) -> Result<Started, SystemError> {
+    let Supervisor {
+        notifier,
+        mut passed,
+    } = supervisor;
     let paths = Paths::of(config)?;
     let places = net::places(config)?;
     let marks = match take_marks(&places, paths.socket.as_deref())? {
@@ -73,12 +102,13 @@ pub fn prepare(config: &Config, daemon: bool) -> Result<Started, SystemError> {
     raise_limit(config, places.len(), warned);
     tell_copies(config);
     let pidfile = paths.pidfile.as_deref().map(PidFile::create).transpose()?;
+    net::check_passed(&passed, &places, paths.socket.as_deref())?;
     let mut listeners = Listeners::default();
     for place in &places {
-        listeners.add_tcp(place, &marks)?;
+        listeners.add_tcp(place, &mut passed, &marks)?;
     }
     if let Some(path) = &paths.socket {
-        listeners.add_unix(path, identity.owner())?;
+        listeners.add_unix(path, &mut passed, identity.owner())?;
     }
 
     identity.assume()?;
@@ -87,6 +117,7 @@ pub fn prepare(config: &Config, daemon: bool) -> Result<Started, SystemError> {
         addresses,
         marks,
         logs,
+        notifier,
     };
     let server =
         Server::new(config, parts).map_err(|error| SystemError::io("event loop", &error))?;

@@ -5,12 +5,16 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::Body;
+use crate::time::{Span, Time};
 
 /// Buffers larger than this are freed, not kept.
 const KEEP_MAX: usize = 64 * 1024;
 
 /// At most this many buffers are kept.
 const KEPT_MAX: usize = 512;
+
+/// Spare buffers that nobody needed for this long are freed.
+const UNUSED: Span = Span::from_secs(1);
 
 /// First size of a buffer.
 const FIRST: usize = 2 * 1024;
@@ -21,6 +25,9 @@ pub struct Memory {
     used: Rc<Cell<usize>>,
     limit: usize,
     spare: Vec<Vec<u8>>,
+    /// The fewest spare buffers there have been since `looked`: so many were not needed.
+    unused: usize,
+    looked: Time,
 }
 
 impl Memory {
@@ -30,6 +37,8 @@ impl Memory {
             used: Rc::new(Cell::new(0)),
             limit,
             spare: Vec::new(),
+            unused: 0,
+            looked: Time(0),
         }
     }
 
@@ -61,9 +70,25 @@ impl Memory {
 
     /// An empty buffer with some room.
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(FIRST))
+        let Some(buffer) = self.spare.pop() else {
+            return Vec::with_capacity(FIRST);
+        };
+        self.unused = self.unused.min(self.spare.len());
+        buffer
+    }
+
+    /// Frees spare buffers that were not needed lately. Call it now and then, also while nothing happens.
+    pub fn rest(&mut self, now: Time) {
+        if now.since(self.looked) < UNUSED {
+            return;
+        }
+        self.looked = now;
+        // Buffers are taken from the end and put back there: those at the front are the ones nobody took.
+        self.spare.drain(..self.unused);
+        if self.spare.is_empty() {
+            self.spare = Vec::new();
+        }
+        self.unused = self.spare.len();
     }
 
     /// Takes a buffer back; its contents are gone.
@@ -139,5 +164,26 @@ mod tests {
         assert!(memory.spare.is_empty());
         memory.recycle(vec![1; FIRST]);
         assert!(memory.buffer().is_empty());
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_given_back() {
+        let mut memory = Memory::new(100);
+        let second = |n: u64| Time(n * 1_000_000);
+        memory.rest(second(1));
+        for _ in 0..10 {
+            memory.recycle(Vec::with_capacity(FIRST));
+        }
+        memory.rest(second(2));
+        assert_eq!(memory.spare.len(), 10, "they have only just come");
+        let (one, two) = (memory.buffer(), memory.buffer());
+        memory.recycle(one);
+        memory.recycle(two);
+        memory.rest(second(2) + Span::from_millis(500));
+        assert_eq!(memory.spare.len(), 10, "a second is not over");
+        memory.rest(second(3));
+        assert_eq!(memory.spare.len(), 2, "two were needed");
+        memory.rest(second(4));
+        assert_eq!((memory.spare.len(), memory.spare.capacity()), (0, 0));
     }
 }

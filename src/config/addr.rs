@@ -19,12 +19,17 @@ const HOST_MAX: usize = 253;
 ///
 /// The error says what is wrong and what is allowed, without the text itself.
 pub fn parse_server(text: &str) -> Result<ServerSpec, String> {
-    parse(text, true, "HOST[:PORT][:WEIGHT]")
+    parse(text, None, "HOST[:PORT][:WEIGHT]")
 }
 
 /// Parses `HOST[:PORT]`, as [`parse_server`] does, for a server that has no share of the keys.
 pub fn parse_backup(text: &str) -> Result<ServerSpec, String> {
-    parse(text, false, "HOST[:PORT]")
+    parse(text, Some("a backup"), "HOST[:PORT]")
+}
+
+/// Parses `HOST[:PORT]`, as [`parse_server`] does, for a proxy that is asked.
+pub fn parse_target(text: &str) -> Result<ServerSpec, String> {
+    parse(text, Some("a proxy"), "HOST[:PORT]")
 }
 
 /// Parses an address or name without port; brackets around IPv6 are taken off.
@@ -42,7 +47,8 @@ pub fn parse_listen(text: &str) -> Result<String, String> {
     Ok(host.to_owned())
 }
 
-fn parse(text: &str, with_weight: bool, form: &str) -> Result<ServerSpec, String> {
+/// `weightless`: what it is that takes no weight.
+fn parse(text: &str, weightless: Option<&str>, form: &str) -> Result<ServerSpec, String> {
     let (host, rest) = split_host(text, form)?;
     check_host(host)?;
     let mut fields = rest.into_iter().flat_map(|r| r.split(':'));
@@ -53,9 +59,12 @@ fn parse(text: &str, with_weight: bool, form: &str) -> Result<ServerSpec, String
             .filter(|&n| n > 0)
             .ok_or_else(|| format!("'{field}' is not a port (1 to 65535)"))?,
     };
-    let weight = match fields.next() {
+    let weight = fields.next();
+    if let Some((what, _)) = weightless.zip(weight) {
+        return Err(format!("{what} takes no weight ({form})"));
+    }
+    let weight = match weight {
         None => 1,
-        Some(_) if !with_weight => return Err(format!("a backup takes no weight ({form})")),
         Some(field) => number(field)
             .and_then(|n| u32::try_from(n).ok())
             .filter(|n| (1..=WEIGHT_MAX).contains(n))

@@ -6,8 +6,9 @@ use std::fmt;
 
 use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 
+use super::asking::{asking, Asking};
 use super::options::{Row, TABLE};
-use super::Config;
+use super::{Check, Config, Watch};
 
 /// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
 const VERIFY_RATE: u32 = 50_000;
@@ -21,6 +22,10 @@ pub enum Parsed {
     Version,
     /// Run a proxy, or with `--verify` compare the copies.
     Run(Box<Config>),
+    /// `--check`: ask a proxy once.
+    Check(Check),
+    /// `--watch`: ask a proxy for ever.
+    Watch(Watch),
 }
 
 /// A wrong command line: one line that names the option as it was written, and what is wrong with it.
@@ -44,7 +49,9 @@ pub fn version() -> String {
 pub fn help() -> String {
     let defaults = Config::default();
     let mut text = format!(
-        "{}\nUsage: magent [OPTION]... -s HOST[:PORT][:WEIGHT] [-s ...] [-b HOST[:PORT]]...\n",
+        "{}\nUsage: magent [OPTION]... -s HOST[:PORT][:WEIGHT] [-s ...] [-b HOST[:PORT]]...\n       \
+         magent --check ADDR [--timeout MS]\n       \
+         magent --watch ADDR --track-file PATH [--interval MS] [--timeout MS]\n",
         version()
     );
     for row in TABLE {
@@ -66,7 +73,7 @@ pub fn help() -> String {
     text.push_str(
         "Without -D or -v magent goes to the background once everything has succeeded.\n\
          Exit codes: 0 success (also: a magent already listens there), 1 copies differ (--verify), 64 wrong options,\n\
-         71 system error.\n",
+         71 system error. With --check: 0 healthy, 1 degraded (some keys have no live copy), 2 not answering.\n",
     );
     text
 }
@@ -108,7 +115,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     if config.verify && !all.iter().any(|given| given.row.long == "resync-rate") {
         config.resync_rate = VERIFY_RATE;
     }
-    check_together(&config, &all)?;
+    match asking(&config, &all).map_err(UsageError)? {
+        Some(Asking::Check(check)) => return Ok(Parsed::Check(check)),
+        Some(Asking::Watch(watch)) => return Ok(Parsed::Watch(watch)),
+        None => check_together(&config, &all)?,
+    }
     Ok(Parsed::Run(Box::new(config)))
 }
 
@@ -168,10 +179,12 @@ fn options() -> Options {
 }
 
 /// One option as it stands on the command line.
-struct Given {
+pub(super) struct Given {
     position: usize,
-    row: &'static Row,
-    written: String,
+    /// Which one.
+    pub row: &'static Row,
+    /// Its name, as written.
+    pub written: String,
     value: String,
 }
 

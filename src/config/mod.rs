@@ -3,12 +3,15 @@
 
 pub mod addr;
 pub mod args;
+mod asking;
 mod options;
 mod values;
 
 use std::path::PathBuf;
 
 use crate::time::Span;
+
+pub use asking::{Check, Target, Watch};
 
 /// A memcached server as named on the command line: `HOST[:PORT][:WEIGHT]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,6 +113,14 @@ pub struct Config {
     pub proxy_id: String,
     /// `--verify`: compare all copies once instead of serving.
     pub verify: bool,
+    /// `--check`: ask this proxy once how it is instead of serving.
+    pub check: Option<Target>,
+    /// `--watch`: ask this proxy for ever instead of serving.
+    pub watch: Option<Target>,
+    /// `--track-file`: where `--watch` writes.
+    pub track_file: Option<PathBuf>,
+    /// `--interval`: between two questions of `--watch`.
+    pub interval: Span,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
     /// `--log-file`; without it a daemon logs to syslog.
@@ -148,6 +159,10 @@ impl Default for Config {
             resync_rate: 20_000,
             proxy_id: String::new(),
             verify: false,
+            check: None,
+            watch: None,
+            track_file: None,
+            interval: Span::from_millis(50),
             pidfile: None,
             log_file: None,
             max_item_size: 1024 * 1024,

@@ -2,6 +2,7 @@
 //! and how its value is checked. Parser and `-h` text are made from the same rows.
 
 use super::addr::{self, number};
+use super::asking::parse_target;
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
@@ -307,6 +308,49 @@ pub(super) const TABLE: &[Row] = &[
         default: none,
         set: |c, _| {
             c.verify = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "check",
+        value: "ADDR",
+        meaning: "serve nobody: ask the magent at HOST[:PORT] or at the path of a Unix socket how it is, within \
+                  --timeout (then 300), and say so in one line and the exit code",
+        default: none,
+        set: |c, v| {
+            c.check = Some(parse_target(v)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "watch",
+        value: "ADDR",
+        meaning: "serve nobody: ask the magent at ADDR for ever, and write the exit code that --check \
+                  would have to --track-file when it changes",
+        default: none,
+        set: |c, v| {
+            c.watch = Some(parse_target(v)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "track-file",
+        value: "PATH",
+        meaning: "the file that --watch writes and a track_file of keepalived reads",
+        default: none,
+        set: |c, v| put_path(&mut c.track_file, v),
+    },
+    Row {
+        short: "",
+        long: "interval",
+        value: "MS",
+        meaning: "milliseconds from one question of --watch to the next",
+        default: |c| (c.interval.0 / 1000).to_string(),
+        set: |c, v| {
+            c.interval = Span::from_millis(within(v, 1, 60_000)?);
             Ok(())
         },
     },

@@ -75,12 +75,113 @@ impl Ring {
         }
     }
 
+    /// Which servers of this ring and of `other` some key has in common, as pairs of indices, ascending, each once.
+    /// Of rings of two kinds it is said that all meet.
+    pub fn meetings(&self, other: &Ring) -> Vec<(u16, u16)> {
+        let mut meet = Meetings::new(self.servers(), other.servers());
+        match (&self.kind, &other.kind) {
+            (Kind::Modula { slots: ours }, Kind::Modula { slots: theirs }) => {
+                // Two remainders of one number belong together when they are equal modulo the common divisor.
+                let classes = gcd(ours.len(), theirs.len());
+                let mut ours_in = vec![Vec::new(); classes];
+                for (slot, &server) in ours.iter().enumerate() {
+                    let class: &mut Vec<u16> = &mut ours_in[slot % classes];
+                    if class.last() != Some(&server) {
+                        class.push(server);
+                    }
+                }
+                for (slot, &their) in theirs.iter().enumerate() {
+                    for &our in &ours_in[slot % classes] {
+                        meet.note(our, their);
+                    }
+                }
+            }
+            (Kind::Ketama { points: ours }, Kind::Ketama { points: theirs }) => {
+                // The owners change at points only: it is enough to look at each, and behind the last.
+                let (mut our, mut their) = (0, 0);
+                loop {
+                    meet.note(ours[our % ours.len()].1, theirs[their % theirs.len()].1);
+                    let next = [ours.get(our), theirs.get(their)];
+                    let Some(next) = next.into_iter().flatten().map(|point| point.0).min() else {
+                        break;
+                    };
+                    our += ours[our..]
+                        .iter()
+                        .take_while(|point| point.0 == next)
+                        .count();
+                    their += theirs[their..]
+                        .iter()
+                        .take_while(|point| point.0 == next)
+                        .count();
+                }
+            }
+            // Whatever the keys, with one server on either side.
+            _ => {
+                for our in self.owners() {
+                    for their in other.owners() {
+                        meet.note(our, their);
+                    }
+                }
+            }
+        }
+        meet.pairs()
+    }
+
+    /// The servers that own anything, with repetitions.
+    fn owners(&self) -> impl Iterator<Item = u16> + '_ {
+        let (slots, points): (&[u16], _) = match &self.kind {
+            Kind::Modula { slots } => (slots, &[][..]),
+            Kind::Ketama { points } => (&[], &points[..]),
+        };
+        let of_points = points.iter().map(|point| point.1);
+        slots.iter().copied().chain(of_points)
+    }
+
+    /// One more than the highest index of a server.
+    fn servers(&self) -> usize {
+        let highest = self.owners().max();
+        highest.map_or(0, |server| usize::from(server) + 1)
+    }
+
     /// Ketama's points, ascending; empty for modula.
     pub fn points(&self) -> &[(u32, u16)] {
         match &self.kind {
             Kind::Modula { .. } => &[],
             Kind::Ketama { points } => points,
         }
+    }
+}
+
+/// A table of which pairs were seen.
+struct Meetings {
+    seen: Vec<bool>,
+    theirs: usize,
+}
+
+impl Meetings {
+    fn new(ours: usize, theirs: usize) -> Meetings {
+        Meetings {
+            seen: vec![false; ours * theirs],
+            theirs,
+        }
+    }
+
+    fn note(&mut self, our: u16, their: u16) {
+        self.seen[usize::from(our) * self.theirs + usize::from(their)] = true;
+    }
+
+    fn pairs(&self) -> Vec<(u16, u16)> {
+        let seen = self.seen.iter().enumerate().filter(|(_, &seen)| seen);
+        // Both fit: they were indices of that width.
+        seen.map(|(at, _)| ((at / self.theirs) as u16, (at % self.theirs) as u16))
+            .collect()
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    match b {
+        0 => a.max(1),
+        _ => gcd(b, a % b),
     }
 }
 
@@ -118,6 +219,32 @@ mod tests {
         assert_eq!(ring.points().len(), 2000);
         let first: Vec<u32> = ring.points()[..5].iter().map(|point| point.0).collect();
         assert_eq!(first, [3436958, 3657892, 4610826, 7922012, 10438780]);
+    }
+
+    #[test]
+    fn servers_meet_as_keys_show() {
+        let named = |from: u32, count: u32| -> Vec<(String, u32)> {
+            let names = (from..from + count).map(|n| (format!("10.0.0.{n}:11211"), n % 3 + 1));
+            names.collect()
+        };
+        let rings = [
+            (Ring::modula(&[1, 1]), Ring::modula(&[1, 1])),
+            (Ring::modula(&[1, 1, 1]), Ring::modula(&[1, 1])),
+            (Ring::modula(&[2, 1, 3]), Ring::modula(&[1, 1, 1, 1])),
+            (Ring::modula(&[1]), Ring::modula(&[1, 1, 1])),
+            (Ring::ketama(&named(1, 3)), Ring::ketama(&named(7, 2))),
+            (Ring::ketama(&named(1, 3)), Ring::modula(&[1])),
+        ];
+        for (primaries, backups) in rings {
+            let mut seen: Vec<(u16, u16)> = (0..20_000)
+                .map(|n| format!("key{n}"))
+                .map(|key| (primaries.pick(key.as_bytes()), backups.pick(key.as_bytes())))
+                .map(|(primary, backup)| (primary as u16, backup as u16))
+                .collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(primaries.meetings(&backups), seen);
+        }
     }
 
     #[test]

@@ -34,6 +34,11 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Tells it from earlier owners of its index.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Whether this is the one that the core means, and not a later owner of its index.
     pub(super) fn is(&self, id: ClientId) -> bool {
         self.generation == id.generation
@@ -186,6 +191,19 @@ impl Server {
             }
         }
         self.read_again(id);
+    }
+
+    /// Reads every client once more, event or not.
+    pub(super) fn read_all(&mut self, now: Time) {
+        for index in 0..self.clients.len() {
+            if let Some(client) = &self.clients[index] {
+                let id = ClientId {
+                    index: index as u32,
+                    generation: client.generation,
+                };
+                self.read_client(id, now);
+            }
+        }
     }
 
     /// Puts the client on the list of those that are read in the next turn, whether or not an event comes.

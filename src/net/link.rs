@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::Interest;
 use socket2::SockRef;
 
+use super::stream::established;
 use super::Server;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
@@ -236,20 +237,6 @@ fn server_failed(shell: &mut Server, id: LinkId, address: SocketAddr, now: Time)
         server.failed(address);
     }
     shell.resolver.renew(id.server, now);
-}
-
-/// Whether the connection has been made; an error when it cannot be. Events may come before either is true.
-fn established(stream: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
-    match stream.peer_addr() {
-        // A port of this host's ephemeral range that nobody listens on can be connected to itself.
-        Ok(peer) if stream.local_addr()? == peer => Err(io::ErrorKind::ConnectionRefused.into()),
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn reason(error: &io::Error) -> CloseReason {

@@ -21,8 +21,7 @@ use crate::sys::{self, SystemError};
 
 const BACKLOG: i32 = 1024;
 
-/// A vanished client is noticed after about two minutes: when the address moves to another node, this one's clients
-/// leave without a word, and would count against `-n` for ever.
+/// A vanished client is noticed after about two minutes: one that leaves without a word would count against `-n` for ever.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
@@ -35,7 +34,7 @@ pub struct Place {
     /// The options that asked for it, for messages.
     pub asked: String,
     /// IPv6 only, or IPv4 as well through the same socket.
-    only_v6: bool,
+    pub(super) only_v6: bool,
     /// Without IPv6 on this host all IPv4 addresses will do.
     or_v4: bool,
 }
@@ -84,7 +83,8 @@ pub(super) enum Listener {
     Tcp(TcpListener),
     /// The file goes first: a newcomer must not find it without anybody behind.
     Unix {
-        _file: SocketFile,
+        /// None when it is a supervisor's.
+        _file: Option<SocketFile>,
         listener: UnixListener,
     },
 }
@@ -134,9 +134,17 @@ impl Listener {
             std::os::fd::OwnedFd::from(socket),
         ));
         Ok(Listener::Unix {
-            _file: file,
+            _file: Some(file),
             listener,
         })
+    }
+
+    /// The address that it is bound to, of TCP.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Listener::Tcp(listener) => Some(listener.local_addr().ok()?.ip().to_canonical()),
+            Listener::Unix { .. } => None,
+        }
     }
 
     /// The next waiting client, non-blocking as the listener is.
@@ -161,7 +169,6 @@ impl Listener {
 
 fn open_tcp(place: &Place) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(place.address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     // The standby listens before the address is its own. Where the kernel cannot do that, bind will say so.
     if place.address.is_ipv6() {
@@ -170,6 +177,15 @@ fn open_tcp(place: &Place) -> io::Result<TcpListener> {
     } else {
         let _ = socket.set_freebind_v4(true);
     }
+    set_options(&socket)?;
+    socket.bind(&place.address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// What a listening socket needs, whoever opened it.
+pub(super) fn set_options(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
     // Accepted sockets inherit these, which saves two system calls for each client.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
@@ -177,10 +193,7 @@ fn open_tcp(place: &Place) -> io::Result<TcpListener> {
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES),
-    )?;
-    socket.bind(&place.address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    )
 }
 
 /// Removes what a crashed process left at `path`; refuses anything else that is there.

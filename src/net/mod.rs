@@ -12,15 +12,19 @@
 //! Every socket is registered once, edge-triggered, for reading and writing; what that demands is commented where it
 //! is done. The edge looks into no request and decides nothing about servers.
 
+mod adopt;
 mod client;
 mod linger;
 mod link;
 mod listener;
+mod phase;
+mod presence;
 mod resolve;
 mod stream;
 mod token;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,19 +35,24 @@ use mio::{Events, Interest, Poll, Waker};
 use self::client::{Accepting, Client};
 use self::linger::{Lingering, LINGER_MAX};
 use self::link::Link;
+use self::phase::{Phase, Told};
+use self::presence::Presence;
 use self::resolve::Resolver;
 use self::token::{Origin, Tokens};
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
+use crate::sys::activation::Passed;
 use crate::sys::instance::Marks;
 use crate::sys::limits;
 use crate::sys::log::Logs;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::notify::Notifier;
+use crate::sys::signal::Signals;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
 pub use self::listener::{places, Place};
 pub use self::resolve::Addresses;
+pub(crate) use self::stream::Stream;
 
 /// One read of one connection: large enough for a socket buffer's worth, shared by all of them.
 const SCRATCH: usize = 48 * 1024;
@@ -53,8 +62,8 @@ const READS_MAX: usize = 16;
 const EVENTS_MAX: usize = 1024;
 /// Most rounds of actions and writes before new input is looked at.
 const SETTLE_MAX: usize = 8;
-/// Descriptors besides clients, links and listeners: standard streams, epoll, signals, log, pid file, marks, and
-/// what the C library opens to resolve names.
+/// Descriptors besides clients, links and listeners: standard streams, epoll, signals, netlink, the supervisor, log,
+/// pid file, marks, and what the C library opens to resolve names.
 const DESCRIPTORS_SPARE: usize = 64;
 
 /// What a [`Server`] is made of; all of it was opened while the process had its rights.
@@ -67,6 +76,8 @@ pub struct Parts {
     pub marks: Marks,
     /// The log, to be opened again on SIGHUP.
     pub logs: Logs,
+    /// The supervisor.
+    pub notifier: Notifier,
 }
 
 /// The bound listeners.
@@ -74,21 +85,48 @@ pub struct Parts {
 pub struct Listeners(Vec<listener::Listener>);
 
 impl Listeners {
-    /// Binds and listens at a TCP address; `marks` are those this process holds.
-    pub fn add_tcp(&mut self, place: &Place, marks: &Marks) -> Result<(), SystemError> {
-        self.0.push(listener::Listener::tcp(place, marks)?);
+    /// The addresses that TCP listeners are bound to.
+    fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.0.iter().filter_map(listener::Listener::ip)
+    }
+
+    /// Listens at a TCP address, by the socket that was passed for it or by one of its own; `marks` are those this
+    /// process holds.
+    pub fn add_tcp(
+        &mut self,
+        place: &Place,
+        passed: &mut Passed,
+        marks: &Marks,
+    ) -> Result<(), SystemError> {
+        self.0.push(match adopt::tcp(passed, place)? {
+            Some(listener) => listener,
+            None => listener::Listener::tcp(place, marks)?,
+        });
         Ok(())
     }
 
-    /// Binds and listens at a Unix socket; see [`crate::sys::user::Identity::owner`] for its owner.
+    /// Listens at a Unix socket, the one that was passed or one of its own; see [`crate::sys::user::Identity::owner`] for its owner.
     pub fn add_unix(
         &mut self,
         path: &Path,
+        passed: &mut Passed,
         owner: (Option<u32>, Option<u32>),
     ) -> Result<(), SystemError> {
-        self.0.push(listener::Listener::unix(path, owner)?);
+        self.0.push(match adopt::unix(passed, path)? {
+            Some(listener) => listener,
+            None => listener::Listener::unix(path, owner)?,
+        });
         Ok(())
     }
+}
+
+/// Refuses sockets that were passed for other addresses than these.
+pub fn check_passed(
+    passed: &Passed,
+    places: &[Place],
+    path: Option<&Path>,
+) -> Result<(), SystemError> {
+    adopt::all_are_asked_for(passed, places, path)
 }
 
 /// How many descriptors `config` needs, with that many listeners.
@@ -100,19 +138,6 @@ pub fn descriptors_needed(config: &Config, listeners: usize) -> u64 {
 /// Places for connections to each server: the ones of `-i`, and one that lists keys in the background now and then.
 fn links_each(config: &Config) -> usize {
     config.server_conns + 1
-}
-
-/// Where the process stands between start and end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Servers are being connected to; clients wait in the kernel's queue until that time at most.
-    Starting(Time),
-    /// Clients are served.
-    Serving,
-    /// No new clients; those there are get their answers until that time at most.
-    Draining(Time),
-    /// The end, now.
-    Over,
 }
 
 /// The event loop and all it owns.
@@ -128,6 +153,9 @@ pub struct Server {
     exhausted_logged: bool,
     clients: Vec<Option<Client>>,
     links: Vec<Option<Link>>,
+    presence: Presence,
+    notifier: Notifier,
+    told: Told,
     resolver: Resolver,
     lingering: Lingering,
     /// Connections to read in the next turn without waiting for an event.
@@ -160,10 +188,11 @@ impl Server {
             token::SIGNALS,
             Interest::READABLE,
         )?;
+        let presence = Presence::new(&parts.listeners, registry);
         let waker = Waker::new(registry, token::WAKER)?;
         let mut links = Vec::new();
         links.resize_with(servers * links_each(config), || None);
-        Ok(Server {
+        let mut server = Server {
             proxy: Proxy::new(config, facts, now),
             tokens: Tokens::new(parts.listeners.0.len(), servers, links_each(config)),
             poll,
@@ -175,6 +204,9 @@ impl Server {
             exhausted_logged: false,
             clients: Vec::new(),
             links,
+            presence,
+            notifier: parts.notifier,
+            told: Told::default(),
             resolver: Resolver::new(parts.addresses, waker),
             lingering: Lingering::default(),
             again: Vec::new(),
@@ -184,7 +216,10 @@ impl Server {
             phase: Phase::Starting(now + config.timeout + config.timeout),
             drain: config.drain,
             started,
-        })
+        };
+        server.notifier.warn();
+        server.note_addresses(now);
+        Ok(server)
     }
 
     /// Serves until a signal ends it. An error means that the poll itself failed.
@@ -196,6 +231,7 @@ impl Server {
             self.proxy.tick(now);
             let settled = self.settle(now);
             self.advance(now)?;
+            self.tell_supervisor(now);
             if self.phase == Phase::Over {
                 return Ok(());
             }
@@ -215,6 +251,7 @@ impl Server {
                     Origin::Link(id) => self.link_event(id, event, now),
                     Origin::Listener(index) => self.accept(index, now),
                     Origin::Signals => self.take_signals(now),
+                    Origin::Addresses => self.addresses_changed(now),
                     Origin::Waker => self.resolver.collect(),
                 }
             }
@@ -324,25 +361,8 @@ impl Server {
         if self.lingering.sweep(&mut self.scratch, now) {
             self.descriptor_freed();
         }
+        self.close_departed(now);
         self.accept_again(now);
-    }
-
-    /// Steps from phase to phase.
-    fn advance(&mut self, now: Time) -> io::Result<()> {
-        match self.phase {
-            Phase::Starting(until) if self.proxy.is_ready() || now >= until => {
-                for (index, listener) in self.listeners.iter_mut().enumerate() {
-                    listener.register(self.poll.registry(), self.tokens.listener(index))?;
-                }
-                self.phase = Phase::Serving;
-                log::info!("serving clients");
-            }
-            Phase::Draining(until) if self.proxy.is_drained() || now >= until => {
-                self.phase = Phase::Over;
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// How long the poll may sleep. `None`: until something happens.
@@ -364,33 +384,12 @@ impl Server {
             accept,
             phase,
             self.lingering.next_timeout(),
+            self.presence.next_timeout(),
+            self.notifier.next_kick(),
         ];
         let next = timers.into_iter().flatten().min()?;
         // The poll rounds up to whole milliseconds, so it never wakes just before a deadline and spins.
         Some(Duration::from_micros(next.since(self.now()).0))
-    }
-
-    fn take_signals(&mut self, now: Time) {
-        while let Some(signal) = self.signals.take() {
-            match signal {
-                Signal::Reopen => self.logs.reopen(),
-                Signal::End => self.end(now),
-            }
-        }
-    }
-
-    /// The first signal lets clients finish, the second ends at once.
-    fn end(&mut self, now: Time) {
-        if let Phase::Draining(_) = self.phase {
-            self.phase = Phase::Over;
-            return;
-        }
-        log::info!("ending: no new clients, requests in flight finish");
-        // A magent started now may have the place: it must not take this one for a running one.
-        self.listeners.clear();
-        self.marks = None;
-        self.proxy.begin_drain(now);
-        self.phase = Phase::Draining(now + self.drain);
     }
 }
 

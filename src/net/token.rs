@@ -1,7 +1,7 @@
 //! Poll tokens: dense ranges of numbers, so that an event finds its connection by an index.
 //!
 //! ```text
-//!   0 signals | 1 waker | listeners ... | links: server * conns + conn ... | clients: index ...
+//!   0 signals | 1 waker | 2 addresses | listeners ... | links: server * conns + conn ... | clients: index ...
 //! ```
 
 use mio::Token;
@@ -12,13 +12,16 @@ use crate::proxy::{ClientId, LinkId};
 pub(super) const SIGNALS: Token = Token(0);
 /// The waker of the resolver's threads.
 pub(super) const WAKER: Token = Token(1);
-const FIRST: usize = 2;
+/// The kernel has word of addresses.
+pub(super) const ADDRESSES: Token = Token(2);
+const FIRST: usize = 3;
 
 /// Where an event comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
     Signals,
     Waker,
+    Addresses,
     Listener(usize),
     Link(LinkId),
     /// The index of a client; its generation is in the table.
@@ -71,6 +74,7 @@ impl Tokens {
         match token {
             SIGNALS => Origin::Signals,
             WAKER => Origin::Waker,
+            ADDRESSES => Origin::Addresses,
             Token(n) if n < self.links => Origin::Listener(n - FIRST),
             Token(n) if n < self.clients => {
                 let index = n - self.links;
@@ -94,7 +98,8 @@ mod tests {
         let tokens = Tokens::new(3, 5, 4);
         assert_eq!(tokens.origin(SIGNALS), Origin::Signals);
         assert_eq!(tokens.origin(WAKER), Origin::Waker);
-        let mut last = WAKER;
+        assert_eq!(tokens.origin(ADDRESSES), Origin::Addresses);
+        let mut last = ADDRESSES;
         let mut next = |token: Token| {
             assert_eq!(token.0, last.0 + 1);
             last = token;

@@ -78,6 +78,7 @@ impl Proxy {
             }
         }
         self.pump_resync();
+        self.memory.rest(now);
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();

@@ -343,8 +343,8 @@ impl Proxy {
             return 0;
         };
         let seq = client.open_slot(1);
-        let mut data = Vec::with_capacity(need.min(DATA_FIRST).max(following.len()));
-        data.extend_from_slice(following);
+        // Room for what has come and no more: a client may leave it at half a block.
+        let data = following.to_vec();
         let op = Op::new(id, seq, request, Data::None);
         client.input = Input::Data(Box::new(PendingData {
             held: Held::of_line(&op),

@@ -44,6 +44,7 @@ impl Proxy {
         match tokens.get(1).of(line) {
             b"" => self.stats_general(&mut reply),
             b"servers" => self.stats_servers(&mut reply),
+            b"health" => self.stats_health(&mut reply),
             b"replication" => self.stats_replication(&mut reply),
             b"resync" => self.stats_resync(&mut reply),
             b"matrix" => self.stats_matrix(&mut reply),
@@ -149,6 +150,29 @@ impl Proxy {
 
     fn in_flight(&self) -> usize {
         self.servers.iter().map(Server::in_flight).sum()
+    }
+
+    /// Whether this proxy can serve every key, for those who move its address. Answered from what is known: no server is
+    /// asked. One that answers but is not in use yet counts as live: it is made safe as soon as a client asks, and without
+    /// an address none would.
+    fn stats_health(&mut self, out: &mut Vec<u8>) {
+        let (servers, up) = self.server_counts();
+        let live = self.servers.iter().map(Server::is_connected);
+        let lacking = self.coverage.lacking(&self.routes, live);
+        let health = if lacking.is_empty() { "ok" } else { "degraded" };
+        push_stat(out, "health", health);
+        push_stat(out, "servers", &servers.to_string());
+        push_stat(out, "servers_live", &up.to_string());
+        push_stat(out, "primaries_without_copy", &lacking.len().to_string());
+        if let Some(&first) = lacking.first() {
+            push_stat(out, "without_copy", &self.servers[usize::from(first)].name);
+        }
+        for address in &self.addresses {
+            let (ip, here) = (address.ip, address.is_here);
+            push_stat(out, &format!("{ip}:here"), if here { "yes" } else { "no" });
+            let since = self.now.since(address.since).0 / 1_000_000;
+            push_stat(out, &format!("{ip}:seconds"), &since.to_string());
+        }
     }
 
     /// Per server: `STAT <host:port>:<name> <value>`.

@@ -4,7 +4,7 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `order`, `gather`, `view`, `journal`, `stats`); flows are `impl Proxy` in their own
+//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gather`, `view`, `journal`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
@@ -13,6 +13,7 @@ mod answers;
 mod cas;
 mod classic;
 mod client;
+mod coverage;
 mod dispatch;
 mod enter;
 mod flush;
@@ -46,6 +47,7 @@ pub use route::{Route, Routes};
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 
 use slab::Slab;
 
@@ -53,6 +55,7 @@ use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 use client::{Client, Input};
+use coverage::{Address, Coverage};
 use flush::Barrier;
 use gather::Gather;
 use order::Order;
@@ -87,6 +90,9 @@ pub struct Proxy {
     next_generation: u32,
     servers: Vec<Server>,
     routes: Routes,
+    coverage: Coverage,
+    /// Addresses of `-l`, as the edge sees them.
+    addresses: Vec<Address>,
     txns: Txns,
     gathers: Slab<Gather>,
     order: Order,
@@ -127,6 +133,7 @@ pub struct Proxy {
 impl Proxy {
     /// A core for the servers of `config`; it begins to connect with the first `tick`.
     pub fn new(config: &Config, facts: ProcessFacts, now: Time) -> Proxy {
+        let routes = Routes::new(config);
         let primaries = config.servers.iter().map(|spec| (spec, true));
         let backups = config.backups.iter().map(|spec| (spec, false));
         let servers = primaries
@@ -159,7 +166,9 @@ impl Proxy {
             clients: Slab::new(),
             next_generation: 0,
             servers,
-            routes: Routes::new(config),
+            coverage: Coverage::new(&routes),
+            routes,
+            addresses: Vec::new(),
             txns: Txns::default(),
             gathers: Slab::new(),
             order: Order::new(),
@@ -322,8 +331,20 @@ impl Proxy {
         self.draining = true;
         let ids: Vec<ClientId> = self.client_ids().collect();
         for id in ids {
-            self.close_when_settled(id);
+            self.client_finished(id, now);
         }
+    }
+
+    /// An address of `-l` is on this host, or is not: for `stats`.
+    pub fn note_address(&mut self, ip: IpAddr, is_here: bool, now: Time) {
+        self.now = now;
+        coverage::note(&mut self.addresses, ip, is_here, now);
+    }
+
+    /// How many servers there are, and how many of them answer.
+    pub fn server_counts(&self) -> (usize, usize) {
+        let live = self.servers.iter().filter(|server| server.is_connected());
+        (self.servers.len(), live.count())
     }
 
     /// True once no client is left.

@@ -13,6 +13,13 @@ pub struct Route {
     first_backup: u16,
 }
 
+impl Route {
+    /// The index of the primary.
+    pub fn primary(self) -> u16 {
+        self.primary
+    }
+}
+
 /// The placement of all keys; fixed at start.
 #[derive(Debug)]
 pub struct Routes {
@@ -66,6 +73,29 @@ impl Routes {
     /// How many ranks a key has: its primary and its backups.
     pub fn ranks(&self) -> usize {
         1 + self.copies
+    }
+
+    /// Every combination of a primary and a first backup that some key has, by primary. Where the first backup makes no
+    /// difference, as all of them hold every key, there is one for each primary.
+    pub fn all(&self) -> Vec<Route> {
+        let backups = match &self.backups {
+            Some(backups) if self.copies < self.backup_count => backups,
+            _ => &Ring::modula(&[1]),
+        };
+        let meetings = self.primaries.meetings(backups).into_iter();
+        let route = |(primary, first_backup)| Route {
+            hash: 0,
+            primary,
+            first_backup,
+        };
+        meetings.map(route).collect()
+    }
+
+    /// Whether any server that holds a copy is live; `live` has an entry for each server.
+    pub fn is_live(&self, route: Route, live: &[bool]) -> bool {
+        let is_live = |server: usize| live.get(server).copied().unwrap_or(false);
+        let mut ranks = (0..self.ranks()).filter_map(|rank| self.server(route, rank));
+        ranks.any(is_live)
     }
 
     /// The server that holds the copy of rank `rank` (0: the primary). `None`: it would be the primary once more.

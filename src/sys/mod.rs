@@ -2,13 +2,17 @@
 //! running magent, signals and logs. The one place with `unsafe`, libc and nix; knows nothing of the proxy.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::fmt;
 use std::io;
 
+pub mod activation;
 pub mod daemon;
 pub mod instance;
 pub mod limits;
 pub mod log;
+pub mod netlink;
+pub mod notify;
 pub mod pidfile;
 pub mod signal;
 pub mod user;
@@ -43,6 +47,14 @@ pub fn reason(error: &io::Error) -> String {
     match text.rfind(" (os error ") {
         Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
         _ => text,
+    }
+}
+
+/// Gives this process another name, as `ps` and keepalived's `track_process` see it; 15 bytes count.
+pub fn name_process(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        // It is a courtesy to those who look; without it everything works.
+        let _ = nix::sys::prctl::set_name(&name);
     }
 }
 

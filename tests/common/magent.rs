@@ -28,6 +28,7 @@ impl Magent {
         MagentCommand {
             arguments,
             wrapper: Vec::new(),
+            everywhere: false,
         }
     }
 
@@ -109,6 +110,7 @@ impl Drop for Magent {
 pub struct MagentCommand {
     arguments: Vec<String>,
     wrapper: Vec<String>,
+    everywhere: bool,
 }
 
 impl MagentCommand {
@@ -121,6 +123,12 @@ impl MagentCommand {
     /// Run by another program, as `prlimit --nofile=64`.
     pub fn under(mut self, wrapper: &[&str]) -> MagentCommand {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// At all addresses of the host.
+    pub fn everywhere(mut self) -> MagentCommand {
+        self.everywhere = true;
         self
     }
 
@@ -137,9 +145,10 @@ impl MagentCommand {
             }
             None => mortal(&magent_binary()),
         };
-        command
-            .args(["-v", "-l", "127.0.0.1", "-p", &number])
-            .args(&self.arguments);
+        if !self.everywhere {
+            command.args(["-l", "127.0.0.1"]);
+        }
+        command.args(["-v", "-p", &number]).args(&self.arguments);
         let mut process = Process::start(&mut command);
         wait_answering(port.number(), &mut process, "magent");
         Magent {
@@ -151,7 +160,7 @@ impl MagentCommand {
 }
 
 /// The binary under test: ours, or the one that `MAGENT_BIN` names (an installed one, say).
-fn magent_binary() -> String {
+pub fn magent_binary() -> String {
     std::env::var("MAGENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_magent").to_string())
 }
 

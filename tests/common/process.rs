@@ -85,8 +85,12 @@ pub struct Process {
 impl Process {
     /// Starts the command, with stdin and stdout closed to it.
     pub fn start(command: &mut Command) -> Process {
+        Process::start_with(command.stdin(Stdio::null()))
+    }
+
+    /// The same, with stdin as the command has it.
+    pub fn start_with(command: &mut Command) -> Process {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -126,6 +130,27 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32);
         kill(pid, signal).unwrap_or_else(|error| panic!("{signal}: {error}"));
+    }
+
+    /// SIGSTOP, and waits until it is stopped.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        // The signal is only sent; frozen it is when the kernel says so.
+        wait_for("the process is stopped", PATIENCE, || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+            stat.rsplit(')')
+                .next()
+                .unwrap_or("")
+                .trim_start()
+                .starts_with('T')
+        });
+    }
+
+    /// SIGCONT.
+    #[track_caller]
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// How it ended, if it has.
@@ -267,17 +292,7 @@ impl Memcached {
     /// SIGSTOP: its sockets stay, it answers no more.
     #[track_caller]
     pub fn freeze(&self) {
-        self.running().signal(Signal::SIGSTOP);
-        let pid = self.running().pid();
-        // The signal is only sent; frozen it is when the kernel says so.
-        wait_for("memcached is stopped", PATIENCE, || {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(')')
-                .next()
-                .unwrap_or("")
-                .trim_start()
-                .starts_with('T')
-        });
+        self.running().freeze();
     }
 
     /// SIGCONT.

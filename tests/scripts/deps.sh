@@ -28,6 +28,9 @@ programs() {
 		memccat    libmemcached-tools libmemcached,libmemcached-awesome-tools wish
 		valgrind   valgrind           valgrind                         wish
 		keepalived keepalived         keepalived                       wish
+		systemd-analyze systemd       systemd                          wish
+		man        man-db             man-db                           wish
+		strip      binutils           binutils                         wish
 	END
 }
 
@@ -151,6 +154,11 @@ elif [ -n "$(rust_lacks)" ]; then
 		esac
 	fi
 	[ $missing = no ] || say "make test needs cargo fmt and cargo clippy"
+fi
+
+if [ $system = debian ] && [ $missing = no ] && ! have cargo-deb; then
+	say "cargo-deb is missing: building it with cargo; make deb and the test of the package use it"
+	cargo install -q cargo-deb --locked || say "no cargo-deb; the test of the package will say so"
 fi
 
 [ $missing = no ]
