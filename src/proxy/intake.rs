@@ -14,9 +14,6 @@ use crate::time::Time;
 /// Longest line of any kind; a `get` of some 30,000 long keys.
 const LINE_LIMIT: usize = 8 * 1024 * 1024;
 
-/// A buffered data block grows by doubling from this.
-const DATA_FIRST: usize = 64 * 1024;
-
 /// What fixed bytes an item takes in memcached besides key and value: header, CAS, and a NUL after the key.
 const ITEM_OVERHEAD: usize = 48 + 8 + 1;
 
