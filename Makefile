@@ -50,6 +50,12 @@ bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 bench-memory: deps build ## idle clients, clients that do not read, half requests, and what is left after a burst
 	$(CARGO) bench --profile tools --locked --bench load -- memory --magent $(abspath $(BIN)) $(ARGS)
 
+bench-fair: deps build ## what 50 clients notice of three greedy ones
+	$(CARGO) bench --profile tools --locked --bench load -- fair --magent $(abspath $(BIN)) $(ARGS)
+
+bench-growth: deps build ## tables and pictures in docs/performance: how cost grows; about five minutes
+	$(CARGO) bench --profile tools --locked --bench load -- growth --magent $(abspath $(BIN)) $(ARGS)
+
 core-bench:       ## what a request costs the core alone: instructions, allocations, ns, beside the baseline
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 

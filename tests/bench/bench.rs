@@ -3,13 +3,16 @@
 //! - [`rows`]: what is measured; [`peers`]: who; [`options`]: the bench's command line.
 //! - [`measure`]: one row, contenders in turn; [`report`]: the table.
 //! - [`load`], [`replies`], [`outbox`], [`corpus`]: the load generator, which checks every reply.
+//! - [`memory`], [`fair`], [`growth`] (with [`svg`]): measurements of their own, on common [`ground`].
 //! - [`lookalike`]: servers that cost less than memcached. [`procs`]: processes, CPUs, ports.
 //!
 //! This file is the entry and is not called `main.rs`, because cargo takes every directory below
 //! `tests` with a `main.rs` for a test.
 
 mod corpus;
+mod fair;
 mod ground;
+mod growth;
 mod load;
 mod lookalike;
 mod measure;
@@ -21,6 +24,7 @@ mod procs;
 mod replies;
 mod report;
 mod rows;
+mod svg;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
     let result = match args.split_first() {
         Some((first, rest)) if first == "lookalike" => lookalike(rest).map(|()| true),
         Some((first, rest)) if first == "memory" => memory::run(rest),
+        Some((first, rest)) if first == "fair" => fair::run(rest),
+        Some((first, rest)) if first == "growth" => growth::run(rest),
         _ => bench(&args),
     };
     match result {

@@ -72,8 +72,13 @@ impl Ground {
             descriptors,
             found,
         };
-        crate::report::conditions(&ground.programs, ground.cpus, false);
+        print!("{}", ground.about());
         Ok(ground)
+    }
+
+    /// The machine, the versions and the conditions.
+    pub fn about(&self) -> String {
+        crate::report::conditions_text(&self.programs, self.cpus, false)
     }
 
     /// A place to start processes at.

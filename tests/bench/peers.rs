@@ -232,6 +232,26 @@ impl Peer {
             addresses: vec![local(port)],
         })
     }
+
+    /// magent in front of the first `primaries` of the servers, with the others as backups and `more` options.
+    pub fn start_magent(
+        place: &mut Place,
+        servers: &Servers,
+        primaries: usize,
+        more: &[&str],
+    ) -> Result<Peer, String> {
+        let (first, second) = servers.ports.split_at(primaries);
+        let port = place.ports.next()?;
+        let mut args = magent(port, first, second);
+        args.extend(more.iter().map(ToString::to_string));
+        let program = place.programs.magent.clone();
+        let mut child = Child::start("magent", place.cpus.proxy, &program, &args, place.dir)?;
+        child.wait_for(local(port))?;
+        Ok(Peer {
+            child: Some(child),
+            addresses: vec![local(port)],
+        })
+    }
 }
 
 /// As many client connections as the limit of open files has room for; this process has raised it.
