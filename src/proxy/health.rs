@@ -79,9 +79,20 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
+        if self.memory.rest(now) {
+            self.rest();
+        }
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
+        }
+    }
+
+    /// Gives back the room of queues that were long and are empty now.
+    fn rest(&mut self) {
+        self.txns.rest();
+        for link in self.servers.iter_mut().flat_map(|server| &mut server.links) {
+            link.rest();
         }
     }
 

@@ -328,6 +328,11 @@ impl Proxy {
         Ok(drained)
     }
 
+    /// True once after a burst is over: freed memory may go back to the system.
+    pub fn has_calmed(&mut self) -> bool {
+        self.memory.has_calmed()
+    }
+
     /// True once every server has answered or failed at least once: time to accept clients.
     pub fn is_ready(&self) -> bool {
         self.servers.iter().all(|server| server.tried)
