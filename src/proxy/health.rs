@@ -293,6 +293,7 @@ impl Proxy {
         if server.is_connected() || first {
             log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
+            server.lost_in = self.view;
         }
         server.tried = true;
         server.failures[why as usize] += 1;
