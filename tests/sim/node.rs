@@ -237,6 +237,7 @@ impl World {
                 self.reset(conn, 1);
             }
         }
+        self.history.forget_tokens();
         let node = &mut self.nodes[server];
         node.starts += 1;
         node.health = Health::Running;

@@ -111,7 +111,8 @@ pub struct Guarantees {
     /// A client's read never sees what the same client asked for behind it. Not so after a failover: the read is asked
     /// again, behind what was mirrored meanwhile.
     pub session: bool,
-    /// A token is good for the version that it was handed out with, and for no other.
+    /// A token is good for the version that it was handed out with. That it is good for no other always holds; but where
+    /// servers change, a good one may be refused.
     pub cas: bool,
     /// Of several clients that find an item stale or about to end, one is told to refill it, also over a failover.
     pub leases: bool,
