@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use super::sabotage::{is, Sabotage};
+
 /// A key as it stands in a request, and whether it is written in base64 there.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NotedKey {
@@ -63,6 +65,10 @@ impl Journal {
         }
         self.keys.insert(key);
         if self.keys.len() > self.limit {
+            if is(Sabotage::OverflowUnnoticed) {
+                self.keys.clear();
+                return;
+            }
             self.forget();
         }
     }

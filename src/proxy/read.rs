@@ -6,6 +6,7 @@ use super::journal::NotedKey;
 use super::op::Op;
 use super::order::bucket;
 use super::route::Route;
+use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
@@ -63,7 +64,11 @@ impl Proxy {
         txn.rank = rank as u8;
         txn.epoch = self.order.short_epoch(bucket(op.route.hash));
         self.counters.failovers += u64::from(rank > 0);
-        Some((self.link_for(server, op.route), id))
+        let mut link_id = self.link_for(server, op.route);
+        if is(Sabotage::ReadNotOrdered) {
+            link_id.conn = (link_id.conn + 1) % self.servers[server].conns as u16;
+        }
+        Some((link_id, id))
     }
 
     /// Queues a retrieval of one key.
@@ -128,7 +133,7 @@ impl Proxy {
         self.txns.at(id).rank = rank as u8;
         let link_id = self.link_for(server, route);
         let key = key_token(flight);
-        if flight.verb.is_gat() {
+        if flight.verb.is_gat() && !is(Sabotage::TouchedTwice) {
             let verb = without_touch(flight.verb);
             return self.queue_key(link_id, verb, 0, key.of(bytes), id);
         }
@@ -197,6 +202,7 @@ impl Proxy {
 /// of the writes to the key, and may have got other writes since.
 pub(super) fn without_touch(verb: Verb) -> Verb {
     match verb {
+        verb if is(Sabotage::TouchedTwice) => verb,
         Verb::Gat => Verb::Get,
         Verb::Gats => Verb::Gets,
         verb => verb,

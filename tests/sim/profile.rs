@@ -146,7 +146,7 @@ pub struct Plan {
     pub service_max: u64,
     /// Longest pause of a client between two batches.
     pub think_max: u64,
-    /// Clients do not think while a server is being filled.
+    /// Clients do not think while a server goes, or is being filled.
     pub hurry: bool,
     /// Once in so many turns a backup has no memory; 0: never.
     pub out_of_memory: u64,
@@ -216,7 +216,7 @@ impl Plan {
             },
             clients: rng.range(1, 5) as usize,
             keys: match profile {
-                Profile::Cold => rng.pick(&[2, 3, 5]),
+                Profile::Cold => rng.pick(&[2, 3, 5, 8]),
                 _ => rng.pick(&[3, 8, 16, 40]),
             } as usize,
             delay_min: rng.range(1, delay_max / 2),
@@ -227,7 +227,7 @@ impl Plan {
             } else {
                 rng.pick(&[100, 3000, 30_000])
             },
-            hurry: profile == Profile::Cold,
+            hurry: profile == Profile::Cold || (profile == Profile::Takeover && rng.one_in(2)),
             out_of_memory: if profile == Profile::Full { 20 } else { 0 },
             window: if rng.one_in(3) {
                 rng.range(if quick { 1500 } else { 300 }, 3000) as usize
@@ -236,7 +236,11 @@ impl Plan {
             },
             short_writes: rng.pick(&[0, 3, 20]),
             client_faults: rng.pick(&[0, 30, 100]),
-            flushes: rng.pick(&[0, 0, 100]),
+            flushes: if profile == Profile::Cold {
+                rng.pick(&[0, 30])
+            } else {
+                rng.pick(&[0, 0, 100])
+            },
             batch_max: if profile.returns() {
                 rng.pick(&[1, 2, 4])
             } else {
