@@ -175,11 +175,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Where a read may be asked again, writes behind it may pass it, but other reads do not.
+    /// Where a read may be asked again, what its client has asked for behind it without waiting may pass it.
     fn may_go(&self, op: &Op, kind: Kind, rules: Rules) -> bool {
         let before = match kind.class {
             Class::Write if !rules.session => self.writes,
-            Class::Touch if !rules.session => self.writes | self.touches,
+            Class::Touch | Class::Read if !rules.session => self.writes | self.touches,
             _ => self.writes | self.touches | self.reads,
         };
         before & (1 << op.client) == 0
