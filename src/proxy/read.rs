@@ -133,7 +133,7 @@ impl Proxy {
         self.txns.at(id).rank = rank as u8;
         let link_id = self.link_for(server, route);
         let key = key_token(flight);
-        if flight.verb.is_gat() && !is(Sabotage::TouchedTwice) {
+        if flight.verb.is_gat() {
             let verb = without_touch(flight.verb);
             return self.queue_key(link_id, verb, 0, key.of(bytes), id);
         }
@@ -202,7 +202,6 @@ impl Proxy {
 /// of the writes to the key, and may have got other writes since.
 pub(super) fn without_touch(verb: Verb) -> Verb {
     match verb {
-        verb if is(Sabotage::TouchedTwice) => verb,
         Verb::Gat => Verb::Get,
         Verb::Gats => Verb::Gets,
         verb => verb,

@@ -142,6 +142,8 @@ impl Proxy {
     /// Asks the next copy for the key; when none is left, it is nowhere.
     pub(super) fn fetch_next(&mut self, id: u32) {
         let repair = &mut self.repairs[id as usize];
+        // Half an answer, if the server that gave it was lost in the middle.
+        self.memory.give(repair.answer.len());
         repair.answer.clear();
         let (route, target) = (repair.route, repair.target);
         if !self.meta && !matches!(repair.then, Then::Resync { expires: Some(_) }) {

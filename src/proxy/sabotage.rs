@@ -48,13 +48,11 @@ pub enum Sabotage {
     ReadNotOrdered,
     /// A CAS token does not name the server that gave it.
     TokenWithoutServer,
-    /// A `gat` whose server is lost is asked as one of the next copy.
-    TouchedTwice,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 22] = [
+    pub const ALL: [Sabotage; 21] = [
         Sabotage::StampSkipped,
         Sabotage::LossUnstamped,
         Sabotage::ForeignStampIgnored,
@@ -76,7 +74,6 @@ impl Sabotage {
         Sabotage::AnsweredEarly,
         Sabotage::ReadNotOrdered,
         Sabotage::TokenWithoutServer,
-        Sabotage::TouchedTwice,
     ];
 }
 

@@ -9,7 +9,7 @@ use super::request::{parse, Request, Verb};
 use super::world::EPOCH;
 
 /// Seconds by which two servers, or a server and this check, may differ about a time to live.
-const SLACK: i64 = 3;
+pub const SLACK: i64 = 3;
 
 /// Versions beyond this are the check's own.
 const FRESH: u64 = 1 << 60;
@@ -294,7 +294,7 @@ fn same_reply(request: &Request, expected: &[u8], heard: &[u8], rules: Rules) ->
                 && place > 0
                 && !one.is_empty()
                 && one.first() == other.first()
-                && fuzzy(one, other));
+                && fuzzy(one, other, rules.drift));
         if !fits {
             return false;
         }
@@ -303,11 +303,11 @@ fn same_reply(request: &Request, expected: &[u8], heard: &[u8], rules: Rules) ->
 }
 
 /// Words whose numbers depend on a server's clock, or on who read the item before.
-fn fuzzy(one: &[u8], other: &[u8]) -> bool {
+fn fuzzy(one: &[u8], other: &[u8], drift: i64) -> bool {
     match one[0] {
         b'h' | b'l' => true,
         b't' => match (parse::<i64>(&one[1..]), parse::<i64>(&other[1..])) {
-            (Some(a), Some(b)) => a != -1 && b != -1 && (a - b).abs() <= SLACK + 1,
+            (Some(a), Some(b)) => a != -1 && b != -1 && (a - b).abs() <= drift,
             _ => false,
         },
         _ => false,

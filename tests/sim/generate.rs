@@ -158,10 +158,11 @@ impl Generator {
                 }
             ));
         }
-        let keys = if self.rng.one_in(3) {
-            self.rng.range(2, 40)
-        } else {
-            1
+        let most = 2 * self.keys.min(20) as u64;
+        let keys = match self.rng.below(60) {
+            0 => self.rng.range(2, 40),
+            1..20 => self.rng.range(2, most.min(8)),
+            _ => 1,
         };
         line.push(' ');
         line.push_str(&key(index));

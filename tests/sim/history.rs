@@ -107,6 +107,12 @@ impl History {
                 session: guarantees.session,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
+                // Each time that an item is brought from one server to another it may lose or gain a second.
+                drift: if plan.profile.returns() {
+                    60
+                } else {
+                    explain::SLACK + 1
+                },
             },
             enabled: guarantees.history,
             errors: guarantees.errors,

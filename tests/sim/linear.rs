@@ -49,6 +49,8 @@ pub struct Rules {
     /// A read does not see what its own client asked for behind it.
     pub session: bool,
     pub item_max: usize,
+    /// Seconds by which a remaining time to live may be off.
+    pub drift: i64,
 }
 
 /// More configurations than this are not looked at; the key is unknown then.

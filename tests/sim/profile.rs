@@ -201,6 +201,17 @@ impl Plan {
         };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
         let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
+        let clients = rng.range(1, 5) as usize;
+        let keys = match profile {
+            Profile::Cold => rng.pick(&[2, 3, 5, 8]),
+            _ => rng.pick(&[3, 8, 16, 40]),
+        } as usize;
+        // With more requests under way for a key the search for their order is given up more often than it is worth.
+        let deep = rng.one_in(10);
+        let pipeline = match rng.pick(&[1, 20, 20, 100]) {
+            any if deep => any,
+            most => most.min(5 * keys / clients).max(1),
+        };
         Plan {
             profile,
             config: Config {
@@ -214,11 +225,8 @@ impl Plan {
                 resync_rate: rng.pick(&[100, 1000, 20_000]),
                 ..Config::default()
             },
-            clients: rng.range(1, 5) as usize,
-            keys: match profile {
-                Profile::Cold => rng.pick(&[2, 3, 5, 8]),
-                _ => rng.pick(&[3, 8, 16, 40]),
-            } as usize,
+            clients,
+            keys,
             delay_min: rng.range(1, delay_max / 2),
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
@@ -246,7 +254,7 @@ impl Plan {
             } else {
                 rng.pick(&[1, 4, 20])
             },
-            pipeline: rng.pick(&[1, 20, 20, 100]),
+            pipeline,
             times,
             short_times: times && !(profile.returns() || profile == Profile::Failover),
             deadly_gats: !(profile.returns() || profile == Profile::Failover),
