@@ -33,6 +33,7 @@ mod read;
 mod repair;
 mod resync;
 mod route;
+pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
