@@ -45,6 +45,7 @@ use crate::sys::activation::Passed;
 use crate::sys::instance::Marks;
 use crate::sys::limits;
 use crate::sys::log::Logs;
+use crate::sys::memory;
 use crate::sys::notify::Notifier;
 use crate::sys::signal::Signals;
 use crate::sys::SystemError;
@@ -229,6 +230,9 @@ impl Server {
         loop {
             // Judged by the time of the last poll: whatever had come by then has been read.
             self.proxy.tick(now);
+            if self.proxy.has_calmed() {
+                memory::give_back();
+            }
             let settled = self.settle(now);
             self.advance(now)?;
             self.tell_supervisor(now);
@@ -292,7 +296,6 @@ impl Server {
                 Action::CloseClient(id) => self.close_client(id, now),
                 // Its event may have come while it was held back, and will not come again.
                 Action::ReadClient(id) => self.read_again(id),
-                Action::ReadLink(id) => self.read_link_again(id),
             }
         }
         acted

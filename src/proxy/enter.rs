@@ -11,6 +11,7 @@ use super::cas::Tag;
 use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
 use super::route::Route;
+use super::sabotage::{is, Sabotage};
 use super::server::{LinkState, Role, Server, State};
 use super::txn::TxnId;
 use super::view::{Stamp, View};
@@ -278,7 +279,7 @@ impl Proxy {
     ) -> bool {
         let alone = !self.has_views();
         let server = &mut self.servers[index];
-        if self.settings.rejoin != Rejoin::Safe {
+        if self.settings.rejoin != Rejoin::Safe || is(Sabotage::NotSettled) {
             return false;
         }
         let view = server.view();
@@ -301,6 +302,9 @@ impl Proxy {
         let server = &mut self.servers[index];
         server.state = State::Entering;
         server.entry_due = 0;
+        if is(Sabotage::JournalIgnored) {
+            server.journal.clear();
+        }
         if same_process && ours && server.journal.is_complete() {
             let missed = server.journal.len();
             log::info!("server {}: {missed} keys to be forgotten", server.name);
@@ -365,7 +369,7 @@ impl Proxy {
     /// From now on the server is used.
     fn let_in(&mut self, index: usize, cold: bool) {
         let alone = self.routes.ranks() == 1;
-        let cold = cold && !alone;
+        let cold = cold && !alone && !is(Sabotage::WarmTooEarly);
         let now = self.now;
         let view = self.view;
         let server = &mut self.servers[index];

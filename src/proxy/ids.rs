@@ -41,8 +41,6 @@ pub enum Action {
     CloseClient(ClientId),
     /// A client that was held back may be read again.
     ReadClient(ClientId),
-    /// A link that was held back may be read again.
-    ReadLink(LinkId),
 }
 
 /// Why a connection to a server ended, could not be made, or was given up.

@@ -117,6 +117,9 @@ impl InFlight {
     }
 }
 
+/// Room for so many requests is kept when none is in flight.
+const ROOM_KEPT: usize = 64;
+
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkState {
@@ -202,6 +205,14 @@ impl Link {
         self.cursor = 0;
         self.hits = 0;
         Some(flight)
+    }
+
+    /// Gives room back that nothing needs now.
+    pub fn rest(&mut self) {
+        self.log.rest();
+        if self.fifo.is_empty() && self.fifo.capacity() > ROOM_KEPT {
+            self.fifo = VecDeque::new();
+        }
     }
 
     /// Since when the server owes a sign of life, if an answer is due.

@@ -4,19 +4,16 @@
 //! item out that is there all the while. Those that belong to another primary are deleted. All servers are up meanwhile, so
 //! that no new ones come, and what was on its way before has arrived. In the end each key is at its primary.
 
-use std::collections::VecDeque;
-
 use super::ids::{Action, LinkId};
 use super::journal::NotedKey;
+use super::resync::{is_busy, LISTED_MAX};
 use super::server::{LinkState, Role};
 use super::Proxy;
+use crate::hash::Slices;
 use crate::time::{Span, Time};
 
 /// Deletions on their way at the same time.
 const WINDOW: usize = 128;
-
-/// Listed keys that may wait; then the listing is not read for a while.
-const BACKLOG_MAX: usize = 10_000;
 
 /// A listing that could not be had is asked for again after this.
 const RETRY: Span = Span::from_millis(1000);
@@ -28,7 +25,7 @@ const RETRY_UNABLE: Span = Span::from_millis(60_000);
 const GRACE: Span = Span::from_millis(1000);
 
 /// How far it is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Survey {
     /// Servers that are still to be listed, the one that is being listed last. `None`: it has not begun.
     left: Option<Vec<usize>>,
@@ -37,14 +34,19 @@ pub struct Survey {
     /// Its listing has ended.
     listed: bool,
     /// Its keys that belong elsewhere.
-    backlog: VecDeque<NotedKey>,
+    backlog: Slices<NotedKey>,
     retry: Time,
 }
 
-impl Survey {
-    /// Whether a listing may be read on.
-    pub fn wants_read(&self) -> bool {
-        self.backlog.len() < BACKLOG_MAX
+impl Default for Survey {
+    fn default() -> Survey {
+        Survey {
+            left: None,
+            source: None,
+            listed: false,
+            backlog: Slices::new(LISTED_MAX),
+            retry: Time(0),
+        }
     }
 }
 
@@ -70,9 +72,8 @@ impl Proxy {
                 }
                 return;
             };
-            let was_full = !survey.wants_read();
             while self.ejects.due < WINDOW {
-                let Some(noted) = self.ejects.survey.backlog.pop_front() else {
+                let Some(noted) = self.ejects.survey.backlog.pop() else {
                     break;
                 };
                 self.ejects.due += 1;
@@ -80,17 +81,14 @@ impl Proxy {
                 let route = self.route_of_noted(&noted);
                 self.delete_on(source, route, &noted, Role::Tidy);
             }
-            let survey = &mut self.ejects.survey;
-            if was_full && survey.wants_read() {
-                let link = self.listing_link(source);
-                self.actions.push_back(Action::ReadLink(link));
-            }
             if !self.ejects.survey.listed || self.ejects.due > 0 {
                 return;
             }
             let survey = &mut self.ejects.survey;
             survey.source = None;
-            survey.left.as_mut().and_then(Vec::pop);
+            if !survey.backlog.advance() {
+                survey.left.as_mut().and_then(Vec::pop);
+            }
         }
     }
 
@@ -107,7 +105,6 @@ impl Proxy {
         let survey = &mut self.ejects.survey;
         survey.source = Some(source);
         survey.listed = false;
-        survey.backlog.clear();
         let id = self.listing_link(source);
         self.link_mut(id).state = LinkState::Connecting;
         self.actions.push_back(Action::Connect(id));
@@ -119,8 +116,8 @@ impl Proxy {
             return;
         }
         if !self.routes.is_primary(source, self.routes.of(key)) {
-            let noted = NotedKey::listed(key);
-            self.ejects.survey.backlog.push_back(noted);
+            let backlog = &mut self.ejects.survey.backlog;
+            backlog.offer(key, || NotedKey::listed(key));
         }
     }
 
@@ -135,7 +132,7 @@ impl Proxy {
             return self.tidy();
         }
         survey.source = None;
-        let busy = line.starts_with(b"BUSY");
+        let busy = is_busy(line);
         survey.retry = self.now + if busy { RETRY } else { RETRY_UNABLE };
         if !busy {
             let name = &self.servers[source].name;

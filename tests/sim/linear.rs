@@ -51,6 +51,8 @@ pub struct Rules {
     /// A read does not see what its own client asked for behind it.
     pub session: bool,
     pub item_max: usize,
+    /// Seconds by which a remaining time to live may be off.
+    pub drift: i64,
 }
 
 /// More configurations than this are not looked at; the key is unknown then.
@@ -177,11 +179,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Where a read may be asked again, writes behind it may pass it, but other reads do not.
+    /// Where a read may be asked again, what its client has asked for behind it without waiting may pass it.
     fn may_go(&self, op: &Op, kind: Kind, rules: Rules) -> bool {
         let before = match kind.class {
             Class::Write if !rules.session => self.writes,
-            Class::Touch if !rules.session => self.writes | self.touches,
+            Class::Touch | Class::Read if !rules.session => self.writes | self.touches,
             _ => self.writes | self.touches | self.reads,
         };
         before & (1 << op.client) == 0
