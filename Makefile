@@ -15,7 +15,7 @@ export PREFIX SYSCONFDIR DESTDIR
 
 .DEFAULT_GOAL := build
 .PHONY: build deps run test simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
-	core-bench core-bench-baseline install uninstall deb clean help
+	core-bench core-bench-baseline drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -61,6 +61,10 @@ core-bench:       ## what a request costs the core alone: instructions, allocati
 
 core-bench-baseline: ## takes today's instructions and allocations for the baseline that `make test` checks
 	$(CARGO) bench --profile tools --locked --bench core -- --write
+
+drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
+	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
+	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
 
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):

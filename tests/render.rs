@@ -220,7 +220,7 @@ fn the_options_do_what_they_say() {
     assert!(!text.contains("authentication {") && !text.contains("preempt_delay"));
     has(
         &["--profile=classic", "--role=backup"],
-        &["vrrp_version 2", "advert_int 1", "priority 250"],
+        &["vrrp_version 2", "advert_int 1", "priority 253"],
     );
     has(&["--preempt", "--preempt-delay", "7"], &["preempt_delay 7"]);
     has(
@@ -236,7 +236,7 @@ fn the_options_do_what_they_say() {
         &[
             "vrrp_instance magent_other {",
             "virtual_router_id 62",
-            "priority 250",
+            "priority 253",
             "preempt_delay 2",
         ],
     );

@@ -176,7 +176,7 @@ impl Server {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let facts = ProcessFacts {
             pid: std::process::id(),
-            unix_at_zero: unix.map_or(0, |since| since.as_secs()),
+            unix_micros_at_zero: unix.map_or(0, |since| since.as_micros() as u64),
             rusage: limits::cpu_time,
         };
         let now = Time(0);
@@ -291,7 +291,6 @@ impl Server {
                 Action::CloseClient(id) => self.close_client(id, now),
                 // Its event may have come while it was held back, and will not come again.
                 Action::ReadClient(id) => self.read_again(id),
-                Action::ReadLink(id) => self.read_link_again(id),
             }
         }
         acted

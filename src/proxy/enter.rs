@@ -8,21 +8,24 @@
 //! ```
 
 use super::cas::Tag;
-use super::ids::LinkId;
+use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
-use super::repair::{Mode, Then};
 use super::route::Route;
 use super::server::{LinkState, Role, Server, State};
+use super::txn::TxnId;
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::config::{ReadRepair, Rejoin};
 use crate::proto::response::Code;
 use crate::proto::token::{parse_decimal, Token};
 use crate::proto::Verb;
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 /// A proxy that was asked for nothing for so long does not count as the one that serves.
 const IDLE_AFTER: Span = Span::from_millis(1000);
+
+/// At a takeover a server that cannot be reached is waited for at most so often.
+const CALL_EVERY: Span = Span::from_millis(10_000);
 
 /// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
 const GRACE: Span = Span::from_millis(1000);
@@ -36,6 +39,11 @@ impl Proxy {
         self.settings.rejoin == Rejoin::Safe
     }
 
+    /// Whether a key may be at several servers, so that one of them can miss what another took.
+    pub(super) fn has_views(&self) -> bool {
+        self.routes.places() > 1
+    }
+
     /// Whether this proxy serves traffic, and so decides; one that does not only looks.
     pub(super) fn is_active(&self) -> bool {
         self.last_request
@@ -46,7 +54,40 @@ impl Proxy {
     pub(super) fn note_request(&mut self) -> bool {
         let was_active = self.is_active();
         self.last_request = Some(self.now);
-        !was_active && self.is_safe() && self.routes.ranks() > 1
+        !was_active && self.is_safe() && self.has_views()
+    }
+
+    /// This proxy takes over. Servers that it could not reach are tried at once: when a network was cut, another proxy
+    /// may have served with them alone until now. Requests wait for the outcome, at most a time limit.
+    ///
+    /// Not one that was lost a moment ago: it is not back already. And not each time, or with a dead server a client that asks every
+    /// few seconds would always wait.
+    pub(super) fn call_missing(&mut self) {
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            let is_missing = matches!(server.state, State::Down(_) | State::Connecting);
+            let called = server
+                .called
+                .is_some_and(|time| self.now.since(time) < CALL_EVERY);
+            if !is_missing || called || self.now.since(server.since) < IDLE_AFTER {
+                continue;
+            }
+            if server.state == State::Connecting {
+                // It may wait for an answer that was lost while the network was cut.
+                self.server_lost(index, CloseReason::ConnectTimeout);
+            }
+            self.servers[index].called = Some(self.now);
+            self.connect(index);
+        }
+    }
+
+    /// Whether a server that was called at that moment has neither answered nor failed.
+    pub(super) fn is_calling(&self, since: Time) -> bool {
+        self.servers.iter().any(|server| {
+            server.state == State::Connecting
+                && server.called == Some(since)
+                && server.attempted == since
+        })
     }
 
     /// A connection is made: what must be known of the server before it is used is asked for.
@@ -135,10 +176,11 @@ impl Proxy {
     /// Another proxy has raised the view: what this one noted is not all that was missed. Which servers that view left
     /// out shows when all have been asked anew; until then nothing else is asked of them.
     fn adopt(&mut self, view: View) {
+        self.adopt_ejected(view);
         self.view = view;
         for server in &mut self.servers {
             if !server.is_up() && server.known_process.is_some() {
-                server.journal.forget();
+                server.journal.note_others();
             }
         }
         if self.servers.iter().any(Server::is_up) {
@@ -156,12 +198,18 @@ impl Proxy {
                 server.journal.forget();
                 // Counted when the connection was made: it may have been empty then.
                 server.items = None;
+            } else if !server.is_up() && server.known_process.is_some() {
+                // Perhaps lost before it was asked.
+                server.journal.note_others();
             }
+        }
+        if std::mem::take(&mut self.raise_due) {
+            self.raise_view();
         }
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
-        let alone = self.routes.ranks() == 1;
+        let alone = !self.has_views();
         let view = self.view;
         let server = &self.servers[index];
         let known = server.known_process.is_some();
@@ -170,17 +218,21 @@ impl Proxy {
         let current = !self.is_safe() || alone || server.view() == view;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
-            self.servers[index].doubts.clear();
+            self.servers[index].doubtful = false;
         }
-        let server = &self.servers[index];
+        if self.must_settle(index, known && !started_anew, current, empty) {
+            return;
+        }
+        self.servers[index].entry_due &= usize::from(!current && !empty);
         if current && (started_anew || empty) {
             let cold = !alone && self.settings.read_repair != ReadRepair::Off;
             return self.let_in(index, cold);
         }
-        if current && (!self.is_safe() || server.doubts.is_empty()) {
-            let cold = server.stamp.is_some_and(|stamp| stamp.cold);
-            // By its stamp it took part in everything; the journal holds what failed after it was lost.
-            if !self.is_safe() || server.journal.is_empty() {
+        let server = &self.servers[index];
+        if current {
+            let cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
+            // By its stamp it took part in everything. Without stamps the journal says so.
+            if !self.is_safe() || !alone || server.journal.is_empty() {
                 return self.let_in(index, cold);
             }
         }
@@ -200,6 +252,29 @@ impl Proxy {
             return;
         }
         self.begin_entry(index, known && !started_anew);
+    }
+
+    /// Whether the server may have been stopped, and may change under everybody's eyes when it goes on with what its kernel
+    /// holds, of this proxy's old connections or another's. It is not used before.
+    fn must_settle(
+        &mut self,
+        index: usize,
+        same_process: bool,
+        current: bool,
+        empty: bool,
+    ) -> bool {
+        let alone = !self.has_views();
+        let server = &mut self.servers[index];
+        if self.settings.rejoin != Rejoin::Safe {
+            return false;
+        }
+        let suspect = server.doubtful || (!alone && (same_process || !(current || empty)));
+        if suspect && !server.settled {
+            server.settled_at.get_or_insert(self.now + GRACE);
+            return true;
+        }
+        // The stamp is read once more behind that.
+        server.stamp_asked < server.attempted
     }
 
     fn begin_entry(&mut self, index: usize, same_process: bool) {
@@ -242,9 +317,16 @@ impl Proxy {
         let index = usize::from(id.server);
         let server = &mut self.servers[index];
         server.entry_due = server.entry_due.saturating_sub(1);
-        if server.state != State::Entering || server.entry_due > 0 {
+        if server.entry_due > 0 {
             return;
         }
+        if server.state == State::Up && self.view != View::default() {
+            self.restamp(index);
+        }
+        if self.servers[index].state != State::Entering {
+            return;
+        }
+        let server = &mut self.servers[index];
         if verb == Verb::FlushAll {
             if code.is_error() {
                 log::warn!(
@@ -265,10 +347,6 @@ impl Proxy {
     fn let_in(&mut self, index: usize, cold: bool) {
         let alone = self.routes.ranks() == 1;
         let cold = cold && !alone;
-        if cold && self.view == View::default() && self.is_active() && self.is_safe() {
-            // Other proxies must see that it is cold.
-            self.raise_view();
-        }
         let now = self.now;
         let view = self.view;
         let server = &mut self.servers[index];
@@ -278,52 +356,49 @@ impl Proxy {
             if cold { ", cold" } else { "" }
         );
         server.state = State::Up;
+        server.settled = true;
+        server.left_out = View::default();
         server.since = now;
         server.retry = super::server::RETRY_FIRST;
         server.cold = cold;
         server.known_process = server.process;
         server.stamp_asked = now;
         server.journal.clear();
-        if !server.doubts.is_empty() {
-            server.doubts_due = Some(now + GRACE);
-        }
-        let stamp = Stamp { view, cold };
+        let stamp = Stamp {
+            view,
+            cold,
+            ejected: self.ejects.said.clone(),
+        };
         let stamped = server.stamp == Some(stamp);
         if view != View::default() && !stamped && self.is_active() && self.is_safe() {
             self.restamp(index);
         }
+        self.stamp_cold();
         self.note_abilities();
         self.plan_resync();
     }
 
     /// A write whose outcome on `server` nobody has heard.
     pub(super) fn doubt(&mut self, server: usize, key: &[u8], base64: bool) {
-        let noted = NotedKey::new(key, base64);
         let server = &mut self.servers[server];
-        server.journal.note(noted.clone());
-        server.doubts.note(noted);
+        server.journal.note(NotedKey::new(key, base64));
+        server.doubtful = true;
     }
 
-    /// Keys that a stopped server may have written late are brought in line with the other copies once more.
-    pub(super) fn settle_doubts(&mut self, index: usize) {
-        if self.servers[index]
-            .doubts_due
-            .is_none_or(|due| due > self.now)
-        {
+    /// A server that was stopped has had the time for what its kernel still held of old connections: only now is it known
+    /// what it holds.
+    pub(super) fn settle_doubt(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.settled_at.is_none_or(|at| at > self.now) {
             return;
         }
-        self.servers[index].doubts_due = None;
-        let count = self.servers[index].doubts.len();
-        for noted in self.servers[index].doubts.take(count) {
-            let route = self.route_of_noted(&noted);
-            if self.has_other_copy(route, index) {
-                self.begin_repair(&noted, route, index, Mode::Overwrite, Then::Nothing);
-            } else {
-                self.order.passes(super::order::bucket(route.hash));
-                self.delete_on(index, route, &noted, Role::Heal);
-            }
-        }
-        self.servers[index].doubts.clear();
+        server.settled_at = None;
+        server.settled = true;
+        server.doubtful = false;
+        // Counted before.
+        server.items = None;
+        server.attempted = self.now;
+        self.ask_stamp(index);
     }
 
     /// Where a noted key lives.
@@ -338,6 +413,18 @@ impl Proxy {
 
     /// Deletes a key on one server, for the proxy's own reasons.
     pub(super) fn delete_on(&mut self, server: usize, route: Route, noted: &NotedKey, role: Role) {
+        self.delete_for(None, server, route, noted, role);
+    }
+
+    /// The same, for the transaction `id`.
+    pub(super) fn delete_for(
+        &mut self,
+        id: Option<TxnId>,
+        server: usize,
+        route: Route,
+        noted: &NotedKey,
+        role: Role,
+    ) {
         let mut line = Vec::with_capacity(noted.key().len() + 16);
         let (word, verb) = if noted.is_base64() {
             (&b"md "[..], Verb::MetaDelete)
@@ -356,6 +443,6 @@ impl Proxy {
         }
         line.extend_from_slice(b"\r\n");
         let link_id = self.link_for(server, route);
-        self.queue_bytes(link_id, &line, None, key, (role, verb, None));
+        self.queue_bytes(link_id, &line, None, key, (role, verb, id));
     }
 }

@@ -30,7 +30,8 @@ struct Flush {
 enum Waiting {
     Flush(Flush),
     Op(Held),
-    /// The stamps of all servers that are up, as they were after this moment.
+    /// The stamps of all servers that are up, as they were after this moment; and that it is known of those called then
+    /// whether they answer.
     Stamps(Time),
 }
 
@@ -48,6 +49,12 @@ impl Barrier {
         self.sent.is_some() || !self.queue.is_empty()
     }
 
+    /// Whether stamps are being read that others wait for.
+    pub fn awaits_stamps(&self) -> bool {
+        let mut waiting = self.queue.iter();
+        waiting.any(|waiting| matches!(waiting, Waiting::Stamps(_)))
+    }
+
     /// Puts `op` at the end of the queue.
     pub fn hold(&mut self, op: Held) {
         self.queue.push_back(Waiting::Op(op));
@@ -57,7 +64,11 @@ impl Barrier {
 impl Proxy {
     /// Another proxy may have served until now: nothing is asked of the servers before their stamps are known.
     pub(super) fn check_stamps(&mut self) {
-        if self.servers.iter().any(Server::is_up) {
+        let calls = self
+            .servers
+            .iter()
+            .any(|server| server.called == Some(self.now));
+        if calls || self.servers.iter().any(Server::is_up) {
             self.ask_stamps();
             // Ahead of all that waits already: it would be asked of servers that are not to be trusted.
             self.barrier.queue.push_front(Waiting::Stamps(self.now));
@@ -68,6 +79,7 @@ impl Proxy {
     pub(super) fn take_flush(&mut self, id: ClientId, request: &Request<'_>) {
         self.counters.cmd_flush += 1;
         if self.note_request() {
+            self.call_missing();
             self.check_stamps();
             self.consider();
         }
@@ -96,10 +108,11 @@ impl Proxy {
                     self.send_flush(flush);
                 }
                 Some(Waiting::Stamps(since)) => {
-                    if !self.has_stamps_since(since) {
+                    if self.is_calling(since) || !self.has_stamps_since(since) {
                         self.barrier.queue.push_front(Waiting::Stamps(since));
                         return;
                     }
+                    self.stamp_cold();
                 }
                 Some(Waiting::Op(held)) => {
                     let op = held.op();
@@ -126,6 +139,7 @@ impl Proxy {
         op.quiet = flush.quiet;
         let id = self.txns.open(&op);
         self.order.all_pass();
+        self.ejects.flushed = flush.delay <= 0;
         for server in 0..self.servers.len() {
             if !self.servers[server].is_up() {
                 self.leave_out(server);
@@ -134,9 +148,13 @@ impl Proxy {
         }
         for server in 0..self.servers.len() {
             if self.servers[server].is_up() {
-                let link_id = Server::link_id(server, 0);
-                let purpose = (Role::Flush, Verb::FlushAll, Some(id));
-                self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                // On each connection: what this proxy asks for itself (a key on its way to a cold server) has no transaction
+                // that could be waited for, and must not come in behind the flush on another one.
+                for conn in 0..self.servers[server].conns {
+                    let link_id = Server::link_id(server, conn);
+                    let purpose = (Role::Flush, Verb::FlushAll, Some(id));
+                    self.queue_bytes(link_id, &line, None, Token::default(), purpose);
+                }
                 if self.servers[server].stamp.is_some() {
                     // The stamps are flushed with the rest.
                     self.restamp(server);
@@ -156,6 +174,9 @@ impl Proxy {
 
     /// A server has forgotten everything, or says why not.
     pub(super) fn flush_answered(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+        if code.is_error() {
+            self.ejects.flushed = false;
+        }
         let txn = self.txns.at(id);
         if txn.best == NO_RANK || code.is_error() {
             txn.best = 0;
@@ -175,6 +196,9 @@ impl Proxy {
     pub(super) fn flush_passed(&mut self, id: TxnId) {
         if self.barrier.sent == Some(id) && self.txns.at(id).outstanding == 0 {
             self.barrier.sent = None;
+            if std::mem::take(&mut self.ejects.flushed) && !self.ejects.known.is_empty() {
+                self.end_ejection();
+            }
         }
     }
 }

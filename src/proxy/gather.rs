@@ -11,8 +11,8 @@ use super::client::Reply;
 use super::ids::{ClientId, LinkId};
 use super::journal::NotedKey;
 use super::op::Op;
-use super::read::push_retrieval;
-use super::repair::{Mode, Then};
+use super::read::{push_retrieval, without_touch};
+use super::repair::Then;
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{PartId, TxnId};
@@ -252,7 +252,7 @@ impl Proxy {
                 gather: id.gather,
                 index,
             };
-            self.begin_repair(&key, route, server, Mode::Add, then);
+            self.begin_repair(&key, route, server, then);
         }
     }
 
@@ -338,14 +338,16 @@ impl Proxy {
                         targets.extend(self.target(verb, usize::from(index), route, from, key));
                     }
                 }
-                self.gathers[part_id.gather as usize].due -= 1;
+                let gather = &mut self.gathers[part_id.gather as usize];
+                gather.due -= 1;
+                gather.verb = without_touch(gather.verb);
                 part_id.gather
             }
             None => {
                 let mut gather = Gather {
                     client,
                     seq,
-                    verb: txn.verb,
+                    verb: without_touch(txn.verb),
                     exptime: txn.exptime,
                     last: txn.last,
                     keys: Vec::new(),
@@ -371,7 +373,7 @@ impl Proxy {
 
     fn rank_after(&self, route: Route, server: usize) -> usize {
         let asked =
-            (0..self.routes.ranks()).find(|&rank| self.routes.server(route, rank) == Some(server));
+            (0..self.routes.places()).find(|&rank| self.routes.server(route, rank) == Some(server));
         asked.map_or(0, |rank| rank + 1)
     }
 }

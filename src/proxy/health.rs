@@ -81,6 +81,7 @@ impl Proxy {
         if self.memory.rest(now) {
             self.rest();
         }
+        self.tidy();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -112,7 +113,7 @@ impl Proxy {
                     earliest(self.now + self.wake_interval());
                 }
                 State::Waiting | State::Entering | State::Up => {
-                    server.doubts_due.into_iter().for_each(&mut earliest);
+                    server.settled_at.into_iter().for_each(&mut earliest);
                     for link in &server.links[..server.conns] {
                         match link.silent_since() {
                             Some(since) => {
@@ -145,7 +146,7 @@ impl Proxy {
         Span(self.settings.timeout.0 / 4)
     }
 
-    fn connect(&mut self, index: usize) {
+    pub(super) fn connect(&mut self, index: usize) {
         let now = self.now;
         let server = &mut self.servers[index];
         server.state = State::Connecting;
@@ -210,8 +211,8 @@ impl Proxy {
 
     /// Looks after the connections of a server that is up.
     fn watch(&mut self, index: usize) {
-        self.settle_doubts(index);
-        let stamps = self.routes.ranks() > 1;
+        self.settle_doubt(index);
+        let stamps = self.has_views();
         let server = &self.servers[index];
         if stamps && server.is_up() && server.stamp_asked + STAMP_EVERY <= self.now {
             // Asked for while it is busy, too; the answer moves the time on.
@@ -300,7 +301,8 @@ impl Proxy {
         server.cold = false;
         server.restamps = 0;
         server.entry_due = 0;
-        server.doubts_due = None;
+        server.settled_at = None;
+        server.settled = false;
         let mut lost = Vec::with_capacity(server.links.len());
         for (conn, link) in server.links.iter_mut().enumerate() {
             if link.state != LinkState::Closed {
@@ -316,6 +318,11 @@ impl Proxy {
             self.end_resync();
         } else if self.resync.source() == Some(index) {
             self.listing_closed(Server::link_id(index, self.servers[index].conns));
+        }
+        let missed = |flight: &InFlight| flight.may_be_missed();
+        if lost.iter().any(|(fifo, ..)| fifo.iter().any(missed)) {
+            // Ahead of what is asked of the others now: whoever takes over must see it.
+            self.leave_out(index);
         }
         for (fifo, log, expired) in lost {
             for (n, flight) in fifo.into_iter().enumerate() {
@@ -337,8 +344,17 @@ impl Proxy {
             | Role::Echo
             | Role::Heal
             | Role::Refill
+            | Role::Behind
+            | Role::Tidy
             | Role::Entry => {}
-            Role::Flush => return self.servers[server].journal.note_flush(),
+            Role::Flush => {
+                self.servers[server].doubtful = true;
+                return self.servers[server].journal.note_flush();
+            }
+            Role::Restamp => {
+                self.servers[server].doubtful = true;
+                return;
+            }
             Role::Read if flight.verb.is_gat() => {
                 // Each of its keys may have got its new time to live.
                 let line = bytes.trim_ascii_end();
@@ -352,6 +368,7 @@ impl Proxy {
             _ => return,
         }
         if flight.verb == Verb::FlushAll {
+            self.servers[server].doubtful = true;
             return self.servers[server].journal.forget();
         }
         let key = key_token(flight).of(bytes);
@@ -362,8 +379,10 @@ impl Proxy {
     fn lose(&mut self, flight: &InFlight, bytes: &[u8], expired: bool, server: usize) {
         self.note_unknown(flight, bytes, server);
         let Some(id) = flight.txn else {
-            if let Role::Fetch(repair) = flight.role {
-                self.fetch_next(repair);
+            match flight.role {
+                Role::Fetch(repair) => self.fetch_next(repair),
+                Role::Tidy => self.tidied(),
+                _ => {}
             }
             return;
         };
@@ -375,8 +394,16 @@ impl Proxy {
         match flight.role {
             Role::Read => self.reread(id, flight, bytes, server),
             Role::Decide => self.redecide(id, flight, bytes),
-            Role::Copy(_) | Role::Mirror => self.answer_if_all_did(id),
-            Role::Flush => {
+            Role::Copy(_) | Role::Mirror | Role::Behind => {
+                self.fence(id);
+                self.answer_if_all_did(id);
+            }
+            Role::Refill => self.answer_if_all_did(id),
+            Role::Flush | Role::Fence => {
+                if flight.role == Role::Flush {
+                    self.ejects.flushed = false;
+                    self.fence(id);
+                }
                 self.answer_if_all_did(id);
                 self.flush_passed(id);
             }

@@ -322,7 +322,10 @@ impl Proxy {
     fn take_storage(&mut self, id: ClientId, request: &Request<'_>, following: &[u8]) -> usize {
         let need = request.data_len + 2;
         let flags = if request.client_flags { 4 } else { 0 };
-        let key_len = request.key.end - request.key.start;
+        let key = request.key.of(request.line);
+        // memcached counts the key as it keeps it.
+        let plain = request.meta.has(b'b').then(|| meta::decode_base64(key));
+        let key_len = plain.flatten().map_or(key.len(), |plain| plain.len());
         let item = ITEM_OVERHEAD + key_len + flags + need;
         if item > self.settings.max_item_size {
             self.refuse_too_large(id, request, need);

@@ -14,6 +14,8 @@ pub(super) struct Item<'a> {
     pub(super) version: Option<u64>,
     /// Marked as stale by `md I`.
     pub(super) stale: bool,
+    /// This reader has been given the right to refill it.
+    pub(super) won: bool,
     /// The key as the server writes it, and whether that is base64.
     pub(super) key: Option<&'a [u8]>,
     pub(super) base64: bool,
@@ -30,6 +32,7 @@ impl<'a> Item<'a> {
             data: &answer[newline + 1..],
             version: None,
             stale: false,
+            won: false,
             key: None,
             base64: false,
         };
@@ -42,6 +45,7 @@ impl<'a> Item<'a> {
                 b'f' => item.flags = &text[1..],
                 b'c' => item.version = parse_decimal(&text[1..]).filter(|&c| is_version(c)),
                 b'X' => item.stale = true,
+                b'W' => item.won = true,
                 b'k' => item.key = Some(&text[1..]),
                 b'b' => item.base64 = true,
                 _ => {}

@@ -1,7 +1,8 @@
 //! Flow: the outcome of a conditional write goes to the copies that had no say.
 //!
 //! What is mirrored is what happened, not what was asked: a copy cannot judge an `add` or a `cas`, so it gets a `set`.
-//! `append`, `prepend`, `incr`, `decr` go as themselves; the copies were equal before, so they are after.
+//! `append`, `prepend`, `incr`, `decr` go as themselves; the copies were equal before, so they are after. But a cold copy
+//! that lacks the item must not make it anew (`N`), as the decider may have had it: it says so, and gets it as it is.
 
 use std::rc::Rc;
 
@@ -20,22 +21,26 @@ impl Proxy {
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.scratch);
-        request.clear();
         let won = self.link_mut(id).won;
-        let bytes = self.flight_bytes(id, flight);
-        if let Some((verb, key)) = compose(flight, bytes, won, &mut request) {
-            for rank in 0..self.routes.ranks() {
-                let Some(server) = self.routes.server(route, rank) else {
-                    continue;
-                };
-                if server != decider && self.servers[server].is_up() {
-                    self.counters.mirrored += 1;
-                    let link_id = self.link_for(server, route);
-                    let purpose = (Role::Mirror, verb, Some(txn_id));
-                    let body = flight.body.as_ref().map(Rc::clone);
-                    self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
-                }
+        for rank in 0..self.routes.ranks() {
+            let server = self.routes.server(route, rank);
+            let Some(server) = server.filter(|&server| server != decider) else {
+                continue;
+            };
+            if !self.servers[server].is_up() {
+                continue;
             }
+            request.clear();
+            let lacks = self.servers[server].cold;
+            let bytes = self.flight_bytes(id, flight);
+            let Some((verb, key)) = compose(flight, bytes, won, lacks, &mut request) else {
+                break;
+            };
+            self.counters.mirrored += 1;
+            let link_id = self.link_for(server, route);
+            let purpose = (Role::Mirror, verb, Some(txn_id));
+            let body = flight.body.as_ref().map(Rc::clone);
+            self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
         }
         self.scratch = request;
     }
@@ -44,6 +49,9 @@ impl Proxy {
 impl Proxy {
     /// A plain `mg` of a stale item has won the right to refill it: the other copies must not give it away once more.
     pub(super) fn mirror_win(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
+        if self.routes.ranks() == 1 {
+            return;
+        }
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
         let mut request = b"mg ".to_vec();
@@ -73,11 +81,13 @@ impl Proxy {
 }
 
 /// Writes to `out` the request that brings a copy to where the decider is now. `request` is what was asked (and a small
-/// data block); `won`: the answer gave the right to refill. `None`: nothing has changed.
+/// data block); `won`: the answer gave the right to refill; `lacks`: the copy may lack what the decider has. `None`: nothing
+/// has changed.
 fn compose(
     flight: &InFlight,
     request: &[u8],
     won: bool,
+    lacks: bool,
     out: &mut Vec<u8>,
 ) -> Option<(Verb, Token)> {
     let newline = memchr::memchr(b'\n', request)?;
@@ -101,12 +111,17 @@ fn compose(
                 .iter()
                 .skip(3)
                 .any(|token| matches!(token.of(line), b"MA" | b"MP" | b"Ma" | b"Mp"));
-            let keep: &[u8] = if appends { b"bTFEMN" } else { b"bTFE" };
+            let keep: &[u8] = match (appends, lacks) {
+                (true, true) => b"bTFEM",
+                (true, false) => b"bTFEMN",
+                (false, _) => b"bTFE",
+            };
             push_meta(line, b"ms", 3, keep, out);
             Verb::MetaSet
         }
         Verb::MetaArithmetic => {
-            push_meta(line, b"ma", 2, b"bNJDTMEv", out);
+            let keep: &[u8] = if lacks { b"bDTMEv" } else { b"bNJDTMEv" };
+            push_meta(line, b"ma", 2, keep, out);
             Verb::MetaArithmetic
         }
         Verb::MetaDelete => {
@@ -123,7 +138,8 @@ fn compose(
             if !touches && !won {
                 return None;
             }
-            push_meta(line, b"mg", 2, b"bNTRE", out);
+            let keep: &[u8] = if lacks { b"bTRE" } else { b"bNTRE" };
+            push_meta(line, b"mg", 2, keep, out);
             Verb::MetaGet
         }
         verb => {
@@ -173,6 +189,10 @@ mod tests {
     use crate::time::Time;
 
     fn mirrored(verb: Verb, request: &[u8], won: bool) -> Option<String> {
+        mirrored_to(false, verb, request, won)
+    }
+
+    fn mirrored_to(cold: bool, verb: Verb, request: &[u8], won: bool) -> Option<String> {
         let key_at = 1 + request.iter().position(|&byte| byte == b' ').unwrap();
         let flight = InFlight {
             role: Role::Decide,
@@ -186,7 +206,7 @@ mod tests {
             body: None,
         };
         let mut out = Vec::new();
-        let (_, key) = compose(&flight, request, won, &mut out)?;
+        let (_, key) = compose(&flight, request, won, cold, &mut out)?;
         assert_eq!(key.of(&out), &request[key_at..=key_at]);
         Some(String::from_utf8(out).unwrap())
     }
@@ -225,6 +245,23 @@ mod tests {
         ];
         for (verb, request, expected) in cases {
             assert_eq!(mirrored(verb, request, false).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_cold_copy_makes_nothing_anew() {
+        let cases: [(Verb, &[u8], &str); 3] = [
+            (Verb::MetaArithmetic, b"ma k N0 J5 D2\r\n", "ma k D2\r\n"),
+            (
+                Verb::MetaSet,
+                b"ms k 1 MA N5\r\nx\r\n",
+                "ms k 1 MA\r\nx\r\n",
+            ),
+            (Verb::MetaGet, b"mg k N5 v R9\r\n", "mg k R9\r\n"),
+        ];
+        for (verb, request, expected) in cases {
+            let sent = mirrored_to(true, verb, request, true);
+            assert_eq!(sent.as_deref(), Some(expected));
         }
     }
 

@@ -77,6 +77,11 @@ impl Order {
         self.undecided_count > 0
     }
 
+    /// Whether a conditional write on this bucket is undecided.
+    pub fn is_deciding(&self, bucket: usize) -> bool {
+        self.undecided[bucket] > 0
+    }
+
     /// Whether operations on this bucket stand in a queue already.
     pub fn is_queued(&self, bucket: usize) -> bool {
         self.is_holding() && self.held.contains_key(&bucket)

@@ -127,13 +127,13 @@ impl Proxy {
         self.counters.failovers += 1;
         self.txns.at(id).rank = rank as u8;
         let link_id = self.link_for(server, route);
-        self.queue_bytes(
-            link_id,
-            bytes,
-            None,
-            key_token(flight),
-            (Role::Read, flight.verb, Some(id)),
-        );
+        let key = key_token(flight);
+        if flight.verb.is_gat() {
+            let verb = without_touch(flight.verb);
+            return self.queue_key(link_id, verb, 0, key.of(bytes), id);
+        }
+        let purpose = (Role::Read, flight.verb, Some(id));
+        self.queue_bytes(link_id, bytes, None, key, purpose);
     }
 
     /// No copy is left to be asked for the key of `request`.
@@ -190,6 +190,16 @@ impl Proxy {
                 self.queue_bytes(link_id, line, None, key, (Role::Echo, Verb::Touch, None));
             }
         }
+    }
+}
+
+/// How the next copy is asked for what a `gat` got no answer to: it has been told the new time to live before, in the order
+/// of the writes to the key, and may have got other writes since.
+pub(super) fn without_touch(verb: Verb) -> Verb {
+    match verb {
+        Verb::Gat => Verb::Get,
+        Verb::Gats => Verb::Gets,
+        verb => verb,
     }
 }
 

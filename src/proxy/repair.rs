@@ -27,25 +27,16 @@ const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
 /// A key that is written all the time is not brought over for ever.
 const TRIES_MAX: u8 = 10;
 
-/// How the key is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// Only where there is none.
-    Add,
-    /// Whatever is there; where no other copy has it, it is deleted.
-    Overwrite,
-}
-
 /// What happens once the key is there, or nowhere.
 #[derive(Debug)]
 pub enum Then {
-    /// Nothing.
-    Nothing,
     /// The background copy goes on.
     Resync {
         /// Servers without meta commands: when the item expires, seconds since 1970; 0: never.
         expires: Option<u64>,
     },
+    /// The client of a write is answered.
+    Answer(TxnId),
     /// The request is asked (again).
     Redo(Box<Redo>),
     /// A retrieval of many keys asks for this one again.
@@ -84,7 +75,6 @@ pub struct Repair {
     next_rank: usize,
     epoch: (u32, u64),
     tries: u8,
-    mode: Mode,
     then: Then,
     /// The answer of the copy that is being asked.
     answer: Vec<u8>,
@@ -126,21 +116,15 @@ impl Proxy {
 
     /// Whether another copy of the key is up.
     pub(super) fn has_other_copy(&self, route: Route, server: usize) -> bool {
-        (0..self.routes.ranks()).any(|rank| {
-            let other = self.routes.server(route, rank);
-            other.is_some_and(|other| other != server && self.servers[other].is_up())
-        })
+        self.routes.ranks() > 1
+            && (0..self.routes.ranks()).any(|rank| {
+                let other = self.routes.server(route, rank);
+                other.is_some_and(|other| other != server && self.servers[other].is_up())
+            })
     }
 
     /// Brings `key` to the server `target`.
-    pub(super) fn begin_repair(
-        &mut self,
-        key: &NotedKey,
-        route: Route,
-        target: usize,
-        mode: Mode,
-        then: Then,
-    ) {
+    pub(super) fn begin_repair(&mut self, key: &NotedKey, route: Route, target: usize, then: Then) {
         let repair = Repair {
             key: key.clone(),
             route,
@@ -148,7 +132,6 @@ impl Proxy {
             next_rank: 0,
             epoch: self.order.epoch(bucket(route.hash)),
             tries: 0,
-            mode,
             then,
             answer: Vec::new(),
         };
@@ -224,7 +207,7 @@ impl Proxy {
         };
         let repair = &self.repairs[id as usize];
         let target = repair.target;
-        let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
+        let fresh = self.is_fresh(repair);
         if !fresh {
             self.counters.refills_cancelled += 1;
             let repair = &mut self.repairs[id as usize];
@@ -237,13 +220,53 @@ impl Proxy {
             }
         } else if self.servers[target].is_up() {
             self.counters.refills += 1;
+            if item.won {
+                self.give_back(id, item.version);
+            }
             self.write_item(id, &item);
         }
         self.end_repair(id, true);
     }
 
+    /// Whether what was fetched is still what the target would have to hold.
+    fn is_fresh(&self, repair: &Repair) -> bool {
+        let bucket = bucket(repair.route.hash);
+        // What a request is asked again for is exclusive. Others may meet a conditional write: the target may have carried it
+        // out already, and the copy that was asked has not heard of it.
+        let exclusive = matches!(repair.then, Then::Redo(_) | Then::Gather { .. });
+        let undecided = !exclusive && self.order.is_deciding(bucket);
+        repair.epoch == self.order.epoch(bucket) && !undecided
+    }
+
+    /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
+    fn give_back(&mut self, id: u32, version: Option<u64>) {
+        let repair = &self.repairs[id as usize];
+        let rank = repair.next_rank.saturating_sub(1);
+        let Some(server) = self.routes.server(repair.route, rank) else {
+            return;
+        };
+        let mut line = b"md ".to_vec();
+        line.extend_from_slice(repair.key.key());
+        let key = Token {
+            start: 3,
+            end: line.len(),
+        };
+        line.extend_from_slice(if repair.key.is_base64() {
+            b" I b"
+        } else {
+            b" I"
+        });
+        if let Some(version) = version.filter(|_| self.explicit_cas) {
+            push_version(&mut line, version);
+        }
+        line.extend_from_slice(b"\r\n");
+        let link_id = self.link_for(server, repair.route);
+        let purpose = (Role::Refill, Verb::MetaDelete, None);
+        self.queue_bytes(link_id, &line, None, key, purpose);
+    }
+
     fn write_item(&mut self, id: u32, item: &Item<'_>) {
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        let unix = self.facts.unix(self.now);
         let repair = &self.repairs[id as usize];
         let name = item.key.unwrap_or(repair.key.key());
         let base64 = item.base64 || (item.key.is_none() && repair.key.is_base64());
@@ -273,9 +296,7 @@ impl Proxy {
         if let Some(version) = version {
             push_version(&mut request, version);
         }
-        if repair.mode == Mode::Add {
-            request.extend_from_slice(b" ME");
-        }
+        request.extend_from_slice(b" ME");
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(item.data);
         let link_id = self.link_for(repair.target, repair.route);
@@ -291,7 +312,11 @@ impl Proxy {
             line.extend_from_slice(b"\r\n");
             mark = Some(line);
         }
-        let purpose = (Role::Refill, Verb::MetaSet, None);
+        let txn = match repair.then {
+            Then::Answer(txn) => Some(txn),
+            _ => None,
+        };
+        let purpose = (Role::Refill, Verb::MetaSet, txn);
         self.queue_bytes(link_id, &request, None, key, purpose);
         if let Some(line) = mark {
             // A stale item is brought over as one: who reads it first may refill it.
@@ -304,14 +329,9 @@ impl Proxy {
     pub(super) fn end_repair(&mut self, id: u32, found: bool) {
         let repair = self.repairs.remove(id as usize);
         self.memory.give(repair.answer.len());
-        let fresh = repair.epoch == self.order.epoch(bucket(repair.route.hash));
-        if repair.mode == Mode::Overwrite && !found && fresh && self.servers[repair.target].is_up()
-        {
-            self.delete_on(repair.target, repair.route, &repair.key, Role::Heal);
-        }
         match repair.then {
-            Then::Nothing => {}
             Then::Resync { .. } => self.resynced(),
+            Then::Answer(txn) => self.stop_waiting(txn, found),
             Then::Redo(redo) => self.redo(*redo, repair.target),
             Then::Gather { gather, index } => {
                 self.regather_key(gather, index, repair.key.key(), found);
@@ -384,7 +404,7 @@ impl Proxy {
             body: flight.body.clone(),
         };
         let then = Then::Redo(Box::new(redo));
-        self.begin_repair(&noted, route, server, Mode::Add, then);
+        self.begin_repair(&noted, route, server, then);
     }
 }
 

@@ -60,6 +60,10 @@ pub enum Role {
     Refill,
     /// What a returning server missed is taken from it.
     Entry,
+    /// A key is deleted where it does not belong any more, as it is written where it belongs.
+    Behind,
+    /// The same for a key of the record of ejected ones.
+    Tidy,
     /// The server's stamp is read.
     Stamp,
     /// The server is stamped.
@@ -70,6 +74,8 @@ pub enum Role {
     Listing,
     /// `flush_all`.
     Flush,
+    /// Stands behind a stamp: with its answer the stamp is there.
+    Fence,
     /// A sign of life.
     Probe,
     /// The request has moved on; the answer is thrown away.
@@ -101,6 +107,18 @@ pub struct InFlight {
 
 /// Room for so many requests is kept when none is in flight.
 const ROOM_KEPT: usize = 64;
+
+impl InFlight {
+    /// Whether a server that did not do it lacks what another one may have.
+    pub fn may_be_missed(&self) -> bool {
+        match self.role {
+            Role::Copy(_) | Role::Decide | Role::Mirror | Role::Echo => true,
+            Role::Heal | Role::Entry | Role::Flush | Role::Behind => true,
+            Role::Read => self.verb.is_gat(),
+            _ => false,
+        }
+    }
+}
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,6 +267,8 @@ pub struct Server {
     pub retry: Span,
     /// When the last attempt to reach it began.
     pub attempted: Time,
+    /// When it was last called for a takeover.
+    pub called: Option<Time>,
     /// It has answered or failed at least once.
     pub tried: bool,
     /// What it said to `version`, numbers only.
@@ -259,6 +279,8 @@ pub struct Server {
     pub tag: Tag,
     /// The last stamp seen on it, or written to it.
     pub stamp: Option<Stamp>,
+    /// The view that was raised without it, since it was last used.
+    pub left_out: View,
     /// When the stamp was last asked for, of the answers that came.
     pub stamp_asked: Time,
     /// Stamps on their way to it: what it says of its stamp meanwhile is old.
@@ -273,10 +295,12 @@ pub struct Server {
     pub cold: bool,
     /// Keys whose writes it missed, or may have carried out unheard.
     pub journal: Journal,
-    /// Keys whose writes it may still carry out late.
-    pub doubts: Journal,
-    /// When `doubts` are looked at once more.
-    pub doubts_due: Option<Time>,
+    /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
+    pub doubtful: bool,
+    /// When it has had the time for that; and that it has.
+    pub settled_at: Option<Time>,
+    /// See `settled_at`.
+    pub settled: bool,
     /// Answers due before it is safe.
     pub entry_due: usize,
     /// What came of an answer that the proxy itself reads.
@@ -309,11 +333,13 @@ impl Server {
             links: (0..=conns).map(|_| Link::new()).collect(),
             retry: RETRY_FIRST,
             attempted: now,
+            called: None,
             tried: false,
             version: None,
             is_magent: false,
             tag: Tag::none(),
             stamp: None,
+            left_out: View::default(),
             stamp_asked: now,
             restamps: 0,
             process: None,
@@ -321,8 +347,9 @@ impl Server {
             items: None,
             cold: false,
             journal: Journal::new(journal_keys),
-            doubts: Journal::new(journal_keys),
-            doubts_due: None,
+            doubtful: false,
+            settled_at: None,
+            settled: false,
             entry_due: 0,
             answer: Vec::new(),
             requests: 0,
@@ -345,7 +372,7 @@ impl Server {
 
     /// The view it last took part in.
     pub fn view(&self) -> View {
-        self.stamp.map(|stamp| stamp.view).unwrap_or_default()
+        self.stamp.as_ref().map(|s| s.view).unwrap_or_default()
     }
 
     /// Whether its connections answer.

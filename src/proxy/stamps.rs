@@ -1,9 +1,9 @@
 //! Flow: stamps are read and written, and views raised.
 
 use super::ids::LinkId;
-use super::journal::NotedKey;
 use super::op::Op;
 use super::server::{LinkState, Role, Server};
+use super::txn::TxnId;
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::proto::response::Code;
@@ -52,10 +52,10 @@ impl Proxy {
             server.stamp_asked = server.stamp_asked.max(asked);
             match stamp {
                 Some(stamp) => {
-                    server.stamp = Some(stamp);
                     if server.is_up() && !active {
                         server.cold = stamp.cold;
                     }
+                    server.stamp = Some(stamp);
                 }
                 // Flushed or evicted while the connection stood: the server has missed nothing, if it had the present
                 // stamp.
@@ -79,13 +79,18 @@ impl Proxy {
     /// Stamps a server, on each of its connections: no write may stand before the stamp.
     pub(super) fn restamp(&mut self, index: usize) {
         let server = &mut self.servers[index];
+        if server.entry_due > 0 {
+            // Another connection's deletions may still be on their way: it is stamped when they are done.
+            return;
+        }
         let stamp = Stamp {
             view: self.view,
             cold: server.cold,
+            ejected: self.ejects.said.clone(),
         };
-        server.stamp = Some(stamp);
         let conns = server.conns;
         let value = stamp.value();
+        server.stamp = Some(stamp);
         let mut request = b"set ".to_vec();
         request.extend_from_slice(&self.stamp_key);
         let key = Token {
@@ -111,11 +116,39 @@ impl Proxy {
         }
     }
 
+    /// Other proxies, and this one after a restart, must see which servers are cold. Not before the stamps are known that
+    /// another proxy may have written.
+    pub(super) fn stamp_cold(&mut self) {
+        if !self.is_safe() || !self.is_active() || self.barrier.awaits_stamps() {
+            return;
+        }
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            if !server.is_up()
+                || !server.cold
+                || server.stamp.as_ref().is_some_and(|stamp| stamp.cold)
+            {
+                continue;
+            }
+            if self.view == View::default() {
+                return self.raise_view();
+            }
+            self.restamp(index);
+        }
+    }
+
     /// A new view begins: servers that are not up take no part in it.
     pub(super) fn raise_view(&mut self) {
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        if self.recheck.is_some() {
+            // Stamping the servers now would hide which of them the last view has left out.
+            self.raise_due = true;
+            return;
+        }
+        self.ejects.said = self.ejects.known.clone();
+        // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
+        let unix_ms = self.facts.unix_micros(self.now) / 1000;
         self.view = View {
-            number: (self.view.number + 1).max(unix),
+            number: (self.view.number + 1).max(unix_ms),
             owner: self.me,
         };
         self.counters.views_raised += 1;
@@ -123,32 +156,63 @@ impl Proxy {
         for index in 0..self.servers.len() {
             if self.servers[index].is_up() {
                 self.restamp(index);
+            } else {
+                self.servers[index].left_out = self.view;
             }
         }
     }
 
+    /// Whether the present view would let the server `index` pass for one that missed nothing, though it is about to.
+    pub(super) fn needs_view_without(&self, index: usize) -> bool {
+        let view = self.view;
+        view == View::default() || self.servers[index].left_out != view
+    }
+
     /// A write is about to leave out the server `index`: the others are stamped ahead of it.
     pub(super) fn leave_out(&mut self, index: usize) {
-        if !self.is_safe() || self.routes.ranks() == 1 {
+        if !self.is_safe() || !self.has_views() {
             return;
         }
         self.counters.degraded_writes += 1;
-        let ours = self.view.owner == self.me && self.view != View::default();
-        if !ours || self.servers[index].view() == self.view {
+        if self.needs_view_without(index) {
             self.raise_view();
         }
     }
 
-    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others.
-    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>) {
+    /// A write is not answered before the servers that hold it are stamped: another proxy must see that one missed it.
+    pub(super) fn fence(&mut self, id: TxnId) {
+        let txn = self.txns.at(id);
+        let (route, all) = (txn.route, txn.verb == Verb::FlushAll);
+        if txn.answered || !self.is_safe() {
+            return;
+        }
+        for index in 0..self.servers.len() {
+            let copies = 0..self.routes.places();
+            let concerned = all
+                || copies
+                    .clone()
+                    .any(|rank| self.routes.server(route, rank) == Some(index));
+            if concerned && self.servers[index].is_up() {
+                let link_id = self.link_for(index, route);
+                let purpose = (Role::Fence, Verb::Version, Some(id));
+                self.queue_bytes(link_id, b"version\r\n", None, Token::default(), purpose);
+            }
+        }
+    }
+
+    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others, of which
+    /// that of rank `acting` is the first.
+    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>, acting: usize) {
+        if self.routes.ejects() {
+            return self.write_at(op, acting);
+        }
         for rank in 0..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
             if !self.servers[server].is_up() {
                 self.leave_out(server);
-                let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
-                self.servers[server].journal.note(noted);
+                self.servers[server].journal.note(op.noted());
             }
         }
     }

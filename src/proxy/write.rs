@@ -11,7 +11,7 @@ use super::journal::NotedKey;
 use super::op::{Data, Op};
 use super::order::bucket;
 use super::read::key_token;
-use super::repair::{is_base64, Mode, Redo, Then};
+use super::repair::{is_base64, Redo, Then};
 use super::route::Route;
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
@@ -31,12 +31,17 @@ impl Proxy {
             self.refuse_write(op);
             return;
         };
-        self.leave_out_absent(op);
+        self.leave_out_absent(op, first);
         self.order.passes(bucket(op.route.hash));
         let id = self.txns.open(op);
         self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = first as u8;
-        for rank in 0..self.routes.ranks() {
+        let copies = match self.routes.ejects() {
+            // It is at one place only.
+            true => first..first + 1,
+            false => 0..self.routes.ranks(),
+        };
+        for rank in copies {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
@@ -46,6 +51,7 @@ impl Proxy {
             }
         }
         self.counters.mirrored += u64::from(self.txns.at(id).outstanding) - 1;
+        self.delete_behind(id, op.route, || op.noted(), first);
     }
 
     /// Asks the acting primary to decide.
@@ -61,7 +67,8 @@ impl Proxy {
         txn.exclusive = exclusive;
         txn.rank = rank as u8;
         txn.undecided = true;
-        self.leave_out_absent(op);
+        self.leave_out_absent(op, rank);
+        self.delete_behind(id, op.route, || op.noted(), rank);
         self.order.passes(bucket(op.route.hash));
         // With one copy the order of its stream is all the order there is.
         if self.routes.ranks() > 1 {
@@ -111,7 +118,7 @@ impl Proxy {
             Data::Inline(data) => request.extend_from_slice(data),
             Data::Shared(shared) => body = Some(Rc::clone(shared)),
         }
-        let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
+        let noted = op.noted();
         let redo = Redo {
             txn: id,
             role: Role::Decide,
@@ -121,7 +128,7 @@ impl Proxy {
             body,
         };
         let then = Then::Redo(Box::new(redo));
-        self.begin_repair(&noted, op.route, server, Mode::Add, then);
+        self.begin_repair(&noted, op.route, server, then);
     }
 
     fn refuse_write(&mut self, op: &Op<'_>) {
@@ -258,13 +265,37 @@ impl Proxy {
             let bytes = self.flight_bytes(link, flight);
             let key = key_token(flight).of(bytes);
             let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-            if !(self.servers[server].cold && says_absent(flight.verb, code)) {
+            if !says_absent(flight.verb, code) {
                 self.heal(server, route, &noted);
             }
-            // What it lacks now is brought over, as long as nothing else passes.
-            self.begin_repair(&noted, route, server, Mode::Add, Then::Nothing);
+            // What it lacks now is brought over, as long as nothing else passes. One more is outstanding meanwhile: the
+            // transaction is still needed if that ends at once.
+            let txn = self.txns.at(id);
+            txn.outstanding += 2;
+            txn.waiting += 1;
+            self.begin_repair(&noted, route, server, Then::Answer(id));
+            self.txns.at(id).outstanding -= 1;
+            return;
         }
         self.answer_if_all_did(id);
+    }
+
+    /// The item that a write left has been brought to a copy that lacked it, or is nowhere.
+    pub(super) fn stop_waiting(&mut self, id: TxnId, found: bool) {
+        let txn = self.txns.at(id);
+        txn.outstanding -= 1;
+        txn.waiting = txn.waiting.saturating_sub(1);
+        let (client, seq, answered) = (txn.client, txn.seq, txn.answered);
+        let (route, rank) = (txn.route, usize::from(txn.rank));
+        let decider = self.routes.server(route, rank);
+        let lost = decider.is_none_or(|server| !self.servers[server].is_up());
+        if !found && lost && !answered {
+            // It went with the server that decided.
+            self.replace_reply(client, seq, Reply::None);
+            self.txns.at(id).best = NO_RANK;
+        }
+        self.answer_if_all_did(id);
+        self.close_txn(id);
     }
 
     /// Keeps the answer of the copy with the best rank until the other copies have answered.
@@ -351,7 +382,8 @@ impl Proxy {
         let txn = self.txns.at(id);
         let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
         // A client that was told "unknown" keeps that answer, which may still wait for its turn in the client's order.
-        let next = if txn.answered {
+        // Nor can it be ejected before it is known which view that would be in.
+        let next = if txn.answered || (self.routes.ejects() && self.recheck.is_some()) {
             None
         } else {
             self.replace_reply(client, seq, Reply::None);
@@ -364,6 +396,12 @@ impl Proxy {
             return;
         };
         self.txns.at(id).rank = rank as u8;
+        if self.routes.ejects() {
+            let key = key_token(flight).of(bytes);
+            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+            self.note_ejected(route, &noted, rank);
+            self.delete_behind(id, route, || noted, rank);
+        }
         let link_id = self.link_for(server, route);
         let body: Option<&Body> = flight.body.as_ref();
         let purpose = (Role::Decide, flight.verb, Some(id));

@@ -4,6 +4,7 @@
 //! - [`measure`]: one row, contenders in turn; [`report`]: the table.
 //! - [`load`], [`replies`], [`outbox`], [`corpus`]: the load generator, which checks every reply.
 //! - [`memory`], [`fair`], [`growth`] (with [`svg`]): measurements of their own, on common [`ground`].
+//! - [`returns`]: rows about servers that go and come back.
 //! - [`lookalike`]: servers that cost less than memcached. [`procs`]: processes, CPUs, ports.
 //!
 //! This file is the entry and is not called `main.rs`, because cargo takes every directory below
@@ -23,6 +24,7 @@ mod peers;
 mod procs;
 mod replies;
 mod report;
+mod returns;
 mod rows;
 mod svg;
 

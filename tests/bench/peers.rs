@@ -20,6 +20,8 @@ pub enum Kind {
     Magent,
     /// magent with as many backups as primaries, each key on one of them (`--copies 1`).
     MagentMirrored,
+    /// The same, and a write is answered when its primary has answered.
+    MagentAckPrimary,
     /// twemproxy, from the distribution.
     Nutcracker,
     /// memcached's own proxy, where a memcached was built with it.
@@ -34,6 +36,7 @@ impl Kind {
         match self {
             Kind::Magent => "magent",
             Kind::MagentMirrored => "magent-mirrored",
+            Kind::MagentAckPrimary => "magent-ack-1",
             Kind::Nutcracker => "nutcracker",
             Kind::MemcachedProxy => "memcached-proxy",
             Kind::Direct => "direct",
@@ -41,9 +44,10 @@ impl Kind {
     }
 
     /// All names that `--peers` takes.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Magent,
         Kind::MagentMirrored,
+        Kind::MagentAckPrimary,
         Kind::Nutcracker,
         Kind::MemcachedProxy,
         Kind::Direct,
@@ -88,7 +92,7 @@ impl Programs {
         match kind {
             Kind::Nutcracker => self.nutcracker.is_some(),
             Kind::MemcachedProxy => self.memcached_proxy.is_some(),
-            Kind::Magent | Kind::MagentMirrored | Kind::Direct => true,
+            Kind::Magent | Kind::MagentMirrored | Kind::MagentAckPrimary | Kind::Direct => true,
         }
     }
 
@@ -154,24 +158,8 @@ impl Servers {
             .collect::<Result<Vec<u16>, String>>()?;
         let mut children = Vec::new();
         if real {
-            let memcached = place
-                .programs
-                .memcached
-                .as_ref()
-                .ok_or("memcached is not installed")?;
-            for (i, port) in ports.iter().enumerate() {
-                let args = words(&format!(
-                    "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -m 1024 -c 8192 -b 1024",
-                    as_root("-u root ")
-                ));
-                let name = format!("memcached-{}", i + 1);
-                children.push(Child::start(
-                    &name,
-                    place.cpus.servers,
-                    memcached,
-                    &args,
-                    place.dir,
-                )?);
+            for (i, &port) in ports.iter().enumerate() {
+                children.push(memcached(place, i, port)?);
             }
         } else {
             let mut args = words(&format!("lookalike {} {}", corpus.keys(), corpus.size()));
@@ -191,6 +179,26 @@ impl Servers {
         }
         Ok(Servers { children, ports })
     }
+
+    /// Kills a real server and starts it again, empty.
+    pub fn restart(&mut self, place: &Place, index: usize) -> Result<(), String> {
+        let dead = self.children.remove(index);
+        drop(dead);
+        let child = memcached(place, index, self.ports[index])?;
+        self.children.insert(index, child);
+        self.children[index].wait_for(local(self.ports[index]))
+    }
+}
+
+fn memcached(place: &Place, index: usize, port: u16) -> Result<Child, String> {
+    let program = place.programs.memcached.as_ref();
+    let program = program.ok_or("memcached is not installed")?;
+    let args = words(&format!(
+        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -m 1024 -c 8192 -b 1024",
+        as_root("-u root ")
+    ));
+    let name = format!("memcached-{}", index + 1);
+    Child::start(&name, place.cpus.servers, program, &args, place.dir)
 }
 
 /// A proxy (or none) in front of the servers.
@@ -202,6 +210,21 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// magent in front of the first server and with the others as backups, with further options.
+    pub fn magent(place: &mut Place, servers: &Servers, options: &str) -> Result<Peer, String> {
+        let port = place.ports.next()?;
+        let (first, rest) = servers.ports.split_at(1);
+        let mut args = magent(port, first, rest);
+        args.extend(words(options));
+        let program = place.programs.magent.clone();
+        let mut child = Child::start("magent", place.cpus.proxy, &program, &args, place.dir)?;
+        child.wait_for(local(port))?;
+        Ok(Peer {
+            child: Some(child),
+            addresses: vec![local(port)],
+        })
+    }
+
     /// Starts it in front of the first half of the servers as primaries, the others as backups, if
     /// it mirrors; else in front of as many as there are primaries in the row.
     pub fn start(
@@ -221,6 +244,11 @@ impl Peer {
         let (program, args) = match kind {
             Kind::Magent => (place.programs.magent.clone(), magent(port, first, &[])),
             Kind::MagentMirrored => (place.programs.magent.clone(), magent(port, first, second)),
+            Kind::MagentAckPrimary => {
+                let mut args = magent(port, first, second);
+                args.extend(words("--ack primary"));
+                (place.programs.magent.clone(), args)
+            }
             Kind::Nutcracker => nutcracker(place, port, first)?,
             Kind::MemcachedProxy => memcached_proxy(place, port, first)?,
             Kind::Direct => unreachable!("returned above"),

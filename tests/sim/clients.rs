@@ -70,7 +70,7 @@ impl World {
     pub fn act(&mut self, client: usize) {
         self.check_patience(client);
         let me = &mut self.clients[client];
-        if self.budget == 0 && me.sent.is_empty() {
+        if self.budget == 0 && me.sent.is_empty() && self.faults.settled {
             me.over = true;
             return;
         }
@@ -82,7 +82,9 @@ impl World {
         {
             self.ask_for_a_sign(client);
         } else if me.conn.is_none() && self.budget > 0 {
-            self.connect_client(client);
+            if self.now >= self.moved_at {
+                self.connect_client(client);
+            }
         } else if me.connected
             && !me.finished
             && self.budget > 0
@@ -96,6 +98,26 @@ impl World {
             _ => self.rng.range(10, self.plan.think_max),
         };
         self.after(pause, Event::Act(client));
+    }
+
+    /// All clients ask and ask for a moment.
+    pub fn hurry_all(&mut self) {
+        for client in 0..self.clients.len() {
+            let pause = self.rng.below(2 * self.plan.delay_max);
+            self.after(pause, Event::Hurry(client, 12));
+        }
+    }
+
+    pub fn hurry(&mut self, client: usize, left: u32) {
+        let me = &self.clients[client];
+        let may = me.connected && !me.finished && self.budget > 0;
+        if may && me.sent.len() < self.plan.pipeline {
+            self.send_batch(client);
+        }
+        if left > 1 {
+            let pause = self.rng.range(10, 2 * self.plan.delay_max + 10);
+            self.after(pause, Event::Hurry(client, left - 1));
+        }
     }
 
     fn check_patience(&mut self, client: usize) {

@@ -45,9 +45,6 @@ impl World {
         let mut bytes = std::mem::take(&mut self.scratch);
         loop {
             bytes.clear();
-            if !self.proxy(host).link_wants_read(id) {
-                break;
-            }
             let limit = self.read_size();
             if self.net.read(conn, 0, limit, &mut bytes) == 0 {
                 break;
@@ -90,18 +87,16 @@ impl World {
                 }
                 Action::CloseClient(id) => self.close_accepted(host, id),
                 Action::ReadClient(id) => self.hosts[host].again.push(id),
-                Action::ReadLink(id) => {
-                    if let Some(link) = self.hosts[host].links.get(&key_of(id)) {
-                        let (conn, now) = (link.conn, Time(self.now));
-                        self.read_link(host, id, conn, now);
-                    }
-                }
             }
         }
         acted
     }
 
     fn connect_link(&mut self, host: usize, id: LinkId) {
+        if self.plan.hurry && usize::from(id.conn) == self.plan.config.server_conns {
+            // A listing begins: the server that lacks keys is about to get them.
+            self.hurry_all();
+        }
         let from = End::HostLink(host, id.server, id.conn);
         let conn = self.net.ask(from, End::Server(usize::from(id.server)));
         self.hosts[host].links.insert(

@@ -26,7 +26,8 @@ impl Search {
             State::Any => return vec![State::Any],
             State::Known(item) => item,
         };
-        if item.as_ref().is_none_or(|item| item.exp == 0)
+        if !self.rules.lossy
+            && item.as_ref().is_none_or(|item| item.exp == 0)
             && self.kinds[index]
                 .found
                 .is_some_and(|found| found != item.is_some())
@@ -58,8 +59,45 @@ impl Search {
             self.try_at(&mut item.clone(), op, reply, moment, &mut states);
             moment += SLACK;
         }
+        if self.kinds[index].is_touch() && !self.rules.session {
+            // When its server is lost, it is asked again as a plain read, behind writes that its touch was ahead of.
+            for n in 0..states.len() {
+                let mut untouched = states[n].clone();
+                if let (State::Known(Some(now)), Some(before)) = (&mut untouched, item) {
+                    now.exp = before.exp;
+                    states.push(untouched);
+                }
+            }
+        }
+        if self.rules.lossy && item.is_some() {
+            self.miss(state, op, reply, last, &mut states);
+        }
         states.dedup();
         states
+    }
+
+    /// What follows when the operation finds nothing, though the key is there. If it then changes nothing, the key may be
+    /// there again later.
+    fn miss(
+        &self,
+        state: &State,
+        op: &Op,
+        reply: Option<&[u8]>,
+        now: i64,
+        states: &mut Vec<State>,
+    ) {
+        let deletes = matches!(op.request.verb, Verb::Delete | Verb::Md | Verb::FlushAll);
+        let mut missed = Vec::new();
+        self.try_at(&mut None, op, reply, now, &mut missed);
+        for after in missed {
+            let after = match after {
+                State::Known(None) if !deletes => state.clone(),
+                after => after,
+            };
+            if !states.contains(&after) {
+                states.push(after);
+            }
+        }
     }
 
     fn try_at(
@@ -145,7 +183,12 @@ impl Search {
             _ => request.flag(b'C').and_then(parse),
         };
         if self.rules.cas {
-            if item.cas == 0 && (request.verb.is_retrieval() || request.verb == Verb::Mg) {
+            // Whoever reads a stale item to repair a copy has to mark it once more, which makes a version.
+            let known = item.cas != 0 && !item.stale;
+            if !known
+                && shown.is_some()
+                && (request.verb.is_retrieval() || request.verb == Verb::Mg)
+            {
                 item.cas = shown.unwrap_or(0);
             }
         } else if let (Some(version), Some(reply)) = (compared, reply) {

@@ -8,14 +8,21 @@ use super::profile::{Plan, Profile};
 use super::rng::Rng;
 use super::world::{Event, World};
 
+/// Within this time a server that can be reached again is up and warm: a second until it is tried, one of grace, two
+/// listings with a second between them, the other of two proxies taking over, and pauses of clients.
+const PATIENCE: u64 = 30_000_000;
+
 pub struct Faults {
     profile: Profile,
     /// How many more there may be.
     left: u64,
     pause_max: u64,
     timeout: u64,
-    /// Requests of the whole run.
-    steps: u64,
+    mended_at: u64,
+    /// Clients may stop asking.
+    pub settled: bool,
+    /// When all servers were last seen to be up and warm.
+    whole_at: u64,
     routes: Routes,
     /// What has to be mended, and when.
     mends: Vec<(u64, usize)>,
@@ -25,8 +32,7 @@ impl Faults {
     pub fn new(plan: &Plan, steps: u64, rng: &mut Rng) -> Faults {
         let servers = (plan.config.servers.len() + plan.config.backups.len()) as u64;
         let left = match plan.profile {
-            Profile::Calm => 0,
-            Profile::Return => 1000,
+            Profile::Calm | Profile::Full => 0,
             Profile::Failover => rng.range(1, servers),
             _ => 1 + steps / 100,
         };
@@ -36,28 +42,22 @@ impl Faults {
         Faults {
             profile: plan.profile,
             left,
-            pause_max: if plan.profile == Profile::Return {
-                // A second for the next try, one of grace, and time to be filled.
-                4_000_000
-            } else {
-                (2 * span / (left + 1)).max(2000)
-            },
+            pause_max: (2 * span / (left + 1)).max(2000),
+            settled: !plan.profile.returns(),
+            mended_at: 0,
+            whole_at: 0,
             timeout: plan.config.timeout.0,
-            steps,
             routes: Routes::new(&plan.config),
             mends: Vec::new(),
         }
     }
 
     pub fn pause(&self, rng: &mut Rng) -> u64 {
-        if self.profile == Profile::Return {
-            return self.pause_max;
-        }
         rng.range(1, self.pause_max)
     }
 
     pub fn is_over(&self) -> bool {
-        self.mends.is_empty()
+        self.mends.is_empty() && self.settled
     }
 
     /// The servers that hold a key, the primary first.
@@ -81,38 +81,81 @@ impl World {
             .map(|&(_, what)| what)
             .collect();
         self.faults.mends.retain(|&(at, _)| at > now && !over);
-        let mended = !due.is_empty();
         for what in due {
             self.mend(what);
+            self.faults.mended_at = now;
         }
-        // The last one must be whole again while clients still ask: a proxy that is asked for nothing only looks.
-        let late = 2 * self.budget < self.faults.steps;
-        let rests = (mended || late) && self.faults.profile == Profile::Return;
-        if late && self.faults.profile == Profile::Return {
-            self.faults.left = 0;
+        if self.faults.profile == Profile::Eject {
+            return self.eject_something();
         }
-        if self.faults.left > 0 && !over && !rests {
+        if self.faults.profile.returns() {
+            return self.send_away_when_whole();
+        }
+        if self.faults.left > 0 && !over {
             self.faults.left -= 1;
             self.tally.faults += 1;
             match self.faults.profile {
-                Profile::Calm => {}
                 Profile::Failover => self.lose_server(),
                 Profile::Slow => self.hurt_server(),
-                Profile::Return if self.faults.mends.is_empty() => self.send_away(),
-                Profile::Return => {}
                 Profile::Garbage => self.make_babble(),
-                Profile::Takeover => self.move_address(),
+                _ => {}
             }
         }
         if (over || self.faults.left == 0) && self.faults.mends.is_empty() {
             return;
         }
-        let next = self.faults.mends.iter().map(|&(at, _)| at).min();
         let pause = self.faults.pause(&mut self.rng);
+        self.next_fault(pause);
+    }
+
+    pub(super) fn next_fault(&mut self, pause: u64) {
+        let now = self.now;
+        let next = self.faults.mends.iter().map(|&(at, _)| at).min();
         let at = next
             .map_or(now + pause, |mend| mend.min(now + pause))
             .max(now + 1);
         self.at(at, Event::Fault);
+    }
+
+    /// One server at a time is away; the next one goes when all are whole again. Clients go on until then: a proxy that is
+    /// asked for nothing only looks.
+    pub(super) fn send_away_when_whole(&mut self) {
+        const LOOK: u64 = 100_000;
+        const LAST: u64 = 10;
+        let whole = self.faults.mends.is_empty() && self.is_whole();
+        if whole {
+            self.faults.whole_at = self.now;
+        } else if self.faults.mends.is_empty()
+            && self.now > self.faults.whole_at.max(self.moved_at) + PATIENCE
+        {
+            let state = self.replication();
+            return self.fail(format!("the servers do not become whole:\n{state}"));
+        }
+        if self.budget == 0 && whole {
+            self.faults.settled = true;
+            return;
+        }
+        if self.budget < LAST && !whole {
+            self.budget = LAST;
+        }
+        if whole && self.budget > LAST && self.rng.one_in(4) {
+            self.faults.left = self.faults.left.saturating_sub(1);
+            self.tally.faults += 1;
+            self.send_away();
+        }
+        let pause = self.rng.range(1, LOOK);
+        self.next_fault(pause);
+    }
+
+    /// Whether the serving proxy uses all servers, and none is cold.
+    pub fn is_whole(&mut self) -> bool {
+        let servers = self.nodes.len();
+        // What it has not noticed yet is not over either: a silent connection is found by a probe, after a time limit.
+        let noticed = self.faults.mended_at + 2 * self.faults.timeout + 500_000;
+        self.faults.mends.is_empty()
+            && self.now > noticed
+            && self.holds_all_links(self.active)
+            && self.replication().matches(":state up\r").count() == servers
     }
 
     fn running(&mut self) -> Option<usize> {
@@ -167,7 +210,7 @@ impl World {
     }
 
     /// A server goes for a while, and nothing else breaks until it has been back for long.
-    fn send_away(&mut self) {
+    pub(super) fn send_away(&mut self) {
         let away = self.rng.range(1, 2_000_000);
         let Some(server) = self.running() else { return };
         match self.rng.below(4) {
@@ -202,15 +245,12 @@ impl World {
         self.babble(server, line);
     }
 
-    /// The proxy that serves dies, the other gets its address; the dead one is started again.
-    fn move_address(&mut self) {
-        let old = self.active;
-        let loud = self.rng.one_in(2);
-        self.kill_proxy(old, loud);
-        self.active = 1 - old;
-        for client in 0..self.clients.len() {
-            self.move_client(client);
-        }
-        self.start_proxy(old);
+    /// A server's machine is gone without a word, for a while.
+    pub fn take_away_silently(&mut self) -> Option<usize> {
+        let server = self.running()?;
+        self.crash(server, false);
+        let away = self.rng.range(1, 2_000_000);
+        self.faults.mends.push((self.now + away, server));
+        Some(server)
     }
 }

@@ -26,14 +26,25 @@ impl Stats {
 }
 
 impl World {
-    /// Asks a proxy for its statistics, without the network.
+    /// What a proxy says of its servers.
+    pub fn replication(&mut self) -> String {
+        let Stats(text) = self.ask_stats(self.active, b"stats replication\r\n");
+        String::from_utf8(text).expect("statistics are text")
+    }
+
+    /// What a proxy counts.
     pub fn stats(&mut self, host: usize) -> Stats {
+        self.ask_stats(host, b"stats\r\n")
+    }
+
+    /// Asks a proxy for its statistics, without the network.
+    fn ask_stats(&mut self, host: usize, request: &[u8]) -> Stats {
         let now = Time(self.now);
         let proxy = self.proxy(host);
         let id = proxy
             .client_opened(now)
             .expect("there is room for one more client");
-        proxy.client_received(id, b"stats\r\n", now);
+        proxy.client_received(id, request, now);
         let mut reply = Vec::new();
         proxy
             .write_to(ConnId::Client(id), &mut reply, now)
@@ -96,7 +107,10 @@ impl World {
             node.process.set_now(unix);
         }
         let names: Vec<_> = self.history.names().cloned().collect();
-        for name in names {
+        for (key, name) in names.into_iter().enumerate() {
+            if self.history.is_torn(key) {
+                continue;
+            }
             let mut copies = self.faults.copies(&name);
             copies.retain(|&copy| self.nodes[copy].health == Health::Running);
             let Some((&acting, others)) = copies.split_first() else {
@@ -129,14 +143,14 @@ impl World {
                 let times =
                     (first.exp == 0) == (second.exp == 0) && (first.exp - second.exp).abs() <= 2;
                 let same = first.value == second.value && first.flags == second.flags && times;
-                (!same).then(|| format!("{first:?} differs from {second:?}"))
+                (!same).then(|| format!("{first} differs from {second}"))
             }
             (Some(first), None) => {
                 let must = self.guarantees.copies == Copied::Equal && surely_there(first.exp);
-                must.then(|| format!("{first:?} is absent on the second"))
+                must.then(|| format!("{first} is absent on the second"))
             }
             (None, Some(second)) => surely_there(second.exp)
-                .then(|| format!("absent on the first, {second:?} on the second")),
+                .then(|| format!("absent on the first, {second} on the second")),
         }
     }
 }

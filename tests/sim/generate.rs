@@ -13,6 +13,10 @@ pub struct Generator {
     times: bool,
     short: bool,
     deadly_gats: bool,
+    vivify: bool,
+    /// A time to live that not all runs outlast: copies do not forget an item at the same moment, as their seconds begin at
+    /// different times.
+    hours: i64,
     flushes: u64,
     /// The last version seen of each key.
     pub tokens: Vec<u64>,
@@ -39,6 +43,8 @@ impl Generator {
             times: plan.times,
             short: plan.short_times,
             deadly_gats: plan.deadly_gats,
+            vivify: plan.vivify,
+            hours: if plan.profile.returns() { 40_000 } else { 100 },
             flushes: plan.flushes,
             tokens: vec![0; plan.keys],
         }
@@ -52,8 +58,10 @@ impl Generator {
         if self.short && self.rng.one_in(2) {
             return self.rng.pick(&[1, 2, 4]);
         }
+        let far = super::world::EPOCH + 40 * 24 * 3600;
+        let hours = self.hours;
         self.rng
-            .pick(&[100, 3600, 2_592_000, 2_592_001, absolute, -1])
+            .pick(&[hours, 3600, 2_592_000, 2_592_001, absolute, far, -1])
     }
 
     fn value(&mut self) -> String {
@@ -216,8 +224,12 @@ impl Generator {
                     give(rng, flag, 2);
                 }
                 give(rng, "u", 8);
-                give(rng, if self.times { "N30" } else { "N0" }, 8);
-                give(rng, "R30", 8);
+                if self.vivify {
+                    let made = format!("N{}", if self.times { self.hours - 70 } else { 0 });
+                    give(rng, &made, 8);
+                }
+                let early = format!("R{}", self.hours - 70);
+                give(rng, &early, 8);
                 give(rng, &with_time, 8);
                 format!("mg {name}{flags}\r\n")
             }
@@ -249,7 +261,9 @@ impl Generator {
             _ => {
                 let mode = rng.pick(&["MI", "MD"]);
                 give(rng, mode, 2);
-                give(rng, "N0", 3);
+                if self.vivify {
+                    give(rng, "N0", 3);
+                }
                 give(rng, "J7", 3);
                 give(rng, "D3", 3);
                 give(rng, "v", 2);

@@ -52,6 +52,8 @@ struct Key {
     configs: Vec<Config>,
     /// Operations of unknown outcome that may still take effect.
     carried: Vec<Op>,
+    /// A proxy died with a write to it under way: its copies may differ until the next plain write.
+    torn: bool,
     /// All its copies are lost since then: it has no state any more.
     unserved: Option<u64>,
 }
@@ -83,6 +85,7 @@ impl History {
                 done: 0,
             }],
             carried: Vec::new(),
+            torn: false,
             unserved: None,
         });
         History {
@@ -96,6 +99,7 @@ impl History {
                 cas: guarantees.cas,
                 leases: guarantees.leases,
                 session: guarantees.session,
+                lossy: guarantees.lossy,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
             },
@@ -193,6 +197,21 @@ impl History {
         key.unserved.get_or_insert(now);
     }
 
+    /// The proxy dies: what is under way may have been done at some copies and not at others.
+    pub fn tear(&mut self, now: u64) {
+        for key in &mut self.keys {
+            let lingers =
+                |op: &Op| op.seen == Seen::Pending || (op.seen == Seen::Unknown && op.until > now);
+            let mut ops = key.ops.iter().chain(&key.carried);
+            key.torn |= ops.any(|op| lingers(op) && !linear::is_read(&op.request));
+        }
+    }
+
+    /// Whether the copies of a key may differ, because a proxy died.
+    pub fn is_torn(&self, key: usize) -> bool {
+        self.keys[key].torn
+    }
+
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {
         let key = &mut self.keys[index];
         let ops = std::mem::take(&mut key.ops);
@@ -206,7 +225,15 @@ impl History {
             key.carried.clear();
             return Ok(());
         }
-        match linear::search(&mut key.configs, &mut key.carried, ops, self.rules, now) {
+        if key.torn {
+            key.configs = vec![Config {
+                state: State::Any,
+                done: 0,
+            }];
+        }
+        let outcome = linear::search(&mut key.configs, &mut key.carried, ops, self.rules, now);
+        key.torn &= key.configs.iter().any(|config| config.state == State::Any);
+        match outcome {
             Ok(explained) => {
                 let sum = if explained {
                     &mut self.checked

@@ -55,10 +55,14 @@ fn rusage() -> (u64, u64) {
 }
 
 impl Host {
-    pub fn new(config: &Config, now: u64) -> Host {
+    pub fn new(config: &Config, number: usize, now: u64) -> Host {
+        let config = &Config {
+            proxy_id: format!("proxy{number}"),
+            ..config.clone()
+        };
         let facts = ProcessFacts {
             pid: 1,
-            unix_at_zero: EPOCH as u64,
+            unix_micros_at_zero: EPOCH as u64 * 1_000_000,
             rusage,
         };
         let mut host = Host::none();
@@ -244,6 +248,12 @@ impl World {
         }
     }
 
+    /// Whether the servers hold the other ends of all of a proxy's connections.
+    pub fn holds_all_links(&self, host: usize) -> bool {
+        let mut links = self.hosts[host].links.values();
+        links.all(|link| self.net.holds(link.conn, 1))
+    }
+
     pub(super) fn link_of(&self, host: usize, conn: Conn) -> Option<LinkId> {
         match self.net.end(conn, 0) {
             End::HostLink(_, server, nth) => {
@@ -316,9 +326,21 @@ impl World {
         }
     }
 
+    /// A machine is gone: of what its kernel had not sent yet, nothing goes out any more.
+    pub fn net_loses_what(&mut self, host: usize) {
+        for conn in self.net.alive() {
+            for side in [0, 1] {
+                if matches!(self.net.end(conn, side), End::HostClient(owner) | End::HostLink(owner, _, _) if owner == host)
+                {
+                    self.net.lose_unsent(conn, side, &mut self.rng);
+                }
+            }
+        }
+    }
+
     pub fn start_proxy(&mut self, host: usize) {
         self.log(|| format!("proxy {host} starts"));
-        self.hosts[host] = Host::new(&self.plan.config.clone(), self.now);
+        self.hosts[host] = Host::new(&self.plan.config, host, self.now);
         self.at(self.now, Event::Turn(host));
     }
 

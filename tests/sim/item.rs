@@ -1,6 +1,7 @@
 //! What one command does to one item, and what memcached says to it. Used twice: the model server keeps its items with
 //! it, and the history check asks it which replies were possible. `real.rs` compares it with a real memcached.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::meta::{arithmetic, meta_delete, meta_get, meta_tail};
@@ -26,6 +27,26 @@ pub struct Item {
     pub base64: bool,
     /// When it was written, or (about) last read.
     pub used: i64,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value[..self.value.len().min(60)].escape_ascii();
+        write!(
+            f,
+            "\"{value}\" flags {} exp {} cas {}",
+            self.flags, self.exp, self.cas
+        )?;
+        let marks = [
+            (self.stale, " stale"),
+            (self.token_sent, " refill given"),
+            (self.base64, " base64"),
+        ];
+        marks
+            .iter()
+            .filter(|(is, _)| *is)
+            .try_for_each(|(_, mark)| f.write_str(mark))
+    }
 }
 
 impl Item {

@@ -5,6 +5,7 @@
 //! Reads that fit a state are used up at once: they change nothing, so there is no better moment for them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::explain::from_nothing;
 use super::history::{Op, Seen};
@@ -17,6 +18,16 @@ pub enum State {
     /// Anything: nothing is known.
     Any,
     Known(Option<Item>),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Any => f.write_str("anything"),
+            State::Known(None) => f.write_str("nothing"),
+            State::Known(Some(item)) => item.fmt(f),
+        }
+    }
 }
 
 /// A state, and the slots of operations that are used.
@@ -33,6 +44,8 @@ pub struct Rules {
     pub cas: bool,
     /// Only one client at a time wins the right to refill.
     pub leases: bool,
+    /// A key may be missed at any time, and be there again.
+    pub lossy: bool,
     /// Items have times to live.
     pub times: bool,
     /// A read does not see what its own client asked for behind it.
@@ -79,7 +92,7 @@ pub fn search(
     for index in 0..old {
         search.enter(index);
     }
-    let outcome = search.run(configs, old);
+    let outcome = search.run(configs, old, now);
     match outcome {
         Ok(true) => {
             search.carry(configs, carried, now);
@@ -147,6 +160,11 @@ impl Kind {
         }
         kind
     }
+
+    /// Whether it is a retrieval that sets times to live.
+    pub(super) fn is_touch(self) -> bool {
+        self.class == Class::Touch
+    }
 }
 
 /// Which clients have operations in front that have not taken effect: a client's operations on one key take effect in
@@ -209,10 +227,16 @@ impl Search {
         true
     }
 
-    fn run(&mut self, configs: &mut Vec<Config>, first: usize) -> Result<bool, String> {
-        let must = |op: &Op| matches!(op.seen, Seen::Reply(_) | Seen::Silent);
-        let mut order: Vec<usize> = (first..self.ops.len())
-            .filter(|&n| must(&self.ops[n]))
+    /// Operations are finished in the order of their replies. One of unknown outcome is finished when it can take effect
+    /// no more; one that still can at `now` goes on.
+    fn run(&mut self, configs: &mut Vec<Config>, first: usize, now: u64) -> Result<bool, String> {
+        let ends = |op: &Op| match op.seen {
+            Seen::Reply(_) | Seen::Silent => true,
+            Seen::Unknown => op.until <= now,
+            Seen::Pending | Seen::Refused | Seen::Never => false,
+        };
+        let mut order: Vec<usize> = (0..self.ops.len())
+            .filter(|&n| ends(&self.ops[n]))
             .collect();
         order.sort_by_key(|&n| (self.ops[n].until, n));
         let mut next = first;
@@ -224,12 +248,22 @@ impl Search {
                 }
                 next += 1;
             }
-            match self.explain(configs, due) {
-                None => return Ok(false),
-                Some(found) if found.is_empty() => return Err(self.accuse(configs, due)),
-                Some(found) => *configs = found,
+            let optional = self.kinds[due].unknown;
+            let untouched = optional.then(|| self.without(configs, due));
+            let Some(mut found) = self.explain(configs, due) else {
+                return Ok(false);
+            };
+            found.extend(untouched.into_iter().flatten());
+            if found.is_empty() {
+                return Err(self.accuse(configs, due));
             }
+            *configs = if optional {
+                self.undominated(found.into_iter().collect())
+            } else {
+                found
+            };
             self.active.retain(|&index| index != due);
+            self.optional &= !(1 << self.slots[due]);
             self.free.push(self.slots[due]);
         }
         while next < self.ops.len() {
@@ -239,6 +273,13 @@ impl Search {
             next += 1;
         }
         Ok(true)
+    }
+
+    /// The configurations in which `due` has not taken effect.
+    fn without(&self, configs: &[Config], due: usize) -> Vec<Config> {
+        let bit = 1u128 << self.slots[due];
+        let untouched = configs.iter().filter(|config| config.done & bit == 0);
+        untouched.cloned().collect()
     }
 
     /// All configurations in which `due` has taken effect.
@@ -337,7 +378,7 @@ impl Search {
             "could have found:\n"
         );
         for config in configs.iter().take(5) {
-            text.push_str(&format!("    {:?} after {:b}\n", config.state, config.done));
+            text.push_str(&format!("    {} after {:b}\n", config.state, config.done));
         }
         text.push_str("  under way with it:\n");
         for &index in self.active.iter().filter(|&&index| index != due) {
@@ -362,7 +403,9 @@ impl Search {
             ),
             other => format!("{other:?}"),
         };
-        let request = super::clients::show(&op.request);
+        let mut request = Request::clone(&op.request);
+        request.keys = request.keys.get(op.index).cloned().into_iter().collect();
+        let request = super::clients::show(&request);
         format!(
             "[{}] client {} {request} asked {} until {}: {seen}",
             self.slots[index] as isize, op.client, op.asked, op.until
@@ -391,7 +434,8 @@ impl Search {
     }
 }
 
-fn is_read(request: &Request) -> bool {
+/// Whether a request changes nothing that anybody could see.
+pub fn is_read(request: &Request) -> bool {
     match request.verb {
         Verb::Get | Verb::Gets => true,
         Verb::Mg => !request

@@ -9,10 +9,12 @@
 
 mod clients;
 mod edge;
+mod ejecting;
 mod explain;
 mod faults;
 mod finish;
 mod generate;
+mod handover;
 mod hear;
 mod history;
 mod host;

@@ -43,6 +43,8 @@ pub struct Memcached {
     /// A `flush_all` with a delay: what was used up to then is gone from then on.
     flush_at: Option<i64>,
     pid: u32,
+    /// It has no memory for a new item now.
+    pub is_full: bool,
     /// What it does wrong now.
     pub lie: Option<Lie>,
     /// What the last write replaced.
@@ -65,6 +67,7 @@ impl Memcached {
             items: BTreeMap::new(),
             flush_at: None,
             pid,
+            is_full: false,
             lie: None,
             before: None,
             commands: 0,
@@ -171,6 +174,14 @@ impl Memcached {
             return self.on_item_wrongly(lie, request, index, out);
         }
         let key = &request.keys[index];
+        if self.is_full && request.verb.is_storage() {
+            out.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n");
+            // As when it is too large: no old value stays where a new one was wanted.
+            if matches!(request.verb, Verb::Set | Verb::Ms) {
+                self.items.remove(key);
+            }
+            return;
+        }
         if let Some(place) = self.items.get_mut(key) {
             // Lent out as an option; the entry itself goes only when the command took the item away.
             let mut item = Some(place.clone());

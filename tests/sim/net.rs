@@ -248,6 +248,13 @@ impl Net {
         line.pipes[1 - side] = Pipe::default();
     }
 
+    /// The writer's machine is gone: only a part of what it wrote has left.
+    pub fn lose_unsent(&mut self, conn: Conn, side: Side, rng: &mut Rng) {
+        let wire = &mut self.lines[conn].pipes[side].wire;
+        let kept = rng.index(wire.len() + 1);
+        wire.truncate(kept);
+    }
+
     /// Both ends are done.
     pub fn forget(&mut self, conn: Conn) {
         let line = &mut self.lines[conn];

@@ -121,9 +121,16 @@ impl World {
                 16 * 1024
             };
             self.net.read(conn, 1, limit, &mut bytes);
+            if self.trace && !bytes.is_empty() {
+                let text = bytes[..bytes.len().min(160)].escape_ascii();
+                println!("{:>12}   server {server} reads on {conn}: {text}", self.now);
+            }
             let commands = if self.rng.one_in(4) { 1 } else { 40 };
             let lie = self.sabotage.at_server(server, &self.plan);
             node.process.lie = lie;
+            let backup = server >= self.plan.config.servers.len();
+            node.process.is_full =
+                backup && self.plan.out_of_memory > 0 && self.rng.one_in(self.plan.out_of_memory);
             served.more =
                 node.process
                     .serve(&mut served.session, &bytes, commands, &mut served.out);

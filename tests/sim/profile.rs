@@ -3,6 +3,7 @@
 use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
+use super::ejecting;
 use super::rng::Rng;
 
 /// The kinds of runs.
@@ -14,22 +15,31 @@ pub enum Profile {
     Failover,
     /// Servers are stopped, cut off or slow, restart or continue.
     Slow,
-    /// One server after the other goes and returns, with time between to be made whole: nothing may be noticed.
+    /// One server after the other goes and returns; the next one goes when all is whole again: nothing may be noticed.
     Return,
+    /// The same with few keys, and with clients in a hurry while a server is cold.
+    Cold,
+    /// Backups are out of memory now and then.
+    Full,
     /// Servers say what memcached never would.
     Garbage,
-    /// The proxy crashes and another takes its place.
+    /// Two proxies: the address moves between them, they crash and start anew, while servers go and return as above.
     Takeover,
+    /// Without backups, `--eject`: see `ejecting`.
+    Eject,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 6] = [
+    pub const ALL: [Profile; 9] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
         Profile::Return,
+        Profile::Cold,
+        Profile::Full,
         Profile::Garbage,
         Profile::Takeover,
+        Profile::Eject,
     ];
 
     pub fn name(self) -> &'static str {
@@ -38,8 +48,11 @@ impl Profile {
             Profile::Failover => "failover",
             Profile::Slow => "slow",
             Profile::Return => "return",
+            Profile::Cold => "cold",
+            Profile::Full => "full",
             Profile::Garbage => "garbage",
             Profile::Takeover => "takeover",
+            Profile::Eject => "eject",
         }
     }
 
@@ -49,11 +62,16 @@ impl Profile {
             .find(|profile| profile.name() == name)
     }
 
-    /// What the core promises now. Return, repair and take-over widen this: more of it becomes true, nothing here is
-    /// ever loosened again.
+    /// Servers return, and are made whole before the next one goes.
+    pub fn returns(self) -> bool {
+        matches!(self, Profile::Return | Profile::Cold | Profile::Takeover)
+    }
+
+    /// What the core promises. Nothing here is ever loosened again.
     pub fn guarantees(self) -> Guarantees {
         let all = Guarantees {
             history: true,
+            lossy: false,
             session: true,
             cas: true,
             leases: true,
@@ -63,7 +81,14 @@ impl Profile {
         };
         match self {
             Profile::Calm => all,
-            Profile::Failover | Profile::Return => Guarantees {
+            Profile::Full => Guarantees {
+                cas: false,
+                leases: false,
+                copies: Copied::EqualOrAbsent,
+                errors: true,
+                ..all
+            },
+            Profile::Failover | Profile::Return | Profile::Cold | Profile::Takeover => Guarantees {
                 session: false,
                 cas: false,
                 leases: false,
@@ -71,8 +96,18 @@ impl Profile {
                 errors: true,
                 ..all
             },
-            Profile::Slow | Profile::Garbage | Profile::Takeover => Guarantees {
+            Profile::Eject => Guarantees {
+                lossy: true,
+                session: false,
+                cas: false,
+                leases: false,
+                copies: Copied::Whatever,
+                errors: true,
+                ..all
+            },
+            Profile::Slow | Profile::Garbage => Guarantees {
                 history: false,
+                lossy: false,
                 session: false,
                 cas: false,
                 leases: false,
@@ -89,6 +124,8 @@ impl Profile {
 pub struct Guarantees {
     /// Every reply is explained by an order of the operations on its key (I2, I3, I4).
     pub history: bool,
+    /// But a key may be missed at any time, and be there again.
+    pub lossy: bool,
     /// A client's read never sees what the same client asked for behind it. Not so after a failover: the read is asked
     /// again, behind what was mirrored meanwhile.
     pub session: bool,
@@ -126,6 +163,10 @@ pub struct Plan {
     pub service_max: u64,
     /// Longest pause of a client between two batches.
     pub think_max: u64,
+    /// Clients do not think while a server is being filled.
+    pub hurry: bool,
+    /// Once in so many turns a backup has no memory; 0: never.
+    pub out_of_memory: u64,
     /// Bytes a kernel holds for one direction of a connection.
     pub window: usize,
     pub short_writes: u64,
@@ -142,6 +183,9 @@ pub struct Plan {
     /// `gat` with a time to live that ends the item at once. When its server dies, the touch has ended it on the next copy
     /// before the `gat` is asked again there; that is not promised to be right yet.
     pub deadly_gats: bool,
+    /// `N`: an item is made where there is none. Nobody is told whether it was, so on a copy that had lost the key by itself
+    /// something else is made than on the one that decided.
+    pub vivify: bool,
     /// Bytes may be on their way for a whole time limit, though nobody has failed.
     pub stalls: bool,
     pub version: [u32; 3],
@@ -151,22 +195,22 @@ pub struct Plan {
 impl Plan {
     pub fn draw(profile: Profile, rng: &mut Rng) -> Plan {
         let primaries = rng.range(1, 3);
-        let backups = if matches!(profile, Profile::Failover | Profile::Return) {
-            rng.range(1, 2)
-        } else {
-            rng.range(0, 2)
-        };
+        let strict = profile.returns() || matches!(profile, Profile::Failover | Profile::Full);
+        let backups = rng.range(u64::from(strict), 2);
         let spec = |index: u64| ServerSpec {
             host: "10.0.0.1".into(),
             port: 11211 + index as u16,
             weight: 1,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
-        let quick = matches!(profile, Profile::Calm | Profile::Failover | Profile::Return);
+        let returns = profile.returns() || profile == Profile::Eject;
+        let quick = strict || returns || profile == Profile::Calm;
         let timeout_ms = match profile {
-            Profile::Calm => 2000,
+            Profile::Calm | Profile::Full => 2000,
             Profile::Failover => rng.pick(&[500, 1000]),
-            Profile::Return => rng.pick(&[200, 500]),
+            Profile::Return | Profile::Cold | Profile::Takeover | Profile::Eject => {
+                rng.pick(&[200, 500])
+            }
             _ => rng.pick(&[20, 50, 200]),
         };
         let times = rng.one_in(2);
@@ -177,7 +221,7 @@ impl Plan {
         };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
         let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
-        Plan {
+        let mut plan = Plan {
             profile,
             config: Config {
                 servers: (0..primaries).map(spec).collect(),
@@ -186,38 +230,50 @@ impl Plan {
                 timeout: Span::from_millis(timeout_ms),
                 copies,
                 max_item_size: if rng.one_in(3) { 4096 } else { 1 << 20 },
+                journal_keys: rng.pick(&[0, 2, 1_000_000, 1_000_000]),
+                resync_rate: rng.pick(&[100, 1000, 20_000]),
                 ..Config::default()
             },
             clients: rng.range(1, 5) as usize,
-            keys: rng.pick(&[3, 8, 16, 40]) as usize,
+            keys: match profile {
+                Profile::Cold => rng.pick(&[2, 3, 5]),
+                _ => rng.pick(&[3, 8, 16, 40]),
+            } as usize,
             delay_min: rng.range(1, delay_max / 2),
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
-            think_max: if profile == Profile::Return {
-                300_000
+            think_max: if returns {
+                500_000
             } else {
                 rng.pick(&[100, 3000, 30_000])
             },
+            hurry: profile == Profile::Cold,
+            out_of_memory: if profile == Profile::Full { 20 } else { 0 },
             window: if rng.one_in(3) {
                 rng.range(if quick { 1500 } else { 300 }, 3000) as usize
             } else {
                 256 * 1024
             },
             short_writes: rng.pick(&[0, 3, 20]),
-            client_faults: if profile == Profile::Return {
-                0
-            } else {
-                rng.pick(&[0, 30, 100])
-            },
+            client_faults: rng.pick(&[0, 30, 100]),
             flushes: rng.pick(&[0, 0, 100]),
-            batch_max: rng.pick(&[1, 4, 20]),
+            batch_max: if returns {
+                rng.pick(&[1, 2, 4])
+            } else {
+                rng.pick(&[1, 4, 20])
+            },
             pipeline: rng.pick(&[1, 20, 20, 100]),
             times,
-            short_times: times && !matches!(profile, Profile::Failover | Profile::Return),
-            deadly_gats: profile != Profile::Failover,
+            short_times: times && !(returns || profile == Profile::Failover),
+            deadly_gats: !(returns || profile == Profile::Failover),
+            vivify: profile != Profile::Full,
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
+        };
+        if profile == Profile::Eject {
+            ejecting::configure(&mut plan.config, rng);
         }
+        plan
     }
 }

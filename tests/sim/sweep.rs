@@ -93,6 +93,16 @@ fn returning() {
 }
 
 #[test]
+fn cold() {
+    sweep(Profile::Cold, 60);
+}
+
+#[test]
+fn full() {
+    sweep(Profile::Full, 20);
+}
+
+#[test]
 fn garbage() {
     sweep(Profile::Garbage, 60);
 }
@@ -100,6 +110,11 @@ fn garbage() {
 #[test]
 fn takeover() {
     sweep(Profile::Takeover, 40);
+}
+
+#[test]
+fn eject() {
+    sweep(Profile::Eject, 60);
 }
 
 #[test]
@@ -173,6 +188,7 @@ impl Tally {
             (&mut self.events, other.events),
             (&mut self.resets, other.resets),
             (&mut self.faults, other.faults),
+            (&mut self.moves, other.moves),
             (&mut self.errors, other.errors),
             (&mut self.failovers, other.failovers),
             (&mut self.failed_reads, other.failed_reads),

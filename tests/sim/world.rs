@@ -35,8 +35,12 @@ pub enum Event {
     Act(usize),
     /// A client reads.
     ReadClient(usize, Conn),
+    /// A client asks again at once, so many times.
+    Hurry(usize, u32),
     /// Something breaks, or is mended.
     Fault,
+    /// A proxy crashes or starts, or the address moves.
+    Handover,
 }
 
 /// Counted over a run, to show that what should happen does happen.
@@ -47,6 +51,8 @@ pub struct Tally {
     pub events: u64,
     pub resets: u64,
     pub faults: u64,
+    /// Crashes and moves of proxies.
+    pub moves: u64,
     pub errors: u64,
     pub failovers: u64,
     pub failed_reads: u64,
@@ -67,6 +73,8 @@ pub struct World {
     pub hosts: Vec<Host>,
     /// The proxy that clients connect to.
     pub active: usize,
+    /// From then on it can be reached.
+    pub moved_at: u64,
     pub clients: Vec<Client>,
     pub history: History,
     pub faults: Faults,
@@ -95,13 +103,20 @@ impl World {
         let nodes = (0..servers)
             .map(|index| Node::new(index, &plan, &mut rng))
             .collect();
-        let proxies = if profile == Profile::Takeover { 2 } else { 1 };
+        let proxies = match profile {
+            Profile::Takeover => 2,
+            Profile::Eject => rng.range(1, 2) as usize,
+            _ => 1,
+        };
         let mut world = World {
             now: 0,
             net: Net::new(plan.window, plan.short_writes),
             nodes,
-            hosts: (0..proxies).map(|_| Host::new(&plan.config, 0)).collect(),
+            hosts: (0..proxies)
+                .map(|host| Host::new(&plan.config, host, 0))
+                .collect(),
             active: 0,
+            moved_at: 0,
             clients: (0..plan.clients)
                 .map(|_| Client::new(rng.next(), &plan))
                 .collect(),
@@ -131,6 +146,9 @@ impl World {
         if profile != Profile::Calm {
             let pause = world.faults.pause(&mut world.rng);
             world.at(pause, Event::Fault);
+        }
+        if proxies > 1 {
+            world.at(500_000, Event::Handover);
         }
         world
     }
@@ -170,7 +188,9 @@ impl World {
             Event::Serve(server, conn) => self.serve(server, conn),
             Event::Act(client) => self.act(client),
             Event::ReadClient(client, conn) => self.read_client(client, conn),
+            Event::Hurry(client, left) => self.hurry(client, left),
             Event::Fault => self.break_something(),
+            Event::Handover => self.hand_over(),
         }
     }
 
