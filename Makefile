@@ -30,6 +30,7 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+	$(CARGO) test --locked --features sabotage --test sim bugs_in_the_core
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 
 simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]

@@ -42,39 +42,10 @@ pub enum Sabotage {
     MissBelieved,
     /// A server that came back empty counts as warm.
     WarmTooEarly,
-    /// A write is answered when the acting primary has answered.
-    AnsweredEarly,
     /// A read goes over another connection than the writes to its key.
     ReadNotOrdered,
     /// A CAS token does not name the server that gave it.
     TokenWithoutServer,
-}
-
-impl Sabotage {
-    /// All of them.
-    pub const ALL: [Sabotage; 21] = [
-        Sabotage::StampSkipped,
-        Sabotage::LossUnstamped,
-        Sabotage::ForeignStampIgnored,
-        Sabotage::MirroredEarly,
-        Sabotage::HoldSkipped,
-        Sabotage::RefillNotCancelled,
-        Sabotage::MirrorNotHealed,
-        Sabotage::ForeverAsNow,
-        Sabotage::TimeForgotten,
-        Sabotage::MonthAsRelative,
-        Sabotage::JournalIgnored,
-        Sabotage::OverflowUnnoticed,
-        Sabotage::UnknownKept,
-        Sabotage::NotSettled,
-        Sabotage::FlushForgotten,
-        Sabotage::FlushOvertaken,
-        Sabotage::MissBelieved,
-        Sabotage::WarmTooEarly,
-        Sabotage::AnsweredEarly,
-        Sabotage::ReadNotOrdered,
-        Sabotage::TokenWithoutServer,
-    ];
 }
 
 #[cfg(feature = "sabotage")]
