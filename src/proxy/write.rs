@@ -235,7 +235,9 @@ impl Proxy {
         let server = usize::from(id.server);
         let txn = self.txns.at(txn_id);
         let (route, repaired) = (txn.route, txn.repaired);
-        if says_absent(flight.verb, code) && !repaired && self.may_lack(server, route) {
+        // A client that was told that the outcome is unknown is not asked for again: its transaction ends here.
+        let asks_again = !repaired && !txn.answered;
+        if says_absent(flight.verb, code) && asks_again && self.may_lack(server, route) {
             let bytes = self.flight_bytes(id, flight).to_vec();
             self.repair_and_redo(txn_id, flight, &bytes, server);
             return;
