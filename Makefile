@@ -14,7 +14,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PREFIX SYSCONFDIR DESTDIR
 
 .DEFAULT_GOAL := build
-.PHONY: build deps run test simulate chaos bench bench-quick drill install uninstall deb clean help
+.PHONY: build deps run test simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
+	core-bench core-bench-baseline drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -29,6 +30,8 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+	$(CARGO) test --locked --features sabotage --test sim bugs_in_the_core
+	$(CARGO) bench --profile tools --locked --bench core -- --check
 
 simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]
 	$(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) $(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) \
@@ -48,6 +51,21 @@ bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
 	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
 	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
+
+bench-memory: deps build ## idle clients, clients that do not read, half requests, and what is left after a burst
+	$(CARGO) bench --profile tools --locked --bench load -- memory --magent $(abspath $(BIN)) $(ARGS)
+
+bench-fair: deps build ## what 50 clients notice of three greedy ones
+	$(CARGO) bench --profile tools --locked --bench load -- fair --magent $(abspath $(BIN)) $(ARGS)
+
+bench-growth: deps build ## tables and pictures in docs/performance: how cost grows; about five minutes
+	$(CARGO) bench --profile tools --locked --bench load -- growth --magent $(abspath $(BIN)) $(ARGS)
+
+core-bench:       ## what a request costs the core alone: instructions, allocations, ns, beside the baseline
+	$(CARGO) bench --profile tools --locked --bench core -- --check
+
+core-bench-baseline: ## takes today's instructions and allocations for the baseline that `make test` checks
+	$(CARGO) bench --profile tools --locked --bench core -- --write
 
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):

@@ -33,6 +33,7 @@ mod read;
 mod repair;
 mod resync;
 mod route;
+pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
@@ -326,6 +327,11 @@ impl Proxy {
             self.actions.push_back(Action::CloseClient(id));
         }
         Ok(drained)
+    }
+
+    /// True once after a burst is over: freed memory may go back to the system.
+    pub fn has_calmed(&mut self) -> bool {
+        self.memory.has_calmed()
     }
 
     /// True once every server has answered or failed at least once: time to accept clients.

@@ -117,6 +117,9 @@ impl InFlight {
     }
 }
 
+/// Room for so many requests is kept when none is in flight.
+const ROOM_KEPT: usize = 64;
+
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkState {
@@ -204,6 +207,14 @@ impl Link {
         Some(flight)
     }
 
+    /// Gives room back that nothing needs now.
+    pub fn rest(&mut self) {
+        self.log.rest();
+        if self.fifo.is_empty() && self.fifo.capacity() > ROOM_KEPT {
+            self.fifo = VecDeque::new();
+        }
+    }
+
     /// Since when the server owes a sign of life, if an answer is due.
     pub fn silent_since(&self) -> Option<Time> {
         let head = self.fifo.front()?;
@@ -286,6 +297,8 @@ pub struct Server {
     pub journal: Journal,
     /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
     pub doubtful: bool,
+    /// The view when it was lost.
+    pub lost_in: View,
     /// When it has had the time for that; and that it has.
     pub settled_at: Option<Time>,
     /// See `settled_at`.
@@ -337,6 +350,7 @@ impl Server {
             cold: false,
             journal: Journal::new(journal_keys),
             doubtful: false,
+            lost_in: View::default(),
             settled_at: None,
             settled: false,
             entry_due: 0,

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{getrlimit, Resource};
+
 use crate::corpus::Corpus;
 use crate::procs::{find, first_line, Child, Cpus, Ports};
 
@@ -72,9 +74,10 @@ impl Programs {
             return Err(format!("{} is not there", missing.display()));
         }
         let memcached = find("memcached");
-        // Without a path of its own: the usual memcached, if it was built with the proxy.
+        // Without a path of its own: the usual memcached, or the one that `make deps` fetched, if built with the proxy.
+        let usual = [memcached.clone(), fetched()].into_iter().flatten();
         let memcached_proxy =
-            memcached_proxy.or_else(|| memcached.clone().filter(|file| has_proxy(file)));
+            memcached_proxy.or_else(|| usual.into_iter().find(|file| has_proxy(file)));
         Ok(Programs {
             magent,
             nutcracker: find("nutcracker"),
@@ -106,6 +109,16 @@ impl Programs {
             line("memcached's proxy", &self.memcached_proxy, "-V"),
         ]
     }
+}
+
+/// Where tests/scripts/memcached-of.sh puts the newest release.
+fn fetched() -> Option<PathBuf> {
+    let home = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = home("MAGENT_CACHE").or_else(|| {
+        let caches = home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache")));
+        Some(caches?.join("magent"))
+    });
+    Some(cache?.join("memcached-sid/memcached")).filter(|file| file.is_file())
 }
 
 fn has_proxy(memcached: &Path) -> bool {
@@ -252,12 +265,39 @@ impl Peer {
             addresses: vec![local(port)],
         })
     }
+
+    /// magent in front of the first `primaries` of the servers, with the others as backups and `more` options.
+    pub fn start_magent(
+        place: &mut Place,
+        servers: &Servers,
+        primaries: usize,
+        more: &[&str],
+    ) -> Result<Peer, String> {
+        let (first, second) = servers.ports.split_at(primaries);
+        let port = place.ports.next()?;
+        let mut args = magent(port, first, second);
+        args.extend(more.iter().map(ToString::to_string));
+        let program = place.programs.magent.clone();
+        let mut child = Child::start("magent", place.cpus.proxy, &program, &args, place.dir)?;
+        child.wait_for(local(port))?;
+        Ok(Peer {
+            child: Some(child),
+            addresses: vec![local(port)],
+        })
+    }
+}
+
+/// As many client connections as the limit of open files has room for; this process has raised it.
+fn conns_max() -> u64 {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    limit.saturating_sub(500).clamp(500, 65_000)
 }
 
 fn magent(port: u16, primaries: &[u16], backups: &[u16]) -> Vec<String> {
     let mut args = words(&format!(
-        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout {TIMEOUT_MS}",
-        as_root("-u root ")
+        "-D {}-n {} -l 127.0.0.1 -p {port} --timeout {TIMEOUT_MS}",
+        as_root("-u root "),
+        conns_max()
     ));
     for port in primaries {
         args.extend(words(&format!("-s 127.0.0.1:{port}")));
@@ -328,8 +368,9 @@ fn memcached_proxy(
     );
     let config = write(place.dir, "memcached-proxy.lua", &text)?;
     let mut args = words(&format!(
-        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -c 16384 -b 1024 -o",
-        as_root("-u root ")
+        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -c {} -b 1024 -o",
+        as_root("-u root "),
+        conns_max()
     ));
     args.push(format!("proxy_config={config}"));
     Ok((program, args))

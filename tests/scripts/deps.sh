@@ -26,6 +26,7 @@ programs() {
 		setpriv    util-linux         util-linux                       must
 		nutcracker nutcracker         -                                wish
 		memccat    libmemcached-tools libmemcached,libmemcached-awesome-tools wish
+		valgrind   valgrind           valgrind                         wish
 		keepalived keepalived         keepalived                       wish
 		systemd-analyze systemd       systemd                          wish
 		man        man-db             man-db                           wish
@@ -103,10 +104,10 @@ END
 
 # Older and newer servers than the installed one: some tests run against those, too.
 if [ $system = debian ]; then
-	for release in bullseye trixie; do
+	for release in bullseye trixie sid; do
 		home=${MAGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/magent}
 		[ -x "$home/memcached-$release/memcached" ] && continue
-		say "fetching memcached of Debian $release into $home, for tests"
+		say "fetching memcached of Debian $release into $home, for tests and bench"
 		"$(dirname "$0")/memcached-of.sh" "$release" >/dev/null ||
 			say "no memcached of $release; the tests that need it will say so"
 	done

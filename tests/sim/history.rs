@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::explain;
 use super::generate;
 use super::linear::{self, Config, Rules, State};
 use super::profile::{Guarantees, Plan};
@@ -39,6 +40,8 @@ pub struct Op {
     pub request: Rc<Request>,
     /// Which of the request's keys it is.
     pub index: usize,
+    /// A conditional write with a token: the value that the token was handed out with.
+    pub expects: Option<Bytes>,
     pub asked: u64,
     /// When the reply was there; of an unknown outcome: when it can take effect no more.
     pub until: u64,
@@ -50,6 +53,8 @@ struct Key {
     ops: Vec<Op>,
     pending: usize,
     configs: Vec<Config>,
+    /// The values that tokens were handed out with.
+    tokens: BTreeMap<u64, Bytes>,
     /// Operations of unknown outcome that may still take effect.
     carried: Vec<Op>,
     /// A proxy died with a write to it under way: its copies may differ until the next plain write.
@@ -90,6 +95,7 @@ impl History {
                 state: State::Known(None),
                 done: 0,
             }],
+            tokens: BTreeMap::new(),
             carried: Vec::new(),
             torn: false,
             touched: None,
@@ -110,6 +116,12 @@ impl History {
                 lossy: guarantees.lossy,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
+                // Each time that an item is brought from one server to another it may lose or gain a second.
+                drift: if plan.profile.returns() {
+                    60
+                } else {
+                    explain::SLACK + 1
+                },
             },
             enabled: guarantees.history,
             errors: guarantees.errors,
@@ -151,7 +163,9 @@ impl History {
         let mut ids = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             let place = &mut self.keys[key];
+            let compared = explain::compared(request);
             let op = Op {
+                expects: compared.and_then(|token| place.tokens.get(&token).cloned()),
                 client,
                 request: Rc::clone(request),
                 index: if request.verb == Verb::FlushAll {
@@ -186,6 +200,19 @@ impl History {
             now
         };
         op.seen = seen;
+        if let Seen::Reply(reply) = &op.seen {
+            if let Some((token, value)) = explain::token_and_value(&op.request, reply) {
+                let first = key.tokens.entry(token).or_insert_with(|| Rc::from(value));
+                if **first != *value {
+                    return Err(format!(
+                        "key {}: the token {token} stands for {:?} and for {:?}",
+                        key.name.escape_ascii(),
+                        first.escape_ascii().to_string(),
+                        value.escape_ascii().to_string()
+                    ));
+                }
+            }
+        }
         // A miss or an error says nothing about a key that no server has.
         let lost = key.unserved.is_some_and(|since| now >= since);
         let nothing = matches!(&op.seen, Seen::Reply(reply) if says_nothing(&op.request, reply));
@@ -212,6 +239,13 @@ impl History {
     pub fn unserved(&mut self, key: usize, now: u64) {
         let key = &mut self.keys[key];
         key.unserved.get_or_insert(now);
+    }
+
+    /// A server begins to count anew: its tokens say so in a few bits only.
+    pub fn forget_tokens(&mut self) {
+        for key in &mut self.keys {
+            key.tokens.clear();
+        }
     }
 
     /// The proxy dies: what is under way may have been done at some copies and not at others.
