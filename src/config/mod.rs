@@ -4,24 +4,76 @@
 pub mod addr;
 pub mod args;
 mod asking;
+pub mod file;
 mod options;
 mod values;
 
 use std::path::PathBuf;
 
+use crate::hash::KeyHash;
 use crate::time::Span;
 
 pub use asking::{Check, Target, Watch};
 
-/// A memcached server as named on the command line: `HOST[:PORT][:WEIGHT]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A memcached server, as `HOST[:PORT][:WEIGHT]` on the command line or `HOST:PORT:WEIGHT [NAME]` in a file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServerSpec {
-    /// Host name, IPv4 address, or IPv6 address without brackets.
+    /// Host name, IPv4 address, IPv6 address without brackets, or the absolute path of a Unix socket.
     pub host: String,
-    /// TCP port, 1 to 65535; 11211 when not given.
+    /// TCP port, 1 to 65535; 11211 when not given. 0 with a Unix socket.
     pub port: u16,
-    /// How many shares of the keys it gets, 1 to 1000; 1 when not given. Always 1 for backups.
+    /// How many shares of the keys it gets, 1 to 1000 (in a file a million); 1 when not given.
     pub weight: u32,
+    /// The name that places its keys instead of its address, if the distribution goes by names.
+    pub name: Option<String>,
+}
+
+impl ServerSpec {
+    /// Where it is: `host:port`, or the path of its Unix socket.
+    pub fn address(&self) -> String {
+        match self.is_unix() {
+            true => self.host.clone(),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// Whether it is reached by a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// What twemproxy calls it: its name, or where it is, without memcached's own port.
+    pub fn twemproxy_name(&self) -> String {
+        match &self.name {
+            Some(name) => name.clone(),
+            None if self.is_unix() => format!("{}:", self.host),
+            None if self.port == addr::PORT_DEFAULT => self.host.clone(),
+            None => self.address(),
+        }
+    }
+}
+
+/// The longest name of a server.
+pub const SERVER_NAME_MAX: usize = 255;
+
+/// How keys are spread over servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Distribution {
+    /// The hash modulo the servers in the order given: magent 0.6's (the default).
+    #[default]
+    Magent,
+    /// magent's own ketama (`-k`).
+    MagentKetama,
+    /// twemproxy's ketama.
+    Ketama,
+    /// twemproxy's modula.
+    Modula,
+    /// Any server for each request.
+    Random,
+    /// Jump consistent hash over the servers in the order given.
+    Jump,
+    /// Weighted rendezvous by the servers' names.
+    Rendezvous,
 }
 
 /// How many backups hold a copy of each key.
@@ -86,8 +138,12 @@ pub struct Config {
     pub max_conns: usize,
     /// `-i`: connections to each server, 1 to 64.
     pub server_conns: usize,
-    /// `-k`: ketama placement instead of modula.
-    pub ketama: bool,
+    /// `-k`, or `distribution` of a file.
+    pub distribution: Distribution,
+    /// The hash of keys; the distributions that are magent's own have theirs and do not look at it.
+    pub hash: KeyHash,
+    /// Only what stands between these two bytes of a key places it, if they are there.
+    pub hash_tag: Option<[u8; 2]>,
     /// `-D`, or implied by `-v`: stay in the foreground.
     pub foreground: bool,
     /// `-v`: how often it was given; 1 logs state changes, 2 requests, 3 everything.
@@ -149,7 +205,9 @@ impl Default for Config {
             backups: Vec::new(),
             max_conns: 4096,
             server_conns: 1,
-            ketama: false,
+            distribution: Distribution::Magent,
+            hash: KeyHash::Djb31,
+            hash_tag: None,
             foreground: false,
             verbose: 0,
             timeout: Span::from_millis(200),

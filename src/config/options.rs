@@ -6,7 +6,7 @@ use super::asking::parse_target;
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
-use super::{Ack, Config, Copies, ReadRepair, Rejoin};
+use super::{Ack, Config, Copies, Distribution, ReadRepair, Rejoin};
 use crate::time::Span;
 
 /// Most servers, primaries and backups together.
@@ -174,7 +174,7 @@ pub(super) const TABLE: &[Row] = &[
         meaning: "place keys by ketama instead of modulo",
         default: none,
         set: |c, _| {
-            c.ketama = true;
+            c.distribution = Distribution::MagentKetama;
             Ok(())
         },
     },

@@ -187,8 +187,13 @@ impl Proxy {
         }
     }
 
-    /// What all servers that are up understand.
+    /// What all servers that are up understand, and who they are.
     pub(super) fn note_abilities(&mut self) {
+        if self.routes.wants_up() {
+            let up = self.servers.iter().enumerate();
+            let up = up.filter(|(_, server)| server.is_up());
+            self.routes.note_up(up.map(|(index, _)| index));
+        }
         let least = self.least_version();
         let before = self.meta;
         self.explicit_cas = least.is_some_and(|version| version >= EXPLICIT_CAS_SINCE);

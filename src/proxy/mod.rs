@@ -29,6 +29,7 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod placing;
 mod read;
 mod repair;
 mod resync;
@@ -146,7 +147,7 @@ impl Proxy {
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
-                let name = format!("{}:{}", spec.host, spec.port);
+                let name = spec.address();
                 Server::new(
                     name,
                     is_primary,

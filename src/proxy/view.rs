@@ -139,9 +139,7 @@ pub fn owner(proxy_id: &str) -> u64 {
 /// of this one has another.
 pub fn stamp_key(config: &Config) -> Vec<u8> {
     let all = config.servers.iter().chain(&config.backups);
-    let mut names: Vec<String> = all
-        .map(|spec| format!("{}:{}", spec.host, spec.port))
-        .collect();
+    let mut names: Vec<String> = all.map(|spec| spec.address()).collect();
     names.sort();
     names.dedup();
     format!("magent:stamp:{:016x}", fnv1a(names.join(" ").as_bytes())).into_bytes()
@@ -196,6 +194,7 @@ mod tests {
             host: "a".into(),
             port,
             weight: 1,
+            name: None,
         };
         let config = |servers: &[u16], backups: &[u16]| Config {
             servers: servers.iter().map(|&port| spec(port)).collect(),
