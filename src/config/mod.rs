@@ -117,9 +117,13 @@ pub enum ReadRepair {
     Off,
 }
 
-/// The effective configuration of one proxy process.
+/// The effective configuration of one pool, and of the process as far as it is told on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
+    /// The pool's name in its file; `None`: it is the command line's.
+    pub pool: Option<String>,
+    /// `-c`: the file that the pools are in.
+    pub file: Option<PathBuf>,
     /// `-u`: user name or numeric id to become.
     pub user: Option<String>,
     /// `-g`: group name or numeric id to become.
@@ -128,8 +132,16 @@ pub struct Config {
     pub port: u16,
     /// `-l`: addresses or names to listen on; empty means all.
     pub listen: Vec<String>,
+    /// `listen` of a file: hosts with their ports to listen on, besides `port` and `listen`.
+    pub listen_at: Vec<(String, u16)>,
     /// `-f`: path of a Unix stream socket to listen on as well.
     pub socket: Option<PathBuf>,
+    /// Mode of its file.
+    pub socket_mode: u32,
+    /// Most connections that wait to be accepted.
+    pub backlog: i32,
+    /// Other processes may listen at the same addresses.
+    pub reuseport: bool,
     /// `-s`: primaries in placement order, at least one.
     pub servers: Vec<ServerSpec>,
     /// `-b`: backups in placement order.
@@ -150,6 +162,8 @@ pub struct Config {
     pub verbose: u8,
     /// `--timeout`: to connect to a server, and for each of its answers.
     pub timeout: Span,
+    /// Longest pause between two attempts to reach a server that is away.
+    pub retry_max: Span,
     /// `--copies`.
     pub copies: Copies,
     /// `--ack`.
@@ -196,11 +210,17 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            pool: None,
+            file: None,
             user: None,
             group: None,
             port: 11211,
             listen: Vec::new(),
+            listen_at: Vec::new(),
             socket: None,
+            socket_mode: file::MODE_DEFAULT,
+            backlog: 1024,
+            reuseport: false,
             servers: Vec::new(),
             backups: Vec::new(),
             max_conns: 4096,
@@ -211,6 +231,7 @@ impl Default for Config {
             foreground: false,
             verbose: 0,
             timeout: Span::from_millis(200),
+            retry_max: Span::from_millis(1000),
             copies: Copies::All,
             ack: Ack::All,
             journal_keys: 1_000_000,

@@ -19,16 +19,16 @@ pub const CONNS_MAX: u64 = 10_000_000;
 pub const SOCKET_PATH_MAX: usize = 107;
 
 /// Most keys that a journal may hold: at some 100 bytes each, more memory than a host has.
-const JOURNAL_KEYS_MAX: u64 = 1_000_000_000;
+pub(super) const JOURNAL_KEYS_MAX: u64 = 1_000_000_000;
 
 /// The highest rate of the background copy: more than any server gives.
-const RESYNC_RATE_MAX: u64 = 100_000_000;
+pub(super) const RESYNC_RATE_MAX: u64 = 100_000_000;
 
-const ACKS: &[(&str, Ack)] = &[("all", Ack::All), ("primary", Ack::Primary)];
+pub(super) const ACKS: &[(&str, Ack)] = &[("all", Ack::All), ("primary", Ack::Primary)];
 
-const REJOINS: &[(&str, Rejoin)] = &[("safe", Rejoin::Safe), ("as-is", Rejoin::AsIs)];
+pub(super) const REJOINS: &[(&str, Rejoin)] = &[("safe", Rejoin::Safe), ("as-is", Rejoin::AsIs)];
 
-const READ_REPAIRS: &[(&str, ReadRepair)] = &[
+pub(super) const READ_REPAIRS: &[(&str, ReadRepair)] = &[
     ("auto", ReadRepair::Auto),
     ("always", ReadRepair::Always),
     ("off", ReadRepair::Off),

@@ -10,9 +10,7 @@ use super::ids::{Action, CloseReason, LinkId};
 use super::read::key_token;
 use super::repair::is_base64;
 use super::sabotage::{is, Sabotage};
-use super::server::{
-    InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_MAX, STAMP_EVERY,
-};
+use super::server::{InFlight, LinkState, Role, Server, State, PROBE_AFTER, STAMP_EVERY};
 use super::Proxy;
 use crate::proto::response::{self, Code};
 use crate::proto::token::{next_token, Token};
@@ -304,7 +302,7 @@ impl Proxy {
         server.tried = true;
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
-        server.retry = Span((server.retry.0 * 2).min(RETRY_MAX.0));
+        server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
         server.cold = false;
         server.restamps = 0;
         server.entry_due = 0;

@@ -83,6 +83,7 @@ struct Settings {
     rejoin: Rejoin,
     read_repair: ReadRepair,
     resync_rate: u32,
+    retry_max: Span,
 }
 
 /// The proxy core for one pool of servers.
@@ -167,6 +168,7 @@ impl Proxy {
                 rejoin: config.rejoin,
                 read_repair: config.read_repair,
                 resync_rate: config.resync_rate,
+                retry_max: config.retry_max,
             },
             facts,
             now,
