@@ -5,6 +5,7 @@ pub mod addr;
 pub mod args;
 mod asking;
 pub mod file;
+mod friends;
 mod options;
 mod values;
 
@@ -156,8 +157,12 @@ pub struct Config {
     pub hash: KeyHash,
     /// Only what stands between these two bytes of a key places it, if they are there.
     pub hash_tag: Option<[u8; 2]>,
-    /// `-D`, or implied by `-v`: stay in the foreground.
+    /// `-D`, or implied by `-v` without `-d`: stay in the foreground.
     pub foreground: bool,
+    /// `-d`: go to the background whatever else is said.
+    pub daemon: bool,
+    /// `-t`: only test the file.
+    pub test: bool,
     /// `-v`: how often it was given; 1 logs state changes, 2 requests, 3 everything.
     pub verbose: u8,
     /// `--timeout`: to connect to a server, and for each of its answers.
@@ -229,6 +234,8 @@ impl Default for Config {
             hash: KeyHash::Djb31,
             hash_tag: None,
             foreground: false,
+            daemon: false,
+            test: false,
             verbose: 0,
             timeout: Span::from_millis(200),
             retry_max: Span::from_millis(1000),

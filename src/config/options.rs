@@ -69,6 +69,34 @@ pub(super) const TABLE: &[Row] = &[
         set: |_, _| Ok(()),
     },
     Row {
+        short: "c",
+        long: "config",
+        value: "FILE",
+        meaning: "the pools are in this YAML file, in twemproxy's schema; SIGHUP reads it again. Instead of -s, -b, -p, \
+                  -l, -f, -k and --eject; the other options hold for pools that say nothing else",
+        default: none,
+        set: |c, v| put_path(&mut c.file, v),
+    },
+    Row {
+        short: "t",
+        long: "test-config",
+        value: "",
+        meaning: "serve nobody: say everything that is wrong in the file of -c, exit 0 if nothing is, 1 if anything is",
+        default: none,
+        set: |c, _| {
+            c.test = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "route",
+        value: "",
+        meaning: "serve nobody: print where the keys given behind all options go: pool, hash, primary, backups in order",
+        default: none,
+        set: |_, _| Ok(()),
+    },
+    Row {
         short: "u",
         long: "user",
         value: "NAME|UID",
@@ -175,6 +203,17 @@ pub(super) const TABLE: &[Row] = &[
         default: none,
         set: |c, _| {
             c.distribution = Distribution::MagentKetama;
+            Ok(())
+        },
+    },
+    Row {
+        short: "d",
+        long: "daemon",
+        value: "",
+        meaning: "go to the background, also with -v; without -D and -v it is done anyway",
+        default: none,
+        set: |c, _| {
+            c.daemon = true;
             Ok(())
         },
     },
@@ -420,7 +459,7 @@ pub(super) const TABLE: &[Row] = &[
         set: |c, v| put_path(&mut c.pidfile, v),
     },
     Row {
-        short: "",
+        short: "o",
         long: "log-file",
         value: "PATH",
         meaning: "log to this file (reopened on SIGHUP) instead of stderr or, as a daemon, syslog",

@@ -9,9 +9,9 @@ use mio::net::{TcpStream, UnixStream};
 use mio::Interest;
 use socket2::SockRef;
 
+use super::pool::Pool;
 use super::resolve::Endpoint;
 use super::stream::Stream;
-use super::Server;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
 
@@ -34,7 +34,7 @@ pub(super) struct Link {
     ended: bool,
 }
 
-impl Server {
+impl Pool {
     pub(super) fn link(&mut self, id: LinkId) -> Option<&mut Link> {
         let index = self.tokens.link_index(id);
         self.links.get_mut(index)?.as_mut()
@@ -105,8 +105,7 @@ impl Server {
             Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
+        self.registry
             .register(&mut stream, self.tokens.link(id), interest)?;
         Ok(Link {
             stream,
@@ -237,7 +236,7 @@ impl Server {
     }
 }
 
-fn server_failed(shell: &mut Server, id: LinkId, address: &Endpoint, now: Time) {
+fn server_failed(shell: &mut Pool, id: LinkId, address: &Endpoint, now: Time) {
     if let Some(server) = shell.resolver.server(id.server) {
         server.failed(address);
     }

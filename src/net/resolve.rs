@@ -112,13 +112,13 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub fn new(servers: Vec<Addresses>, waker: Waker) -> Resolver {
+    pub fn new(servers: Vec<Addresses>, waker: Arc<Waker>) -> Resolver {
         let (sender, answers) = mpsc::channel();
         Resolver {
             servers,
             sender,
             answers,
-            waker: Arc::new(waker),
+            waker,
             threads: 0,
         }
     }

@@ -10,6 +10,7 @@ use super::Config;
 
 pub use mistake::{nearest, Mistake, Position};
 pub use place::{parse_backup, parse_listen, parse_server, Listen, MODE_DEFAULT};
+pub use pools::POOLS_MAX;
 
 /// The pools of a file with these bytes. `base` is what they are where the file says nothing.
 ///
