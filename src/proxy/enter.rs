@@ -311,12 +311,15 @@ impl Proxy {
             self.pump_entry(index);
         } else {
             log::info!("server {}: flushed, it missed writes", server.name);
-            server.entry_due = 1;
+            let times = 1 + server.flush_repeats();
+            server.entry_due = usize::from(times);
             server.journal.clear();
             self.counters.entry_flushes += 1;
             let purpose = (Role::Entry, Verb::FlushAll, None);
             let link = Server::link_id(index, 0);
-            self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            for _ in 0..times {
+                self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            }
         }
     }
 
