@@ -34,6 +34,14 @@ pub(super) struct Link {
     ended: bool,
 }
 
+impl Link {
+    /// Closes it so that bytes that are still on their way are not carried out later.
+    pub(super) fn reset(self) {
+        // Should it fail, the connection is closed in the ordinary way.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
 impl Server {
     pub(super) fn link(&mut self, id: LinkId) -> Option<&mut Link> {
         let index = self.tokens.link_index(id);
@@ -200,21 +208,21 @@ impl Server {
         }
     }
 
-    /// The core gives the connection up, with a reset: bytes that are still on their way must not be executed later.
+    /// The core gives the connection up.
     pub(super) fn close_link(&mut self, id: LinkId, now: Time) {
         let Some(link) = self.take_link(id) else {
             return;
         };
-        // Should it fail, the connection is closed in the ordinary way.
-        let _ = SockRef::from(&link.stream).set_linger(Some(Duration::ZERO));
-        if link.connected {
+        let (connected, address) = (link.connected, link.address);
+        link.reset();
+        if connected {
             // The background connection is closed when its work is done: no sign of trouble.
             if !self.tokens.is_background(id) {
                 self.resolver.renew(id.server, now);
             }
         } else {
             // It took too long: the next attempt goes to the next address.
-            server_failed(self, id, link.address, now);
+            server_failed(self, id, address, now);
         }
     }
 

@@ -20,6 +20,7 @@ mod listener;
 mod phase;
 mod presence;
 mod resolve;
+mod still;
 mod stream;
 mod token;
 
@@ -36,8 +37,9 @@ use self::client::{Accepting, Client};
 use self::linger::{Lingering, LINGER_MAX};
 use self::link::Link;
 use self::phase::{Phase, Told};
-use self::presence::{Presence, STOOD_STILL};
+use self::presence::Presence;
 use self::resolve::Resolver;
+use self::still::{Stillness, SLEEP_WATCHED};
 use self::token::{Origin, Tokens};
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
@@ -143,7 +145,9 @@ fn links_each(config: &Config) -> usize {
 
 /// The event loop and all it owns.
 pub struct Server {
+    config: Config,
     proxy: Proxy,
+    stillness: Stillness,
     poll: Poll,
     tokens: Tokens,
     signals: Signals,
@@ -194,6 +198,8 @@ impl Server {
         let mut links = Vec::new();
         links.resize_with(servers * links_each(config), || None);
         let mut server = Server {
+            config: config.clone(),
+            stillness: Stillness::default(),
             proxy: Proxy::new(config, facts, now),
             tokens: Tokens::new(parts.listeners.0.len(), servers, links_each(config)),
             poll,
@@ -213,8 +219,7 @@ impl Server {
             again: Vec::new(),
             writable: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
-            // Connect and first answer may take the timeout each.
-            phase: Phase::Starting(now + config.timeout + config.timeout),
+            phase: Phase::starting(config, now),
             drain: config.drain,
             started,
         };
@@ -228,6 +233,7 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut now = self.now();
         loop {
+            self.stillness.begin_turn(now);
             // Judged by the time of the last poll: whatever had come by then has been read.
             self.proxy.tick(now);
             if self.proxy.has_calmed() {
@@ -250,10 +256,7 @@ impl Server {
             }
             let before = now;
             now = self.now();
-            let still = Span(now.since(before).0.saturating_sub(slept_at_most(timeout).0));
-            if still > STOOD_STILL {
-                self.close_unread(still, now);
-            }
+            self.wake(before, slept_at_most(timeout), now);
             for event in &events {
                 match self.tokens.origin(event.token()) {
                     Origin::Client(index) => self.client_event(index, event, now),
@@ -331,6 +334,9 @@ impl Server {
                 }
             }
             ConnId::Link(link_id) => {
+                if self.is_too_late(now) {
+                    return;
+                }
                 let index = self.tokens.link_index(link_id);
                 match self.links.get_mut(index).and_then(Option::as_mut) {
                     Some(link) if !link.blocked => self
@@ -395,9 +401,13 @@ impl Server {
             self.presence.next_timeout(),
             self.notifier.next_kick(),
         ];
-        let next = timers.into_iter().flatten().min()?;
+        let now = self.now();
+        let until = |time: Time| Span(time.since(now).0);
+        let next = timers.into_iter().flatten().min().map(until);
+        let watched = self.proxy.is_watched(now).then_some(SLEEP_WATCHED);
+        let sleep = next.into_iter().chain(watched).min()?;
         // The poll rounds up to whole milliseconds, so it never wakes just before a deadline and spins.
-        Some(Duration::from_micros(next.since(self.now()).0))
+        Some(Duration::from_micros(sleep.0))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Server;
+use crate::config::Config;
 use crate::sys::signal::Signal;
 use crate::time::{Span, Time};
 
@@ -20,6 +21,13 @@ pub(super) enum Phase {
     Draining(Time),
     /// The end, now.
     Over,
+}
+
+impl Phase {
+    /// The first one. Connect and first answer may take the timeout each.
+    pub(super) fn starting(config: &Config, now: Time) -> Phase {
+        Phase::Starting(now + config.timeout + config.timeout)
+    }
 }
 
 /// What the supervisor was last told of the servers.

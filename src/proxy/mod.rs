@@ -9,6 +9,7 @@
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
+mod anew;
 mod answers;
 mod cas;
 mod classic;
@@ -123,6 +124,8 @@ pub struct Proxy {
     versions: Versions,
     meta: bool,
     draining: bool,
+    /// When somebody last asked for this proxy's health.
+    health_asked: Option<Time>,
     next_idle_check: Time,
     /// When `tick` was last called, and when the proxy itself was last found to have been stopped for a while: no
     /// server is blamed for that time.
@@ -197,6 +200,7 @@ impl Proxy {
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
             draining: false,
+            health_asked: None,
             next_idle_check: now,
             last_tick: now,
             resumed: now,
