@@ -271,6 +271,7 @@ impl Proxy {
         let seconds = self.now.since(resync.began).0 / 1_000_000;
         push_stat(out, "seconds", &seconds.to_string());
         let rate = resync.done / seconds.max(1);
+        push_stat(out, "keys_per_second", &rate.to_string());
         let left = resync.total.saturating_sub(resync.done) / rate.max(1);
         push_stat(out, "seconds_left", &left.to_string());
     }
