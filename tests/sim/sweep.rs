@@ -1,6 +1,7 @@
 //! The tests: sweeps over seeds, and whether the simulator itself can be believed.
 
 use std::env;
+use std::time::{Duration, Instant};
 
 use super::profile::Profile;
 use super::sabotage::{Bug, Sabotage};
@@ -43,6 +44,13 @@ pub(super) fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -
     }
 }
 
+/// What this thread has used of a processor.
+fn cpu_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("there is such a clock");
+    Duration::from(time)
+}
+
 /// Runs a profile's seeds and adds up what happened in them.
 fn sweep(profile: Profile, seeds: u64) -> Tally {
     let mut sum = Tally::default();
@@ -51,24 +59,32 @@ fn sweep(profile: Profile, seeds: u64) -> Tally {
         return sum;
     }
     let steps = knob("MAGENT_SIM_STEPS").unwrap_or(400);
+    let time = knob("MAGENT_SIM_TIME").map(Duration::from_secs);
     let (first, count) = match knob("MAGENT_SIM_SEED") {
         Some(seed) => (seed, 1),
+        None if time.is_some() => (0, knob("MAGENT_SIM_SEEDS").unwrap_or(u64::MAX)),
         None => (0, knob("MAGENT_SIM_SEEDS").unwrap_or(seeds)),
     };
-    for seed in first..first + count {
+    let (begin, cpu_before) = (Instant::now(), cpu_time());
+    for seed in first..first.saturating_add(count) {
+        if time.is_some_and(|time| begin.elapsed() >= time) {
+            break;
+        }
         let Run { tally, outcome, .. } = run(profile, seed, steps, Sabotage::none());
         if let Err(why) = outcome {
             let name = profile.name();
             panic!(
                 "profile {name}, seed {seed}, request {} of {steps}, {why}\n\
                  again: MAGENT_SIM_PROFILE={name} MAGENT_SIM_SEED={seed} MAGENT_SIM_STEPS={steps} \
-                 MAGENT_SIM_TRACE=1 cargo test --test sim {name} -- --nocapture",
+                 MAGENT_SIM_TRACE=1 cargo test --test sim sweep -- --nocapture",
                 tally.requests
             );
         }
         sum.add(&tally);
     }
-    println!("{}: {sum:?}", profile.name());
+    let rate = sum.requests as f64 / (cpu_time() - cpu_before).as_secs_f64();
+    let name = profile.name();
+    println!("{name}: {rate:.0} requests per second of one core; {sum:?}");
     sum
 }
 
@@ -89,17 +105,17 @@ fn slow() {
 
 #[test]
 fn returning() {
-    sweep(Profile::Return, 60);
+    sweep(Profile::Return, 100);
 }
 
 #[test]
 fn cold() {
-    sweep(Profile::Cold, 60);
+    sweep(Profile::Cold, 100);
 }
 
 #[test]
 fn full() {
-    sweep(Profile::Full, 20);
+    sweep(Profile::Full, 60);
 }
 
 #[test]
@@ -109,7 +125,7 @@ fn garbage() {
 
 #[test]
 fn takeover() {
-    sweep(Profile::Takeover, 40);
+    sweep(Profile::Takeover, 100);
 }
 
 #[test]
