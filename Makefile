@@ -2,6 +2,7 @@
 
 PORT    ?= 12000
 PREFIX  ?= /usr/local
+SYSCONFDIR ?= /etc
 DESTDIR ?=
 CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
@@ -10,8 +11,11 @@ BIN     := $(TARGET)/release/magent
 # rustup's cargo and Debian's nutcracker are often outside the PATH of a plain shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+export PREFIX SYSCONFDIR DESTDIR
+
 .DEFAULT_GOAL := build
-.PHONY: build deps run test simulate chaos bench bench-quick install uninstall clean help
+.PHONY: build deps run test simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
+	core-bench core-bench-baseline drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
@@ -27,7 +31,8 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --features sabotage --test sim -- -D warnings
 	$(CARGO) test --locked
-	$(CARGO) test --locked --features sabotage --test sim planted_ -- --nocapture
+	$(CARGO) test --locked --features sabotage --test sim planted::
+	$(CARGO) bench --profile tools --locked --bench core -- --check
 
 simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42]
 	$(if $(TIME),MAGENT_SIM_TIME=$(TIME)) $(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) \
@@ -45,18 +50,37 @@ bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows
 bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
 
+drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
+	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
+	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
+
+bench-memory: deps build ## idle clients, clients that do not read, half requests, and what is left after a burst
+	$(CARGO) bench --profile tools --locked --bench load -- memory --magent $(abspath $(BIN)) $(ARGS)
+
+bench-fair: deps build ## what 50 clients notice of three greedy ones
+	$(CARGO) bench --profile tools --locked --bench load -- fair --magent $(abspath $(BIN)) $(ARGS)
+
+bench-growth: deps build ## tables and pictures in docs/performance: how cost grows; about five minutes
+	$(CARGO) bench --profile tools --locked --bench load -- growth --magent $(abspath $(BIN)) $(ARGS)
+
+core-bench:       ## what a request costs the core alone: instructions, allocations, ns, beside the baseline
+	$(CARGO) bench --profile tools --locked --bench core -- --check
+
+core-bench-baseline: ## takes today's instructions and allocations for the baseline that `make test` checks
+	$(CARGO) bench --profile tools --locked --bench core -- --write
+
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):
 	$(CARGO) build --release --locked
 
-install: $(BIN)   ## PREFIX=/usr/local DESTDIR=
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/doc/magent'
-	install -m 755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/magent'
-	tests/scripts/install-extras.sh '$(DESTDIR)$(PREFIX)' '$(PREFIX)'
+install: $(BIN)   ## binary, units, scripts, man page, documents: PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=
+	@systemd/packaging/install.sh install $(BIN)
 
 uninstall:        ## takes away what install put there
-	rm -f '$(DESTDIR)$(PREFIX)/bin/magent' '$(DESTDIR)$(PREFIX)/lib/systemd/system/magent.service'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/doc/magent' '$(DESTDIR)$(PREFIX)/share/magent'
+	@systemd/packaging/install.sh uninstall $(BIN)
+
+deb: build        ## a Debian package in target/debian; installs cargo-deb with cargo where it is missing
+	@systemd/packaging/deb.sh $(BIN)
 
 clean:            ## removes everything that was built
 	$(CARGO) clean

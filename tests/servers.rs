@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::fake::{healthy, Do, Fake};
@@ -85,7 +87,9 @@ fn answers_in_pieces_are_put_together() {
         });
         pieces.collect()
     });
-    let proxy = Magent::front(&[dribble.port()], &[]).start();
+    let proxy = Magent::front(&[dribble.port()], &[])
+        .args(&["--timeout", "5000"])
+        .start();
     let mut client = proxy.client();
     for n in 0..20 {
         let key = format!("END{n}");
@@ -265,4 +269,40 @@ fn a_proxy_behind_a_proxy() {
     });
     drop(last);
     assert_eq!(client.get("key2").as_deref(), Some("mirrored into a proxy"));
+}
+
+/// Before 1.6 the keys are listed along their order of use only, which may leave out some: so two listings are made.
+#[test]
+fn a_server_that_does_not_walk_its_hash_table_is_listed_by_use_and_twice() {
+    let listings = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&listings);
+    let old = Fake::start(move |request| match request.word(0) {
+        "lru_crawler" if request.word(2) == "hash" => {
+            vec![Do::say("BADCLASS invalid class id\r\n")]
+        }
+        "lru_crawler" => {
+            // The first listing leaves one out.
+            let again = seen.fetch_add(1, Ordering::SeqCst) > 0;
+            let other = if again { "key=b exp=-1 la=1\n" } else { "" };
+            vec![Do::say(&format!("key=a exp=-1 la=1\n{other}END\r\n"))]
+        }
+        "mg" if ["a", "b"].contains(&request.word(1)) => {
+            let key = request.word(1);
+            vec![Do::say(&format!("VA 5 t-1 f7 k{key}\r\nvalue\r\n"))]
+        }
+        _ => healthy(request),
+    });
+    // Empty where its peer is not: it is filled from the start.
+    let primary = Memcached::start();
+    let proxy = Magent::front(&[primary.port()], &[old.port()]).start();
+    let mut client = proxy.client();
+    let line = format!("STAT 127.0.0.1:{}:state up", primary.port());
+    wait_for("both keys are there, and it is warm", PATIENCE, || {
+        client.get("elsewhere");
+        let mut direct = primary.client();
+        let both = ["a", "b"].map(|key| direct.ask(&format!("get {key}")));
+        both == ["a", "b"].map(|key| format!("VALUE {key} 7 5\r\nvalue\r\nEND"))
+            && client.ask("stats servers").contains(&line)
+    });
+    assert_eq!(listings.load(Ordering::SeqCst), 2);
 }

@@ -20,6 +20,9 @@ const COMPACT_MIN: usize = 64 * 1024;
 /// An empty log keeps a buffer of at most this size.
 const KEEP_MAX: usize = 256 * 1024;
 
+/// And one of this size while nothing happens.
+const REST_MAX: usize = 4 * 1024;
+
 /// The stream of requests to one connection.
 #[derive(Debug, Default)]
 pub struct RequestLog {
@@ -87,6 +90,13 @@ impl RequestLog {
             let cut = answered.min((self.sent - self.base) as usize);
             self.buffer.drain(..cut);
             self.base += cut as u64;
+        }
+    }
+
+    /// Gives room back that nothing needs now.
+    pub fn rest(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > REST_MAX {
+            self.buffer = Vec::new();
         }
     }
 

@@ -5,12 +5,20 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::Body;
+use crate::time::{Span, Time};
 
 /// Buffers larger than this are freed, not kept.
 const KEEP_MAX: usize = 64 * 1024;
 
 /// At most this many buffers are kept.
 const KEPT_MAX: usize = 512;
+
+/// Spare buffers that nobody needed for this long are freed.
+const UNUSED: Span = Span::from_secs(1);
+
+/// With this many bytes buffered there is much going on; with fewer than `QUIET` for `UNUSED` it is over.
+const BUSY: usize = 256 * 1024;
+const QUIET: usize = 64 * 1024;
 
 /// First size of a buffer.
 const FIRST: usize = 2 * 1024;
@@ -21,6 +29,13 @@ pub struct Memory {
     used: Rc<Cell<usize>>,
     limit: usize,
     spare: Vec<Vec<u8>>,
+    /// The fewest spare buffers there have been since `looked`: so many were not needed.
+    unused: usize,
+    looked: Time,
+    /// The most buffered bytes that were seen since `looked`.
+    peak: usize,
+    busy: bool,
+    calmed: bool,
 }
 
 impl Memory {
@@ -30,6 +45,11 @@ impl Memory {
             used: Rc::new(Cell::new(0)),
             limit,
             spare: Vec::new(),
+            unused: 0,
+            looked: Time(0),
+            peak: 0,
+            busy: false,
+            calmed: false,
         }
     }
 
@@ -61,9 +81,36 @@ impl Memory {
 
     /// An empty buffer with some room.
     pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(FIRST))
+        let Some(buffer) = self.spare.pop() else {
+            return Vec::with_capacity(FIRST);
+        };
+        self.unused = self.unused.min(self.spare.len());
+        buffer
+    }
+
+    /// Frees spare buffers that were not needed lately. Call it now and then, also while nothing happens. True about once
+    /// a second: others may look at what they keep as well.
+    pub fn rest(&mut self, now: Time) -> bool {
+        self.peak = self.peak.max(self.used());
+        if now.since(self.looked) < UNUSED {
+            return false;
+        }
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        let peak = std::mem::take(&mut self.peak);
+        if peak.max(spare) >= BUSY {
+            self.busy = true;
+        } else if peak < QUIET && self.busy {
+            self.busy = false;
+            self.calmed = true;
+        }
+        self.looked = now;
+        // Buffers are taken from the end and put back there: those at the front are the ones nobody took.
+        self.spare.drain(..self.unused);
+        if self.spare.is_empty() {
+            self.spare = Vec::new();
+        }
+        self.unused = self.spare.len();
+        true
     }
 
     /// Takes a buffer back; its contents are gone.
@@ -73,6 +120,11 @@ impl Memory {
             buffer.clear();
             self.spare.push(buffer);
         }
+    }
+
+    /// True once after a burst is over and what it needed has been freed: the allocator may give it back.
+    pub fn has_calmed(&mut self) -> bool {
+        std::mem::take(&mut self.calmed)
     }
 
     /// Makes a shared data block of `bytes`; it is counted until the last holder lets go of it.
@@ -139,5 +191,50 @@ mod tests {
         assert!(memory.spare.is_empty());
         memory.recycle(vec![1; FIRST]);
         assert!(memory.buffer().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_burst_is_told_once() {
+        let mut memory = Memory::new(usize::MAX);
+        let mut calmed = |at: u64, bytes: usize| {
+            memory.take(bytes);
+            memory.rest(Time(at * 600_000));
+            memory.give(bytes);
+            memory.has_calmed()
+        };
+        let seen = [
+            calmed(1, 0),
+            calmed(2, QUIET),
+            calmed(4, 0),
+            calmed(5, BUSY),
+            calmed(7, BUSY),
+            calmed(8, QUIET),
+            calmed(10, QUIET),
+            calmed(12, QUIET - 1),
+            calmed(14, 0),
+        ];
+        assert_eq!(seen.iter().position(|&calmed| calmed), Some(7));
+        assert_eq!(seen.iter().filter(|&&calmed| calmed).count(), 1);
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_given_back() {
+        let mut memory = Memory::new(100);
+        let second = |n: u64| Time(n * 1_000_000);
+        memory.rest(second(1));
+        for _ in 0..10 {
+            memory.recycle(Vec::with_capacity(FIRST));
+        }
+        memory.rest(second(2));
+        assert_eq!(memory.spare.len(), 10, "they have only just come");
+        let (one, two) = (memory.buffer(), memory.buffer());
+        memory.recycle(one);
+        memory.recycle(two);
+        memory.rest(second(2) + Span::from_millis(500));
+        assert_eq!(memory.spare.len(), 10, "a second is not over");
+        memory.rest(second(3));
+        assert_eq!(memory.spare.len(), 2, "two were needed");
+        memory.rest(second(4));
+        assert_eq!((memory.spare.len(), memory.spare.capacity()), (0, 0));
     }
 }

@@ -8,7 +8,7 @@ use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 
 use super::asking::{asking, Asking};
 use super::options::{Row, TABLE};
-use super::{Check, Config, Watch};
+use super::{Check, Config, Rejoin, Watch};
 
 /// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
 const VERIFY_RATE: u32 = 50_000;
@@ -141,10 +141,28 @@ fn check_together(config: &Config, all: &[Given]) -> Result<(), UsageError> {
             as_written(all, "max-item-size"),
         );
         format!("{limit}: too small for {item} (at least twice as much)")
+    } else if let Some(wrong) = config.eject.then(|| wrong_eject(config, all)).flatten() {
+        wrong
     } else {
         return Ok(());
     };
     Err(UsageError(wrong))
+}
+
+/// What `--eject` does not go with.
+fn wrong_eject(config: &Config, all: &[Given]) -> Option<String> {
+    if !config.backups.is_empty() {
+        Some("--eject: not with -b (the keys of a dead primary are on its backups)".to_owned())
+    } else if config.servers.len() < 2 {
+        Some("--eject: there is no other server for the keys (needs two -s)".to_owned())
+    } else if config.rejoin == Rejoin::AsIs {
+        let rejoin = as_written(all, "rejoin");
+        Some(format!(
+            "--eject: not with {rejoin} (old values would be served)"
+        ))
+    } else {
+        None
+    }
 }
 
 /// The last of an option's appearances, with its value; one that was not given, with its default.

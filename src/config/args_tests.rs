@@ -303,6 +303,18 @@ fn every_wrong_value_is_named_as_written() {
             "--proxy-id é: not a name (1 to 64 printable ASCII characters, no blanks)",
         ),
         ("--verify=1", "--verify: takes no value"),
+        (
+            "--eject",
+            "--eject: there is no other server for the keys (needs two -s)",
+        ),
+        (
+            "--eject -s b -b c",
+            "--eject: not with -b (the keys of a dead primary are on its backups)",
+        ),
+        (
+            "--eject -s b --rejoin as-is",
+            "--eject: not with --rejoin as-is (old values would be served)",
+        ),
         ("--verify", "--verify: there are no copies to compare (needs -b)"),
         (
             "--max-item-size 1",

@@ -101,6 +101,8 @@ pub struct Config {
     /// `--journal-keys`: most keys remembered for each server that is away; 0: no journal, a server that missed
     /// writes is always flushed.
     pub journal_keys: usize,
+    /// `--eject`: without backups, the keys of a primary that is away go to the others meanwhile.
+    pub eject: bool,
     /// `--rejoin`.
     pub rejoin: Rejoin,
     /// `--read-repair`.
@@ -154,6 +156,7 @@ impl Default for Config {
             copies: Copies::All,
             ack: Ack::All,
             journal_keys: 1_000_000,
+            eject: false,
             rejoin: Rejoin::Safe,
             read_repair: ReadRepair::Auto,
             resync_rate: 20_000,

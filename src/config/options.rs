@@ -237,6 +237,18 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "eject",
+        value: "",
+        meaning: "without -b: while a server is away its keys go to the others, where they are missed at first; \
+                  without it they are misses, and writes of them errors",
+        default: none,
+        set: |c, _| {
+            c.eject = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "ack",
         value: "all|primary",
         meaning: "a write is answered when all its copies that are up have it, or only the first",

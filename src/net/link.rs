@@ -132,10 +132,7 @@ impl Server {
             link.blocked = false;
             self.writable.push(ConnId::Link(id));
         }
-        if event.is_error() && !self.proxy.link_wants_read(id) {
-            // No event will tell of it again, and an answer that is due is not coming.
-            self.link_broke(id, now);
-        } else if event.is_readable() || event.is_read_closed() || event.is_error() {
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read_link(id, now);
         }
     }
@@ -149,13 +146,10 @@ impl Server {
         }
     }
 
-    /// Reads until the kernel has nothing left, the core wants no more, or the turn's share is used up.
+    /// Reads until the kernel has nothing left, or the turn's share is used up.
     pub(super) fn read_link(&mut self, id: LinkId, now: Time) {
         let index = self.tokens.link_index(id);
         for _ in 0..LINK_READS_MAX {
-            if !self.proxy.link_wants_read(id) {
-                return;
-            }
             let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else {
                 return;
             };
@@ -177,7 +171,7 @@ impl Server {
     }
 
     /// Puts the link on the list of those that are read in the next turn, whether or not an event comes.
-    pub(super) fn read_link_again(&mut self, id: LinkId) {
+    fn read_link_again(&mut self, id: LinkId) {
         let Some(link) = self.link(id) else {
             return;
         };

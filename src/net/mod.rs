@@ -36,7 +36,7 @@ use self::client::{Accepting, Client};
 use self::linger::{Lingering, LINGER_MAX};
 use self::link::Link;
 use self::phase::{Phase, Told};
-use self::presence::Presence;
+use self::presence::{Presence, STOOD_STILL};
 use self::resolve::Resolver;
 use self::token::{Origin, Tokens};
 use crate::config::Config;
@@ -45,6 +45,7 @@ use crate::sys::activation::Passed;
 use crate::sys::instance::Marks;
 use crate::sys::limits;
 use crate::sys::log::Logs;
+use crate::sys::memory;
 use crate::sys::notify::Notifier;
 use crate::sys::signal::Signals;
 use crate::sys::SystemError;
@@ -175,7 +176,7 @@ impl Server {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let facts = ProcessFacts {
             pid: std::process::id(),
-            unix_at_zero: unix.map_or(0, |since| since.as_secs()),
+            unix_micros_at_zero: unix.map_or(0, |since| since.as_micros() as u64),
             rusage: limits::cpu_time,
         };
         let now = Time(0);
@@ -229,6 +230,9 @@ impl Server {
         loop {
             // Judged by the time of the last poll: whatever had come by then has been read.
             self.proxy.tick(now);
+            if self.proxy.has_calmed() {
+                memory::give_back();
+            }
             let settled = self.settle(now);
             self.advance(now)?;
             self.tell_supervisor(now);
@@ -244,7 +248,12 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
+            let before = now;
             now = self.now();
+            let still = Span(now.since(before).0.saturating_sub(slept_at_most(timeout).0));
+            if still > STOOD_STILL {
+                self.close_unread(still, now);
+            }
             for event in &events {
                 match self.tokens.origin(event.token()) {
                     Origin::Client(index) => self.client_event(index, event, now),
@@ -287,7 +296,6 @@ impl Server {
                 Action::CloseClient(id) => self.close_client(id, now),
                 // Its event may have come while it was held back, and will not come again.
                 Action::ReadClient(id) => self.read_again(id),
-                Action::ReadLink(id) => self.read_link_again(id),
             }
         }
         acted
@@ -391,6 +399,11 @@ impl Server {
         // The poll rounds up to whole milliseconds, so it never wakes just before a deadline and spins.
         Some(Duration::from_micros(next.since(self.now()).0))
     }
+}
+
+/// How long a poll with that timeout may take.
+fn slept_at_most(timeout: Option<Duration>) -> Span {
+    Span(timeout.map_or(u64::MAX, |timeout| timeout.as_micros() as u64))
 }
 
 #[cfg(test)]

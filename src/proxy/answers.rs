@@ -189,6 +189,10 @@ impl Proxy {
             Role::Stamp => self.stamp_answered(id, flight.queued, code),
             Role::Restamp => self.restamp_answered(id, code),
             Role::Fetch(repair) => self.fetch_answered(repair, code, tail),
+            Role::Tidy => {
+                self.tidied();
+                self.tidy();
+            }
             Role::Entry => self.entry_answered(id, flight.verb, code),
             Role::Echo
                 if flight.verb == Verb::Touch
@@ -218,6 +222,7 @@ impl Proxy {
             Role::Decide => self.decide_answered(id, txn_id, flight, code, tail),
             Role::Copy(rank) => self.copy_answered(id, txn_id, flight, rank, code, tail),
             Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail),
+            Role::Behind => self.answer_if_all_did(txn_id),
             Role::Flush => self.flush_answered(txn_id, code, tail),
             Role::Refill => self.answer_if_all_did(txn_id),
             Role::Fence => {

@@ -79,7 +79,7 @@ impl Proxy {
         let Some((data, flags)) = split(answer) else {
             return false;
         };
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        let unix = self.facts.unix(self.now);
         if expires != 0 && expires <= unix {
             return false;
         }

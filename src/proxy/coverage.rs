@@ -102,6 +102,32 @@ mod tests {
     }
 
     #[test]
+    fn with_eject_another_primary_will_do() {
+        let servers = |count: u16| {
+            (1..=count).map(|port| ServerSpec {
+                host: "h".into(),
+                port,
+                weight: 1,
+            })
+        };
+        let routes = |count| {
+            Routes::new(&Config {
+                servers: servers(count).collect(),
+                eject: true,
+                ..Config::default()
+            })
+        };
+        let lacking = |count: u16, away: u16| {
+            let routes = routes(count);
+            let live = (0..count).map(|server| server >= away);
+            Coverage::new(&routes).lacking(&routes, live).len()
+        };
+        assert_eq!([lacking(3, 0), lacking(3, 2), lacking(3, 3)], [0, 0, 3]);
+        // A key has not as many places.
+        assert_eq!([lacking(40, 15), lacking(40, 16)], [0, 16]);
+    }
+
+    #[test]
     fn any_backup_will_do_when_all_hold_all() {
         assert_eq!(lacking(&[1, 2], &[3, 4], Copies::All, &[4]), []);
         assert_eq!(lacking(&[1, 2], &[3, 4], Copies::All, &[1]), [1]);

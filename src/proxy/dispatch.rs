@@ -29,6 +29,7 @@ impl Proxy {
     /// Sends `op` on its way, or puts it behind what it must not pass.
     pub(super) fn dispatch(&mut self, op: &Op<'_>) {
         if self.note_request() {
+            self.call_missing();
             self.check_stamps();
             self.consider();
         }
@@ -165,6 +166,9 @@ impl Proxy {
 
     /// The first copy from rank `from` on that is up: its rank and server.
     pub(super) fn acting(&self, route: Route, from: usize) -> Option<(usize, usize)> {
+        if self.routes.ejects() {
+            return self.acting_place(route, from);
+        }
         let up = |rank| {
             let server = self.routes.server(route, rank)?;
             self.servers[server].is_up().then_some((rank, server))

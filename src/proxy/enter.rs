@@ -8,21 +8,25 @@
 //! ```
 
 use super::cas::Tag;
-use super::ids::LinkId;
+use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
 use super::route::Route;
 use super::sabotage::{is, Sabotage};
 use super::server::{LinkState, Role, Server, State};
+use super::txn::TxnId;
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::config::{ReadRepair, Rejoin};
 use crate::proto::response::Code;
 use crate::proto::token::{parse_decimal, Token};
 use crate::proto::Verb;
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 /// A proxy that was asked for nothing for so long does not count as the one that serves.
 const IDLE_AFTER: Span = Span::from_millis(1000);
+
+/// At a takeover a server that cannot be reached is waited for at most so often.
+const CALL_EVERY: Span = Span::from_millis(10_000);
 
 /// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
 const GRACE: Span = Span::from_millis(1000);
@@ -36,6 +40,11 @@ impl Proxy {
         self.settings.rejoin == Rejoin::Safe
     }
 
+    /// Whether a key may be at several servers, so that one of them can miss what another took.
+    pub(super) fn has_views(&self) -> bool {
+        self.routes.places() > 1
+    }
+
     /// Whether this proxy serves traffic, and so decides; one that does not only looks.
     pub(super) fn is_active(&self) -> bool {
         self.last_request
@@ -46,7 +55,40 @@ impl Proxy {
     pub(super) fn note_request(&mut self) -> bool {
         let was_active = self.is_active();
         self.last_request = Some(self.now);
-        !was_active && self.is_safe() && self.routes.ranks() > 1
+        !was_active && self.is_safe() && self.has_views()
+    }
+
+    /// This proxy takes over. Servers that it could not reach are tried at once: when a network was cut, another proxy
+    /// may have served with them alone until now. Requests wait for the outcome, at most a time limit.
+    ///
+    /// Not one that was lost a moment ago: it is not back already. And not each time, or with a dead server a client that asks every
+    /// few seconds would always wait.
+    pub(super) fn call_missing(&mut self) {
+        for index in 0..self.servers.len() {
+            let server = &self.servers[index];
+            let is_missing = matches!(server.state, State::Down(_) | State::Connecting);
+            let called = server
+                .called
+                .is_some_and(|time| self.now.since(time) < CALL_EVERY);
+            if !is_missing || called || self.now.since(server.since) < IDLE_AFTER {
+                continue;
+            }
+            if server.state == State::Connecting {
+                // It may wait for an answer that was lost while the network was cut.
+                self.server_lost(index, CloseReason::ConnectTimeout);
+            }
+            self.servers[index].called = Some(self.now);
+            self.connect(index);
+        }
+    }
+
+    /// Whether a server that was called at that moment has neither answered nor failed.
+    pub(super) fn is_calling(&self, since: Time) -> bool {
+        self.servers.iter().any(|server| {
+            server.state == State::Connecting
+                && server.called == Some(since)
+                && server.attempted == since
+        })
     }
 
     /// A connection is made: what must be known of the server before it is used is asked for.
@@ -135,10 +177,11 @@ impl Proxy {
     /// Another proxy has raised the view: what this one noted is not all that was missed. Which servers that view left
     /// out shows when all have been asked anew; until then nothing else is asked of them.
     fn adopt(&mut self, view: View) {
+        self.adopt_ejected(view);
         self.view = view;
         for server in &mut self.servers {
             if !server.is_up() && server.known_process.is_some() {
-                server.journal.forget();
+                server.journal.note_others();
             }
         }
         if self.servers.iter().any(Server::is_up) {
@@ -156,12 +199,18 @@ impl Proxy {
                 server.journal.forget();
                 // Counted when the connection was made: it may have been empty then.
                 server.items = None;
+            } else if !server.is_up() && server.known_process.is_some() {
+                // Perhaps lost before it was asked.
+                server.journal.note_others();
             }
+        }
+        if std::mem::take(&mut self.raise_due) {
+            self.raise_view();
         }
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
-        let alone = self.routes.ranks() == 1;
+        let alone = !self.has_views();
         let view = self.view;
         let server = &self.servers[index];
         let known = server.known_process.is_some();
@@ -182,7 +231,7 @@ impl Proxy {
         }
         let server = &self.servers[index];
         if current {
-            let cold = server.stamp.is_some_and(|stamp| stamp.cold);
+            let cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
             // By its stamp it took part in everything. Without stamps the journal says so.
             if !self.is_safe() || !alone || server.journal.is_empty() {
                 return self.let_in(index, cold);
@@ -194,7 +243,11 @@ impl Proxy {
         if empty {
             return self.let_in(index, true);
         }
+        if self.awaits_the_best() {
+            return;
+        }
         // Whether the journal tells all hangs on what the others say now.
+        let server = &self.servers[index];
         let since = server.attempted;
         if !self.has_stamps_since(since) {
             if self.servers[index].entry_due == 0 {
@@ -206,6 +259,15 @@ impl Proxy {
         self.begin_entry(index, known && !started_anew);
     }
 
+    /// Whether those that took part in the latest view are here, but may not be used yet. Another one, flushed and used in
+    /// the meantime, would leave them out of the next view, and with that all that they hold would be gone.
+    fn awaits_the_best(&self) -> bool {
+        let best =
+            |server: &&Server| server.view() == self.view && server.view() != View::default();
+        let mut best = self.servers.iter().filter(best).peekable();
+        best.peek().is_some() && best.all(|server| server.state == State::Waiting)
+    }
+
     /// Whether the server may have been stopped, and may change under everybody's eyes when it goes on with what its kernel
     /// holds, of this proxy's old connections or another's. It is not used before.
     fn must_settle(
@@ -215,10 +277,16 @@ impl Proxy {
         current: bool,
         empty: bool,
     ) -> bool {
-        let alone = self.routes.ranks() == 1;
+        let alone = !self.has_views();
         let server = &mut self.servers[index];
         if self.settings.rejoin != Rejoin::Safe || is(Sabotage::NotSettled) {
             return false;
+        }
+        let view = server.view();
+        if current && view.owner != self.me && view > server.lost_in {
+            // Another proxy has stamped it since: it ran, only this proxy was cut off, and what it held of ours is over.
+            server.doubtful = false;
+            server.settled = true;
         }
         let suspect = server.doubtful || (!alone && (same_process || !(current || empty)));
         if suspect && !server.settled {
@@ -319,7 +387,11 @@ impl Proxy {
         server.known_process = server.process;
         server.stamp_asked = now;
         server.journal.clear();
-        let stamp = Stamp { view, cold };
+        let stamp = Stamp {
+            view,
+            cold,
+            ejected: self.ejects.said.clone(),
+        };
         let stamped = server.stamp == Some(stamp);
         if view != View::default() && !stamped && self.is_active() && self.is_safe() {
             self.restamp(index);
@@ -364,6 +436,18 @@ impl Proxy {
 
     /// Deletes a key on one server, for the proxy's own reasons.
     pub(super) fn delete_on(&mut self, server: usize, route: Route, noted: &NotedKey, role: Role) {
+        self.delete_for(None, server, route, noted, role);
+    }
+
+    /// The same, for the transaction `id`.
+    pub(super) fn delete_for(
+        &mut self,
+        id: Option<TxnId>,
+        server: usize,
+        route: Route,
+        noted: &NotedKey,
+        role: Role,
+    ) {
         let mut line = Vec::with_capacity(noted.key().len() + 16);
         let (word, verb) = if noted.is_base64() {
             (&b"md "[..], Verb::MetaDelete)
@@ -382,6 +466,6 @@ impl Proxy {
         }
         line.extend_from_slice(b"\r\n");
         let link_id = self.link_for(server, route);
-        self.queue_bytes(link_id, &line, None, key, (role, verb, None));
+        self.queue_bytes(link_id, &line, None, key, (role, verb, id));
     }
 }

@@ -31,7 +31,8 @@ struct Flush {
 enum Waiting {
     Flush(Flush),
     Op(Held),
-    /// The stamps of all servers that are up, as they were after this moment.
+    /// The stamps of all servers that are up, as they were after this moment; and that it is known of those called then
+    /// whether they answer.
     Stamps(Time),
 }
 
@@ -64,7 +65,11 @@ impl Barrier {
 impl Proxy {
     /// Another proxy may have served until now: nothing is asked of the servers before their stamps are known.
     pub(super) fn check_stamps(&mut self) {
-        if self.servers.iter().any(Server::is_up) {
+        let calls = self
+            .servers
+            .iter()
+            .any(|server| server.called == Some(self.now));
+        if calls || self.servers.iter().any(Server::is_up) {
             self.ask_stamps();
             // Ahead of all that waits already: it would be asked of servers that are not to be trusted.
             self.barrier.queue.push_front(Waiting::Stamps(self.now));
@@ -75,6 +80,7 @@ impl Proxy {
     pub(super) fn take_flush(&mut self, id: ClientId, request: &Request<'_>) {
         self.counters.cmd_flush += 1;
         if self.note_request() {
+            self.call_missing();
             self.check_stamps();
             self.consider();
         }
@@ -103,7 +109,7 @@ impl Proxy {
                     self.send_flush(flush);
                 }
                 Some(Waiting::Stamps(since)) => {
-                    if !self.has_stamps_since(since) {
+                    if self.is_calling(since) || !self.has_stamps_since(since) {
                         self.barrier.queue.push_front(Waiting::Stamps(since));
                         return;
                     }
@@ -134,6 +140,7 @@ impl Proxy {
         op.quiet = flush.quiet;
         let id = self.txns.open(&op);
         self.order.all_pass();
+        self.ejects.flushed = flush.delay <= 0;
         for server in 0..self.servers.len() {
             if !self.servers[server].is_up() {
                 self.leave_out(server);
@@ -175,6 +182,9 @@ impl Proxy {
 
     /// A server has forgotten everything, or says why not.
     pub(super) fn flush_answered(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+        if code.is_error() {
+            self.ejects.flushed = false;
+        }
         let txn = self.txns.at(id);
         if txn.best == NO_RANK || code.is_error() {
             txn.best = 0;
@@ -194,6 +204,9 @@ impl Proxy {
     pub(super) fn flush_passed(&mut self, id: TxnId) {
         if self.barrier.sent == Some(id) && self.txns.at(id).outstanding == 0 {
             self.barrier.sent = None;
+            if std::mem::take(&mut self.ejects.flushed) && !self.ejects.known.is_empty() {
+                self.end_ejection();
+            }
         }
     }
 }

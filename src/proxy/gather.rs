@@ -373,7 +373,7 @@ impl Proxy {
 
     fn rank_after(&self, route: Route, server: usize) -> usize {
         let asked =
-            (0..self.routes.ranks()).find(|&rank| self.routes.server(route, rank) == Some(server));
+            (0..self.routes.places()).find(|&rank| self.routes.server(route, rank) == Some(server));
         asked.map_or(0, |rank| rank + 1)
     }
 }

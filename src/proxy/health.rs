@@ -79,9 +79,21 @@ impl Proxy {
             }
         }
         self.pump_resync();
+        self.tidy();
+        if self.memory.rest(now) {
+            self.rest();
+        }
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
+        }
+    }
+
+    /// Gives back the room of queues that were long and are empty now.
+    fn rest(&mut self) {
+        self.txns.rest();
+        for link in self.servers.iter_mut().flat_map(|server| &mut server.links) {
+            link.rest();
         }
     }
 
@@ -135,7 +147,7 @@ impl Proxy {
         Span(self.settings.timeout.0 / 4)
     }
 
-    fn connect(&mut self, index: usize) {
+    pub(super) fn connect(&mut self, index: usize) {
         let now = self.now;
         let server = &mut self.servers[index];
         server.state = State::Connecting;
@@ -201,7 +213,7 @@ impl Proxy {
     /// Looks after the connections of a server that is up.
     fn watch(&mut self, index: usize) {
         self.settle_doubt(index);
-        let stamps = self.routes.ranks() > 1;
+        let stamps = self.has_views();
         let server = &self.servers[index];
         if stamps && server.is_up() && server.stamp_asked + STAMP_EVERY <= self.now {
             // Asked for while it is busy, too; the answer moves the time on.
@@ -282,6 +294,7 @@ impl Proxy {
         if server.is_connected() || first {
             log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
+            server.lost_in = self.view;
         }
         server.tried = true;
         server.failures[why as usize] += 1;
@@ -336,6 +349,8 @@ impl Proxy {
             | Role::Echo
             | Role::Heal
             | Role::Refill
+            | Role::Behind
+            | Role::Tidy
             | Role::Entry => {}
             Role::Flush => {
                 self.servers[server].doubtful = true;
@@ -369,8 +384,10 @@ impl Proxy {
     fn lose(&mut self, flight: &InFlight, bytes: &[u8], expired: bool, server: usize) {
         self.note_unknown(flight, bytes, server);
         let Some(id) = flight.txn else {
-            if let Role::Fetch(repair) = flight.role {
-                self.fetch_next(repair);
+            match flight.role {
+                Role::Fetch(repair) => self.fetch_next(repair),
+                Role::Tidy => self.tidied(),
+                _ => {}
             }
             return;
         };
@@ -382,13 +399,14 @@ impl Proxy {
         match flight.role {
             Role::Read => self.reread(id, flight, bytes, server),
             Role::Decide => self.redecide(id, flight, bytes),
-            Role::Copy(_) | Role::Mirror => {
+            Role::Copy(_) | Role::Mirror | Role::Behind => {
                 self.fence(id);
                 self.answer_if_all_did(id);
             }
             Role::Refill => self.answer_if_all_did(id),
             Role::Flush | Role::Fence => {
                 if flight.role == Role::Flush {
+                    self.ejects.flushed = false;
                     self.fence(id);
                 }
                 self.answer_if_all_did(id);

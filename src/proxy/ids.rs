@@ -1,5 +1,7 @@
 //! Names of the things on both sides of the core, and what passes over its boundary.
 
+use crate::time::Time;
+
 /// A client connection. Indices are reused, a generation tells the old owner from the new.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClientId {
@@ -39,8 +41,6 @@ pub enum Action {
     CloseClient(ClientId),
     /// A client that was held back may be read again.
     ReadClient(ClientId),
-    /// A link that was held back may be read again.
-    ReadLink(LinkId),
 }
 
 /// Why a connection to a server ended, could not be made, or was given up.
@@ -98,8 +98,20 @@ pub enum WriteState {
 pub struct ProcessFacts {
     /// Process id.
     pub pid: u32,
-    /// Seconds since 1970 at `Time(0)`.
-    pub unix_at_zero: u64,
+    /// Microseconds since 1970 at `Time(0)`.
+    pub unix_micros_at_zero: u64,
     /// User and system CPU time so far, in microseconds.
     pub rusage: fn() -> (u64, u64),
+}
+
+impl ProcessFacts {
+    /// Microseconds since 1970.
+    pub(super) fn unix_micros(&self, now: Time) -> u64 {
+        self.unix_micros_at_zero + now.0
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn unix(&self, now: Time) -> u64 {
+        self.unix_micros(now) / 1_000_000
+    }
 }

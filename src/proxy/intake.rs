@@ -14,9 +14,6 @@ use crate::time::Time;
 /// Longest line of any kind; a `get` of some 30,000 long keys.
 const LINE_LIMIT: usize = 8 * 1024 * 1024;
 
-/// A buffered data block grows by doubling from this.
-const DATA_FIRST: usize = 64 * 1024;
-
 /// What fixed bytes an item takes in memcached besides key and value: header, CAS, and a NUL after the key.
 const ITEM_OVERHEAD: usize = 48 + 8 + 1;
 
@@ -346,8 +343,8 @@ impl Proxy {
             return 0;
         };
         let seq = client.open_slot(1);
-        let mut data = Vec::with_capacity(need.min(DATA_FIRST).max(following.len()));
-        data.extend_from_slice(following);
+        // Room for what has come and no more: a client may leave it at half a block.
+        let data = following.to_vec();
         let op = Op::new(id, seq, request, Data::None);
         client.input = Input::Data(Box::new(PendingData {
             held: Held::of_line(&op),

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::sabotage::{is, Sabotage};
+use crate::proto::meta::encode_base64;
 
 /// A key as it stands in a request, and whether it is written in base64 there.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -24,6 +25,16 @@ impl NotedKey {
         NotedKey {
             bytes: bytes.into_boxed_slice(),
         }
+    }
+
+    /// The same for a key as a server holds it: in base64 if it cannot stand in a request otherwise.
+    pub fn listed(key: &[u8]) -> NotedKey {
+        if key.iter().all(|&byte| byte > b' ' && byte != 127) {
+            return NotedKey::new(key, false);
+        }
+        let mut text = Vec::new();
+        encode_base64(key, &mut text);
+        NotedKey::new(&text, true)
     }
 
     /// The key as it goes over the wire.
@@ -47,6 +58,8 @@ pub struct Journal {
     limit: usize,
     overflowed: bool,
     flushed: bool,
+    /// The server missed more, of which another proxy knows.
+    partial: bool,
 }
 
 impl Journal {
@@ -85,9 +98,18 @@ impl Journal {
         self.keys = Keys::default();
     }
 
+    /// Another proxy knows of more: so long as the server's stamp is not that one's, the journal does not tell all.
+    pub fn note_others(&mut self) {
+        if self.is_empty() {
+            self.partial = true;
+        } else {
+            self.forget();
+        }
+    }
+
     /// Whether deleting its keys makes up for everything missed.
     pub fn is_complete(&self) -> bool {
-        !self.overflowed && !self.flushed
+        !self.overflowed && !self.flushed && !self.partial
     }
 
     /// How many keys it holds.
@@ -95,9 +117,9 @@ impl Journal {
         self.keys.len()
     }
 
-    /// True when nothing was missed.
+    /// True when nothing was missed that this proxy knows of.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.is_complete()
+        self.keys.is_empty() && !self.overflowed && !self.flushed
     }
 
     /// Takes up to `count` keys out.
@@ -135,6 +157,17 @@ mod tests {
         assert_eq!((journal.len(), journal.is_complete()), (0, false));
         journal.clear();
         assert!(journal.is_empty());
+    }
+
+    #[test]
+    fn what_others_know_is_not_in_it() {
+        let mut journal = Journal::new(2);
+        journal.note_others();
+        assert!(journal.is_empty() && !journal.is_complete());
+        journal.note(NotedKey::new(b"a", false));
+        assert!(!journal.is_empty() && !journal.is_complete());
+        journal.note_others();
+        assert_eq!((journal.len(), journal.is_empty()), (0, false));
     }
 
     #[test]

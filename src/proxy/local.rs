@@ -78,7 +78,7 @@ impl Proxy {
         let mut stat = |name: &str, value: u64| push_stat(out, name, &value.to_string());
         stat("pid", u64::from(self.facts.pid));
         stat("uptime", uptime);
-        stat("time", self.facts.unix_at_zero + self.now.0 / 1_000_000);
+        stat("time", self.facts.unix(self.now));
         push_stat(out, "version", &String::from_utf8_lossy(&version));
         push_stat(out, "pointer_size", &usize::BITS.to_string());
         push_stat(out, "rusage_user", &seconds(user));
@@ -144,6 +144,8 @@ impl Proxy {
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());
         }
+        let eject = self.routes.ejects();
+        push_stat(out, "magent_eject", yes_no(eject));
         push_stat(out, "cas_enabled", "yes");
         push_stat(out, "flush_enabled", "yes");
     }
@@ -189,6 +191,8 @@ impl Proxy {
                 },
             );
             stat("state", state_name(server));
+            let ejected = self.routes.ejects() && !server.is_up();
+            stat("ejected", yes_no(ejected));
             let since = self.now.since(server.since).0 / 1_000_000;
             stat("seconds_in_state", &since.to_string());
             let mut version = Vec::new();
@@ -215,7 +219,7 @@ impl Proxy {
         push_stat(out, "view", &self.view.number.to_string());
         push_stat(out, "view_owner", &format!("{:016x}", self.view.owner));
         push_stat(out, "this_proxy", &format!("{:016x}", self.me));
-        push_stat(out, "active", if self.is_active() { "yes" } else { "no" });
+        push_stat(out, "active", yes_no(self.is_active()));
         push_stat(out, "stamp_key", &String::from_utf8_lossy(&self.stamp_key));
         let numbers = [
             ("views_raised", counters.views_raised),
@@ -226,6 +230,9 @@ impl Proxy {
             ("refills", counters.refills),
             ("refills_cancelled", counters.refills_cancelled),
             ("entry_flushes", counters.entry_flushes),
+            ("ejected_writes", counters.ejected_writes),
+            ("ejected_deletes", counters.ejected_deletes),
+            ("ejected_keys", self.ejects.record.len() as u64),
             ("held", counters.held),
             ("failovers", counters.failovers),
             ("failed_reads", counters.failed_reads),
@@ -234,15 +241,19 @@ impl Proxy {
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());
         }
-        for server in &self.servers {
+        let complete = self.ejects.record.is_complete();
+        push_stat(out, "ejected_keys_complete", yes_no(complete));
+        for (index, server) in self.servers.iter().enumerate() {
             let mut stat =
                 |name: &str, value: &str| push_stat(out, &format!("{}:{name}", server.name), value);
             stat("state", state_name(server));
+            let place = self.ejects.known.place(index as u16);
+            stat("ejected_place", &place.to_string());
             stat("view", &server.view().number.to_string());
             stat("journal_keys", &server.journal.len().to_string());
             let complete = server.journal.is_complete();
-            stat("journal_complete", if complete { "yes" } else { "no" });
-            stat("doubtful", if server.doubtful { "yes" } else { "no" });
+            stat("journal_complete", yes_no(complete));
+            stat("doubtful", yes_no(server.doubtful));
         }
     }
 
@@ -357,6 +368,14 @@ fn state_name(server: &Server) -> &'static str {
         State::Entering => "entering",
         State::Connecting if !server.tried => "connecting",
         State::Connecting | State::Down(_) => "down",
+    }
+}
+
+fn yes_no(is: bool) -> &'static str {
+    if is {
+        "yes"
+    } else {
+        "no"
     }
 }
 

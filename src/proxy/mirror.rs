@@ -62,6 +62,9 @@ impl Proxy {
 
     /// A plain `mg` of a stale item has won the right to refill it: the other copies must not give it away once more.
     pub(super) fn mirror_win(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
+        if self.routes.ranks() == 1 {
+            return;
+        }
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
         let mut request = b"mg ".to_vec();

@@ -4,7 +4,7 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gather`, `view`, `journal`, `stats`); flows are `impl Proxy` in their own
+//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gather`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
@@ -15,6 +15,7 @@ mod classic;
 mod client;
 mod coverage;
 mod dispatch;
+mod eject;
 mod enter;
 mod flush;
 mod gather;
@@ -37,6 +38,7 @@ mod server;
 mod slots;
 mod stamps;
 mod stats;
+mod survey;
 mod txn;
 mod values;
 mod version;
@@ -57,6 +59,7 @@ use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 use client::{Client, Input};
 use coverage::{Address, Coverage};
+use eject::Ejects;
 use flush::Barrier;
 use gather::Gather;
 use order::Order;
@@ -106,6 +109,9 @@ pub struct Proxy {
     stamp_key: Vec<u8>,
     /// A later view has been seen: since then all servers are asked whether they took part.
     recheck: Option<Time>,
+    /// The view is to be raised once that is over.
+    raise_due: bool,
+    ejects: Ejects,
     /// When a client last asked for a key.
     last_request: Option<Time>,
     actions: VecDeque<Action>,
@@ -180,6 +186,8 @@ impl Proxy {
             me: view::owner(&config.proxy_id),
             stamp_key: view::stamp_key(config),
             recheck: None,
+            raise_due: false,
+            ejects: Ejects::new(config.journal_keys),
             last_request: None,
             actions: VecDeque::new(),
             dirty: Vec::new(),
@@ -319,6 +327,11 @@ impl Proxy {
             self.actions.push_back(Action::CloseClient(id));
         }
         Ok(drained)
+    }
+
+    /// True once after a burst is over: freed memory may go back to the system.
+    pub fn has_calmed(&mut self) -> bool {
+        self.memory.has_calmed()
     }
 
     /// True once every server has answered or failed at least once: time to accept clients.

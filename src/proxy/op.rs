@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::ids::ClientId;
+use super::journal::NotedKey;
 use super::route::Route;
 use crate::buf::{Body, Memory};
 use crate::proto::meta::Meta;
@@ -132,6 +133,11 @@ impl<'a> Op<'a> {
             Verb::MetaSet | Verb::MetaDelete => Class::Unconditional,
             _ => Class::Read,
         }
+    }
+
+    /// Its key, to be remembered.
+    pub fn noted(&self) -> NotedKey {
+        NotedKey::new(self.key.of(self.line), self.meta.has(b'b'))
     }
 
     fn has_any(&self, letters: &[u8]) -> bool {

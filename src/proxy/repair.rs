@@ -117,10 +117,11 @@ impl Proxy {
 
     /// Whether another copy of the key is up.
     pub(super) fn has_other_copy(&self, route: Route, server: usize) -> bool {
-        (0..self.routes.ranks()).any(|rank| {
-            let other = self.routes.server(route, rank);
-            other.is_some_and(|other| other != server && self.servers[other].is_up())
-        })
+        self.routes.ranks() > 1
+            && (0..self.routes.ranks()).any(|rank| {
+                let other = self.routes.server(route, rank);
+                other.is_some_and(|other| other != server && self.servers[other].is_up())
+            })
     }
 
     /// Brings `key` to the server `target`.
@@ -268,7 +269,7 @@ impl Proxy {
     }
 
     fn write_item(&mut self, id: u32, item: &Item<'_>) {
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        let unix = self.facts.unix(self.now);
         let repair = &self.repairs[id as usize];
         let name = item.key.unwrap_or(repair.key.key());
         let base64 = item.base64 || (item.key.is_none() && repair.key.is_base64());

@@ -1,27 +1,32 @@
 //! Flow and room: the background copy. A cold server gets back, at a steady pace, what its peers hold.
 //!
-//! The peers list their keys (`lru_crawler metadump all`, on a connection of its own); each key that belongs on the cold
+//! The peers list their keys (`lru_crawler metadump hash`, on a connection of its own); each key that belongs on the cold
 //! server is brought over as a read repair would. When all peers have been listed, the server is warm. One server is
 //! filled at a time.
+//!
+//! A listing is read as fast as it comes. While its reader is slow, memcached holds the lock of the keys that it is about to
+//! list, and commands for them wait; so what does not fit is not left unread, but left out and listed once more.
+//!
+//! The walk along the hash table meets every item. Servers that do not know it (before 1.6) walk along the order of use
+//! (`metadump all`), which passes over items that are in use at that moment, so they are listed twice.
 
-use std::collections::VecDeque;
+mod listing;
 
-use super::classic::listed_expiry;
-use super::ids::{Action, LinkId};
+use super::ids::Action;
 use super::journal::NotedKey;
 use super::repair::Then;
-use super::server::{LinkState, Role, Server};
+use super::server::LinkState;
 use super::Proxy;
-use crate::proto::meta::encode_base64;
-use crate::proto::token::Token;
-use crate::proto::Verb;
+pub(super) use listing::is_busy;
+
+use crate::hash::Slices;
 use crate::time::{Span, Time};
 
 /// Keys on their way at the same time.
 const WINDOW: usize = 128;
 
-/// Listed keys that may wait; then the listing is not read for a while.
-const BACKLOG_MAX: usize = 10_000;
+/// Listed keys that may wait; with more, they are listed again.
+pub(super) const LISTED_MAX: usize = 500_000;
 
 /// A listing that could not be had is asked for again after this.
 const RETRY: Span = Span::from_millis(1000);
@@ -41,19 +46,23 @@ struct Listed {
 }
 
 /// The background copy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resync {
     /// The server that is being filled.
     pub target: Option<usize>,
     /// Servers that are to be listed.
     sources: Vec<usize>,
+    /// Servers that do not walk along their hash table.
+    by_use: Vec<usize>,
     /// All have been listed once.
     again: bool,
     /// The one that is listing now.
     source: Option<usize>,
     /// The present listing has ended.
     listed: bool,
-    backlog: VecDeque<Listed>,
+    backlog: Slices<Listed>,
+    /// Whose keys the backlog holds.
+    sliced: Option<usize>,
     /// Servers without meta commands: what had been written when the present listing began, and how many keys were left
     /// out since, as they were written to.
     epochs: (Vec<u32>, u64),
@@ -69,6 +78,33 @@ pub struct Resync {
     allowance: u32,
     paced: Time,
     retry: Option<Time>,
+    /// When the last key was on its way to the target.
+    sent: Option<Time>,
+}
+
+impl Default for Resync {
+    fn default() -> Resync {
+        Resync {
+            target: None,
+            sources: Vec::new(),
+            by_use: Vec::new(),
+            again: false,
+            source: None,
+            listed: false,
+            backlog: Slices::new(LISTED_MAX),
+            sliced: None,
+            epochs: (Vec::new(), 0),
+            skipped: 0,
+            in_flight: 0,
+            total: 0,
+            done: 0,
+            began: Time(0),
+            allowance: 0,
+            paced: Time(0),
+            retry: None,
+            sent: None,
+        }
+    }
 }
 
 impl Resync {
@@ -132,13 +168,13 @@ impl Proxy {
             return;
         }
         if self.resync.sources.is_empty() {
-            if !self.resync.again {
+            if !self.resync.again && !self.resync.by_use.is_empty() {
                 return self.list_again(RETRY);
             }
             if self.resync.skipped > 0 {
                 return self.list_again(AGAIN);
             }
-            return self.finish_resync();
+            return self.settle_resync();
         }
         let servers = &self.servers;
         let Some(place) = self.resync.sources.iter().position(|&s| servers[s].is_up()) else {
@@ -150,12 +186,34 @@ impl Proxy {
         self.resync.source = Some(source);
         self.resync.listed = false;
         self.resync.retry = None;
+        if self.resync.sliced != Some(source) {
+            self.resync.backlog.restart();
+            self.resync.sliced = Some(source);
+        }
         let id = self.listing_link(source);
         self.link_mut(id).state = LinkState::Connecting;
         self.actions.push_back(Action::Connect(id));
     }
 
-    /// Lists all sources once more: memcached's listing leaves out items that are in use at that moment.
+    /// All keys are on their way. The target is warm when it has answered for them: what it was asked before them it may
+    /// still have missed.
+    fn settle_resync(&mut self) {
+        let Some(target) = self.resync.target else {
+            return;
+        };
+        let sent = *self.resync.sent.get_or_insert(self.now);
+        let mut heads = self.servers[target]
+            .links
+            .iter()
+            .map(|link| link.fifo.front());
+        if heads.any(|head| head.is_some_and(|head| head.queued <= sent)) {
+            self.resync.retry = Some(self.now + STEP);
+        } else {
+            self.finish_resync();
+        }
+    }
+
+    /// Lists all sources once more: something may have been left out.
     fn list_again(&mut self, pause: Span) {
         let Some(target) = self.resync.target else {
             return;
@@ -164,123 +222,8 @@ impl Proxy {
         let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
         self.resync.sources = sources.collect();
         self.resync.skipped = 0;
+        self.resync.sent = None;
         self.resync.retry = Some(self.now + pause);
-    }
-
-    fn listing_link(&self, source: usize) -> LinkId {
-        Server::link_id(source, self.servers[source].conns)
-    }
-
-    /// Whether `id` is a connection for listings.
-    pub(super) fn is_listing(&self, id: LinkId) -> bool {
-        usize::from(id.conn) == self.servers[usize::from(id.server)].conns
-    }
-
-    /// The connection for the listing is made.
-    pub(super) fn begin_listing(&mut self, id: LinkId) {
-        self.link_mut(id).state = LinkState::Ready;
-        if !self.meta {
-            self.resync.epochs = self.order.epochs();
-        }
-        let purpose = (Role::Listing, Verb::Stats, None);
-        let line = b"lru_crawler metadump all\r\n";
-        self.queue_bytes(id, line, None, Token::default(), purpose);
-    }
-
-    /// The connection for the listing is gone: it is asked for again later.
-    pub(super) fn listing_closed(&mut self, id: LinkId) {
-        let memory = &mut self.memory;
-        self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
-        if self.resync.source == Some(usize::from(id.server)) {
-            self.resync.source = None;
-            self.resync.retry = Some(self.now + RETRY);
-        }
-    }
-
-    /// A line of the listing. False: the connection has done its duty.
-    pub(super) fn take_listing(&mut self, id: LinkId, line: &[u8]) -> bool {
-        let source = usize::from(id.server);
-        if let Some(key) = line.strip_prefix(b"key=") {
-            let end = key
-                .iter()
-                .position(|&byte| byte == b' ')
-                .unwrap_or(key.len());
-            if let Some(key) = decode(&key[..end]) {
-                self.note_listed(source, &key, line);
-            }
-            return true;
-        }
-        if line == b"OK" {
-            return true;
-        }
-        if line.starts_with(b"BUSY") {
-            self.resync.retry = Some(self.now + RETRY);
-        } else {
-            if line != b"END" && !line.starts_with(b"NOTSTARTED") {
-                // It cannot list: its keys come over as they are asked for, and the target stays cold.
-                log::warn!(
-                    "server {}: lists no keys: {}",
-                    self.servers[source].name,
-                    line.escape_ascii()
-                );
-                self.resync.retry = Some(self.now + Span(RETRY.0 * 60));
-            } else {
-                self.resync.listed = true;
-            }
-        }
-        self.close_listing(id);
-        if self.resync.listed {
-            self.check_listed();
-        } else {
-            self.resync.source = None;
-        }
-        false
-    }
-
-    fn close_listing(&mut self, id: LinkId) {
-        let memory = &mut self.memory;
-        self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
-        self.actions.push_back(Action::CloseLink(id));
-    }
-
-    /// `line`: what the listing says of the key.
-    fn note_listed(&mut self, source: usize, key: &[u8], line: &[u8]) {
-        let Some(target) = self.resync.target else {
-            return;
-        };
-        if key == self.stamp_key {
-            return;
-        }
-        let route = self.routes.of(key);
-        let ranks = 0..self.routes.ranks();
-        let copies = ranks.filter_map(|rank| self.routes.server(route, rank));
-        let mut belongs = false;
-        let mut first_source = None;
-        for server in copies {
-            belongs |= server == target;
-            if server != target && first_source.is_none() && self.servers[server].is_up() {
-                first_source = Some(server);
-            }
-        }
-        // Each key is copied once, though several sources list it; the first is asked, then the others.
-        let listed_before = first_source
-            .is_some_and(|first| first != source && !self.resync.sources.contains(&first));
-        if belongs && !listed_before {
-            let plain = key.iter().all(|&byte| byte > b' ' && byte != 127);
-            let noted = if plain {
-                NotedKey::new(key, false)
-            } else {
-                let mut text = Vec::new();
-                encode_base64(key, &mut text);
-                NotedKey::new(&text, true)
-            };
-            self.resync.total += 1;
-            let expires = listed_expiry(line).filter(|_| !self.meta);
-            self.resync.backlog.push_back(Listed {
-                key: noted,
-                expires,
-            });
-        }
     }
 
     /// One key more has been dealt with.
@@ -293,8 +236,10 @@ impl Proxy {
     fn check_listed(&mut self) {
         let resync = &mut self.resync;
         if resync.listed && resync.backlog.is_empty() && resync.in_flight == 0 {
-            if let Some(source) = resync.source.take() {
-                resync.sources.retain(|&other| other != source);
+            let source = resync.source.take();
+            if !resync.backlog.advance() {
+                resync.sources.retain(|&other| Some(other) != source);
+                resync.sliced = None;
             }
             self.next_source();
         }
@@ -318,9 +263,8 @@ impl Proxy {
             self.next_source();
         }
         self.grant();
-        let was_full = self.resync.backlog.len() >= BACKLOG_MAX;
         while self.resync.in_flight < WINDOW && self.resync.allowance > 0 {
-            let Some(listed) = self.resync.backlog.pop_front() else {
+            let Some(listed) = self.resync.backlog.pop() else {
                 break;
             };
             let noted = listed.key;
@@ -336,12 +280,6 @@ impl Proxy {
                 expires: listed.expires,
             };
             self.begin_repair(&noted, route, target, then);
-        }
-        if was_full && self.resync.backlog.len() < BACKLOG_MAX {
-            if let Some(source) = self.resync.source {
-                self.actions
-                    .push_back(Action::ReadLink(self.listing_link(source)));
-            }
         }
     }
 
@@ -374,11 +312,6 @@ impl Proxy {
         waits.then(|| self.resync.paced + STEP)
     }
 
-    /// False while enough listed keys wait.
-    pub fn link_wants_read(&self, id: LinkId) -> bool {
-        !self.is_listing(id) || self.resync.backlog.len() < BACKLOG_MAX
-    }
-
     fn finish_resync(&mut self) {
         if let Some(target) = self.resync.target {
             let server = &mut self.servers[target];
@@ -407,34 +340,5 @@ impl Proxy {
         }
         // Keys still on their way count for nobody.
         self.resync = Resync::default();
-    }
-}
-
-/// A key as `metadump` writes it: bytes other than letters, digits and `-._~` as `%XX`.
-fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut key = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte != b'%' {
-            key.push(byte);
-            rest = after;
-            continue;
-        }
-        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-        key.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &after[2..];
-    }
-    Some(key)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listed_keys_are_decoded() {
-        assert_eq!(decode(b"key%3A0").as_deref(), Some(&b"key:0"[..]));
-        assert_eq!(decode(b"%e4%80").as_deref(), Some(&[0xe4, 0x80][..]));
-        assert_eq!(decode(b"a%4"), None);
     }
 }

@@ -20,6 +20,13 @@ impl Route {
     }
 }
 
+/// Most places of a key with `--eject`, its primary included. Only when as many servers are away can there be keys that are
+/// refused though others are up.
+const PLACES_MAX: usize = 16;
+
+/// Draws for one place; if all of them hit servers that have a better one, it is the next server that has none.
+const DRAWS_MAX: usize = 32;
+
 /// The placement of all keys; fixed at start.
 #[derive(Debug)]
 pub struct Routes {
@@ -31,6 +38,10 @@ pub struct Routes {
     copies: usize,
     /// Per server: the lowest index with the same address. A server given twice holds one copy, not two.
     identity: Vec<u16>,
+    /// With `--eject`: the primaries, each once per weight.
+    slots: Vec<u16>,
+    /// How many places a key has, in whatever way.
+    places: usize,
 }
 
 impl Routes {
@@ -46,6 +57,17 @@ impl Routes {
             .iter()
             .map(|spec| all.iter().position(|other| same(spec, other)).unwrap_or(0) as u16)
             .collect();
+        let identity: Vec<u16> = identity;
+        let mut slots = Vec::new();
+        let mut places = 1 + copies;
+        if config.eject && config.backups.is_empty() {
+            for (index, spec) in config.servers.iter().enumerate() {
+                slots.extend((0..spec.weight).map(|_| index as u16));
+            }
+            let others = |(index, &same): &(usize, &u16)| *index == usize::from(same);
+            places = identity.iter().enumerate().filter(others).count();
+            places = places.min(PLACES_MAX);
+        }
         Routes {
             primaries: ring(&config.servers, config.ketama),
             backups: (copies > 0).then(|| ring(&config.backups, config.ketama)),
@@ -53,6 +75,8 @@ impl Routes {
             backup_count: config.backups.len(),
             copies,
             identity,
+            slots,
+            places,
         }
     }
 
@@ -94,20 +118,86 @@ impl Routes {
     /// Whether any server that holds a copy is live; `live` has an entry for each server.
     pub fn is_live(&self, route: Route, live: &[bool]) -> bool {
         let is_live = |server: usize| live.get(server).copied().unwrap_or(false);
+        if self.ejects() {
+            let away = (0..self.primary_count)
+                .filter(|&server| usize::from(self.identity[server]) == server && !is_live(server));
+            // With fewer servers away than it has places, a key is at one of them.
+            return is_live(usize::from(route.primary)) || away.count() < self.places;
+        }
         let mut ranks = (0..self.ranks()).filter_map(|rank| self.server(route, rank));
         ranks.any(is_live)
     }
 
-    /// The server that holds the copy of rank `rank` (0: the primary). `None`: it would be the primary once more.
+    /// Whether a key without copies has places at other primaries.
+    pub fn ejects(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// How many ranks a key has, be it for copies, or with `--eject` for places where it may be instead.
+    pub fn places(&self) -> usize {
+        self.places
+    }
+
+    /// Whether `server` is the primary of a key, under whatever name it was given.
+    pub fn is_primary(&self, server: usize, route: Route) -> bool {
+        self.identity[server] == self.identity[usize::from(route.primary)]
+    }
+
+    /// The server of rank `rank` (0: the primary), up to [`Routes::places`]. `None`: it would be the primary once more.
     pub fn server(&self, route: Route, rank: usize) -> Option<usize> {
         if rank == 0 {
             return Some(usize::from(route.primary));
+        }
+        if self.ejects() {
+            return self.place(route, rank);
         }
         let backup = (usize::from(route.first_backup) + rank - 1) % self.backup_count;
         let server = self.primary_count + backup;
         let primary = usize::from(route.primary);
         (self.identity[server] != self.identity[primary]).then_some(server)
     }
+}
+
+impl Routes {
+    /// The primary at the place `rank`, 1 or more, of a key: each place is drawn, by hash and weight, from the servers that
+    /// have no better one. So the keys of a dead server spread over all others, and those of no other server move.
+    fn place(&self, route: Route, rank: usize) -> Option<usize> {
+        if rank >= self.places {
+            return None;
+        }
+        let mut taken = [0; PLACES_MAX];
+        taken[0] = self.identity[usize::from(route.primary)];
+        let mut server = route.primary;
+        for place in 1..=rank {
+            let is_free = |server: u16| {
+                let same = self.identity[usize::from(server)];
+                !taken[..place].contains(&same)
+            };
+            let draw = |n: usize| mix(route.hash, place * DRAWS_MAX + n) % self.slots.len() as u64;
+            let drawn = (0..DRAWS_MAX).map(|n| self.slots[draw(n) as usize]);
+            let next = || {
+                let from = draw(0) as usize;
+                let behind = self.slots[from..].iter().chain(&self.slots[..from]);
+                behind.copied().find(|&server| is_free(server))
+            };
+            server = drawn
+                .into_iter()
+                .find(|&server| is_free(server))
+                .or_else(next)?;
+            taken[place] = self.identity[usize::from(server)];
+        }
+        Some(usize::from(server))
+    }
+}
+
+/// A number made of a key's hash and a count: all of its bits depend on all of theirs (the finalizer of MurmurHash3).
+fn mix(hash: u32, count: usize) -> u64 {
+    let mut mixed = (u64::from(hash) << 32) ^ count as u64;
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        mixed ^= mixed >> 33;
+        mixed = mixed.wrapping_mul(factor);
+    }
+    mixed ^ (mixed >> 33)
 }
 
 fn ring(servers: &[ServerSpec], ketama: bool) -> Ring {
@@ -146,7 +236,7 @@ mod tests {
 
     fn servers(routes: &Routes, key: &[u8]) -> Vec<usize> {
         let route = routes.of(key);
-        (0..routes.ranks())
+        (0..routes.places())
             .filter_map(|rank| routes.server(route, rank))
             .collect()
     }
@@ -164,6 +254,98 @@ mod tests {
         let routes = Routes::new(&config(&[1, 2, 3], &[4, 5], Copies::All));
         assert_eq!(servers(&routes, b"key1"), [0, 4, 3]);
         assert_eq!(servers(&routes, b"key2"), [1, 3, 4]);
+    }
+
+    fn ejecting(primaries: &[(u16, u32)], ketama: bool) -> Routes {
+        let servers = primaries.iter().map(|&(port, weight)| ServerSpec {
+            weight,
+            ..spec(port)
+        });
+        Routes::new(&Config {
+            servers: servers.collect(),
+            eject: true,
+            ketama,
+            ..Config::default()
+        })
+    }
+
+    /// How many keys of the server 0 have each server as the first of their places that is not among `away`.
+    fn spread(routes: &Routes, away: &[usize], servers: usize) -> Vec<usize> {
+        let mut counts = vec![0; servers];
+        for n in 0..30_000 {
+            let route = routes.of(format!("key:{n}").as_bytes());
+            if route.primary() == 0 {
+                let mut places = (0..routes.places()).filter_map(|rank| routes.server(route, rank));
+                counts[places.find(|place| !away.contains(place)).unwrap()] += 1;
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn keys_of_a_dead_server_spread_evenly_over_the_others() {
+        for ketama in [false, true] {
+            let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)], ketama);
+            let all = spread(&routes, &[], 5)[0];
+            for away in [&[0][..], &[0, 3]] {
+                let counts = spread(&routes, away, 5);
+                let fair = all / (5 - away.len());
+                for (server, &count) in counts.iter().enumerate() {
+                    let range = fair * 9 / 10..=fair * 11 / 10;
+                    let fits = away.contains(&server) || range.contains(&count);
+                    assert!(fits, "{ketama} {away:?}: {counts:?}");
+                }
+            }
+        }
+        let weighted = ejecting(&[(1, 1), (2, 1), (3, 3)], false);
+        let counts = spread(&weighted, &[0], 3);
+        let ratio = counts[2] as f64 / counts[1] as f64;
+        assert!((2.7..3.3).contains(&ratio), "{counts:?}");
+    }
+
+    #[test]
+    fn a_server_that_dies_moves_its_own_keys_only() {
+        let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)], false);
+        for n in 0..1000 {
+            let places: Vec<usize> = servers(&routes, format!("key{n}").as_bytes());
+            let mut sorted = places.clone();
+            sorted.sort_unstable();
+            assert_eq!(
+                sorted,
+                [0, 1, 2, 3],
+                "each server is a place, once: {places:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn places_are_few_and_found_among_heavy_servers() {
+        let many: Vec<(u16, u32)> = (0..40)
+            .map(|n| (n, if n == 0 { 1000 } else { 1 }))
+            .collect();
+        let routes = ejecting(&many, false);
+        assert_eq!(routes.places(), PLACES_MAX);
+        for n in 0..200 {
+            let places = servers(&routes, format!("key{n}").as_bytes());
+            let mut once = places.clone();
+            once.sort_unstable();
+            once.dedup();
+            assert_eq!((places.len(), once.len()), (PLACES_MAX, PLACES_MAX));
+        }
+        // The same server under two names of the list is no second place.
+        let twice = ejecting(&[(1, 1), (1, 1), (2, 1)], false);
+        assert_eq!(twice.places(), 2);
+        for key in [&b"key1"[..], b"key2", b"key3"] {
+            assert_eq!(servers(&twice, key).len(), 2);
+        }
+    }
+
+    #[test]
+    fn places_do_not_change_with_versions() {
+        let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)], false);
+        let found = [&b"key1"[..], b"key2", b"key3"].map(|key| servers(&routes, key));
+        // Two proxies of different versions must find the same.
+        assert_eq!(found, [[3, 1, 0, 2], [0, 2, 3, 1], [1, 3, 0, 2]]);
     }
 
     #[test]

@@ -50,33 +50,6 @@ pub enum Sabotage {
     TokenWithoutServer,
 }
 
-impl Sabotage {
-    /// All of them.
-    pub const ALL: [Sabotage; 21] = [
-        Sabotage::StampSkipped,
-        Sabotage::LossUnstamped,
-        Sabotage::ForeignStampIgnored,
-        Sabotage::MirroredEarly,
-        Sabotage::HoldSkipped,
-        Sabotage::RefillNotCancelled,
-        Sabotage::MirrorNotHealed,
-        Sabotage::ForeverAsNow,
-        Sabotage::TimeForgotten,
-        Sabotage::MonthAsRelative,
-        Sabotage::JournalIgnored,
-        Sabotage::OverflowUnnoticed,
-        Sabotage::UnknownKept,
-        Sabotage::NotSettled,
-        Sabotage::FlushForgotten,
-        Sabotage::FlushOvertaken,
-        Sabotage::MissBelieved,
-        Sabotage::WarmTooEarly,
-        Sabotage::AnsweredEarly,
-        Sabotage::ReadNotOrdered,
-        Sabotage::TokenWithoutServer,
-    ];
-}
-
 #[cfg(feature = "sabotage")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };

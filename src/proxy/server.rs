@@ -60,6 +60,10 @@ pub enum Role {
     Refill,
     /// What a returning server missed is taken from it.
     Entry,
+    /// A key is deleted where it does not belong any more, as it is written where it belongs.
+    Behind,
+    /// The same for a key of the record of ejected ones.
+    Tidy,
     /// The server's stamp is read.
     Stamp,
     /// The server is stamped.
@@ -106,12 +110,15 @@ impl InFlight {
     pub fn may_be_missed(&self) -> bool {
         match self.role {
             Role::Copy(_) | Role::Decide | Role::Mirror | Role::Echo => true,
-            Role::Heal | Role::Entry | Role::Flush => true,
+            Role::Heal | Role::Entry | Role::Flush | Role::Behind => true,
             Role::Read => self.verb.is_gat(),
             _ => false,
         }
     }
 }
+
+/// Room for so many requests is kept when none is in flight.
+const ROOM_KEPT: usize = 64;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +207,14 @@ impl Link {
         Some(flight)
     }
 
+    /// Gives room back that nothing needs now.
+    pub fn rest(&mut self) {
+        self.log.rest();
+        if self.fifo.is_empty() && self.fifo.capacity() > ROOM_KEPT {
+            self.fifo = VecDeque::new();
+        }
+    }
+
     /// Since when the server owes a sign of life, if an answer is due.
     pub fn silent_since(&self) -> Option<Time> {
         let head = self.fifo.front()?;
@@ -252,6 +267,8 @@ pub struct Server {
     pub retry: Span,
     /// When the last attempt to reach it began.
     pub attempted: Time,
+    /// When it was last called for a takeover.
+    pub called: Option<Time>,
     /// It has answered or failed at least once.
     pub tried: bool,
     /// What it said to `version`, numbers only.
@@ -280,6 +297,8 @@ pub struct Server {
     pub journal: Journal,
     /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
     pub doubtful: bool,
+    /// The view when it was lost.
+    pub lost_in: View,
     /// When it has had the time for that; and that it has.
     pub settled_at: Option<Time>,
     /// See `settled_at`.
@@ -316,6 +335,7 @@ impl Server {
             links: (0..=conns).map(|_| Link::new()).collect(),
             retry: RETRY_FIRST,
             attempted: now,
+            called: None,
             tried: false,
             version: None,
             is_magent: false,
@@ -330,6 +350,7 @@ impl Server {
             cold: false,
             journal: Journal::new(journal_keys),
             doubtful: false,
+            lost_in: View::default(),
             settled_at: None,
             settled: false,
             entry_due: 0,
@@ -354,7 +375,7 @@ impl Server {
 
     /// The view it last took part in.
     pub fn view(&self) -> View {
-        self.stamp.map(|stamp| stamp.view).unwrap_or_default()
+        self.stamp.as_ref().map(|s| s.view).unwrap_or_default()
     }
 
     /// Whether its connections answer.

@@ -1,7 +1,6 @@
 //! Flow: stamps are read and written, and views raised.
 
 use super::ids::LinkId;
-use super::journal::NotedKey;
 use super::op::Op;
 use super::sabotage::{is, Sabotage};
 use super::server::{LinkState, Role, Server};
@@ -56,10 +55,10 @@ impl Proxy {
             server.stamp_asked = server.stamp_asked.max(asked);
             match stamp {
                 Some(stamp) => {
-                    server.stamp = Some(stamp);
                     if server.is_up() && !active {
                         server.cold = stamp.cold;
                     }
+                    server.stamp = Some(stamp);
                 }
                 // Flushed or evicted while the connection stood: the server has missed nothing, if it had the present
                 // stamp.
@@ -90,10 +89,11 @@ impl Proxy {
         let stamp = Stamp {
             view: self.view,
             cold: server.cold,
+            ejected: self.ejects.said.clone(),
         };
-        server.stamp = Some(stamp);
         let conns = server.conns;
         let value = stamp.value();
+        server.stamp = Some(stamp);
         let mut request = b"set ".to_vec();
         request.extend_from_slice(&self.stamp_key);
         let key = Token {
@@ -127,7 +127,10 @@ impl Proxy {
         }
         for index in 0..self.servers.len() {
             let server = &self.servers[index];
-            if !server.is_up() || !server.cold || server.stamp.is_some_and(|stamp| stamp.cold) {
+            if !server.is_up()
+                || !server.cold
+                || server.stamp.as_ref().is_some_and(|stamp| stamp.cold)
+            {
                 continue;
             }
             if self.view == View::default() {
@@ -139,9 +142,16 @@ impl Proxy {
 
     /// A new view begins: servers that are not up take no part in it.
     pub(super) fn raise_view(&mut self) {
-        let unix = self.facts.unix_at_zero + self.now.0 / 1_000_000;
+        if self.recheck.is_some() {
+            // Stamping the servers now would hide which of them the last view has left out.
+            self.raise_due = true;
+            return;
+        }
+        self.ejects.said = self.ejects.known.clone();
+        // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
+        let unix_ms = self.facts.unix_micros(self.now) / 1000;
         self.view = View {
-            number: (self.view.number + 1).max(unix),
+            number: (self.view.number + 1).max(unix_ms),
             owner: self.me,
         };
         self.counters.views_raised += 1;
@@ -155,17 +165,22 @@ impl Proxy {
         }
     }
 
+    /// Whether the present view would let the server `index` pass for one that missed nothing, though it is about to.
+    pub(super) fn needs_view_without(&self, index: usize) -> bool {
+        let view = self.view;
+        view == View::default() || self.servers[index].left_out != view
+    }
+
     /// A write is about to leave out the server `index`: the others are stamped ahead of it.
     pub(super) fn leave_out(&mut self, index: usize) {
-        if !self.is_safe() || self.routes.ranks() == 1 {
+        if !self.is_safe() || !self.has_views() {
             return;
         }
         self.counters.degraded_writes += 1;
-        let view = self.view;
         if is(Sabotage::StampSkipped) {
             return;
         }
-        if view == View::default() || self.servers[index].left_out != view {
+        if self.needs_view_without(index) {
             self.raise_view();
         }
     }
@@ -178,7 +193,7 @@ impl Proxy {
             return;
         }
         for index in 0..self.servers.len() {
-            let copies = 0..self.routes.ranks();
+            let copies = 0..self.routes.places();
             let concerned = all
                 || copies
                     .clone()
@@ -191,16 +206,19 @@ impl Proxy {
         }
     }
 
-    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others.
-    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>) {
+    /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others, of which
+    /// that of rank `acting` is the first.
+    pub(super) fn leave_out_absent(&mut self, op: &Op<'_>, acting: usize) {
+        if self.routes.ejects() {
+            return self.write_at(op, acting);
+        }
         for rank in 0..self.routes.ranks() {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
             if !self.servers[server].is_up() {
                 self.leave_out(server);
-                let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
-                self.servers[server].journal.note(noted);
+                self.servers[server].journal.note(op.noted());
             }
         }
     }

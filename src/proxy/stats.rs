@@ -42,6 +42,10 @@ pub struct Counters {
     pub mirrored: u64,
     /// Writes that left out a copy, each copy counted.
     pub degraded_writes: u64,
+    /// Writes that went to another primary than the key's own.
+    pub ejected_writes: u64,
+    /// Deletions of keys where they did not belong any more.
+    pub ejected_deletes: u64,
     /// How often a view was raised.
     pub views_raised: u64,
     /// Returning servers that were flushed.

@@ -60,6 +60,9 @@ pub struct Txn {
     pub part: Option<PartId>,
 }
 
+/// Room for so many is kept when none is open.
+const ROOM_KEPT: usize = 64;
+
 /// No rank has answered.
 pub const NO_RANK: u8 = u8::MAX;
 
@@ -117,6 +120,13 @@ impl Txns {
         let txn = &self.slab[id as usize];
         let done = txn.outstanding == 0 && txn.answered;
         done.then(|| self.slab.remove(id as usize))
+    }
+
+    /// Gives room back that nothing needs now.
+    pub fn rest(&mut self) {
+        if self.slab.is_empty() && self.slab.capacity() > ROOM_KEPT {
+            self.slab = Slab::new();
+        }
     }
 
     /// True when none is open.

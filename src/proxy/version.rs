@@ -75,7 +75,7 @@ impl Proxy {
 
     /// `op` with a version, in `line`.
     pub(super) fn with_version<'a>(&mut self, op: &Op<'a>, line: &'a mut Vec<u8>) -> Op<'a> {
-        let micros = self.facts.unix_at_zero * 1_000_000 + self.now.0;
+        let micros = self.facts.unix_micros(self.now);
         let version = self.versions.next(micros);
         compose(op, version, line)
     }

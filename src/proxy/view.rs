@@ -5,7 +5,8 @@
 //! A server that comes back with another stamp than theirs has missed something.
 //!
 //! A stamp is an item `magent:stamp:<pool>` with the value `1 <number> <owner> <c|w>`: view number, proxy that raised it
-//! (64 bits, hexadecimal), cold or warm.
+//! (64 bits, hexadecimal), cold or warm. With `--eject` ` e<primary>:<place>,...` may follow: where keys may lie, by index of
+//! their primary.
 
 use crate::config::Config;
 
@@ -18,13 +19,74 @@ pub struct View {
     pub owner: u64,
 }
 
+/// Which keys may lie elsewhere than at their primary: per primary, the highest place. In one view it is the same on all
+/// servers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ejected {
+    /// Ascending by primary; places are 1 and more.
+    places: Vec<(u16, u8)>,
+}
+
+impl Ejected {
+    /// True when each key is at its primary.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The highest place at which keys of `primary` may lie; 0: only there.
+    pub fn place(&self, primary: u16) -> usize {
+        let found = self.places.binary_search_by_key(&primary, |entry| entry.0);
+        found.map_or(0, |at| usize::from(self.places[at].1))
+    }
+
+    /// Keys of `primary` may lie at `place`, 1 or more. True: none lay elsewhere so far.
+    pub fn note(&mut self, primary: u16, place: usize) -> bool {
+        let place = u8::try_from(place).unwrap_or(u8::MAX);
+        match self.places.binary_search_by_key(&primary, |entry| entry.0) {
+            Ok(at) => {
+                self.places[at].1 = self.places[at].1.max(place);
+                false
+            }
+            Err(at) => {
+                self.places.insert(at, (primary, place));
+                true
+            }
+        }
+    }
+
+    /// Takes over what `other` says, too.
+    pub fn merge(&mut self, other: &Ejected) {
+        for &(primary, place) in &other.places {
+            self.note(primary, usize::from(place));
+        }
+    }
+
+    /// Reads `<primary>:<place>,...`.
+    fn parse(text: &str) -> Option<Ejected> {
+        let mut ejected = Ejected::default();
+        for entry in text.split(',') {
+            let (primary, place) = entry.split_once(':')?;
+            ejected.note(primary.parse().ok()?, place.parse().ok()?);
+        }
+        Some(ejected)
+    }
+
+    fn text(&self) -> String {
+        let entries = self.places.iter();
+        let entries: Vec<String> = entries.map(|(p, place)| format!("{p}:{place}")).collect();
+        entries.join(",")
+    }
+}
+
 /// What a server says of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stamp {
     /// The last view it took part in.
     pub view: View,
     /// It may lack what its peers hold.
     pub cold: bool,
+    /// Which keys may lie elsewhere than at their primary, in that view.
+    pub ejected: Ejected,
 }
 
 impl Stamp {
@@ -38,16 +100,26 @@ impl Stamp {
         let number = words.next()?.parse().ok()?;
         let owner = u64::from_str_radix(words.next()?, 16).ok()?;
         let cold = words.next()? == "c";
+        let ejected = match words.next().and_then(|word| word.strip_prefix('e')) {
+            Some(text) => Ejected::parse(text)?,
+            None => Ejected::default(),
+        };
         Some(Stamp {
             view: View { number, owner },
             cold,
+            ejected,
         })
     }
 
     /// The value of the stamp's item.
     pub fn value(&self) -> String {
         let state = if self.cold { 'c' } else { 'w' };
-        format!("1 {} {:016x} {state}", self.view.number, self.view.owner)
+        let mut value = format!("1 {} {:016x} {state}", self.view.number, self.view.owner);
+        if !self.ejected.is_empty() {
+            value.push_str(" e");
+            value.push_str(&self.ejected.text());
+        }
+        value
     }
 }
 
@@ -88,11 +160,34 @@ mod tests {
                 owner: owner("host/1.2.3.4:12000"),
             },
             cold: true,
+            ejected: Ejected::default(),
         };
+        assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp.clone()));
+        let mut ejected = Ejected::default();
+        for (primary, place) in [(7, 2), (3, 1), (7, 1), (3, 15)] {
+            ejected.note(primary, place);
+        }
+        let stamp = Stamp { ejected, ..stamp };
+        assert!(stamp.value().ends_with(" c e3:15,7:2"), "{}", stamp.value());
         assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp));
+        assert_eq!(Stamp::parse(b"1 5 0 w e3"), None);
         assert_eq!(Stamp::parse(b"2 1 0 w"), None);
         assert_eq!(Stamp::parse(b"hello"), None);
         assert_eq!(Stamp::parse(&[0xff, 0xfe]), None);
+    }
+
+    #[test]
+    fn places_only_grow() {
+        let mut ejected = Ejected::default();
+        assert!(ejected.is_empty());
+        assert!(ejected.note(3, 2));
+        assert!(!ejected.note(3, 1));
+        assert_eq!([ejected.place(3), ejected.place(4)], [2, 0]);
+        let mut other = Ejected::default();
+        other.note(3, 5);
+        other.note(1, 1);
+        ejected.merge(&other);
+        assert_eq!([1, 2, 3].map(|primary| ejected.place(primary)), [1, 0, 5]);
     }
 
     #[test]

@@ -32,12 +32,17 @@ impl Proxy {
             self.refuse_write(op);
             return;
         };
-        self.leave_out_absent(op);
+        self.leave_out_absent(op, first);
         self.order.passes(bucket(op.route.hash));
         let id = self.txns.open(op);
         self.txns.at(id).exclusive = self.claim(op.route);
         self.txns.at(id).rank = first as u8;
-        for rank in 0..self.routes.ranks() {
+        let copies = match self.routes.ejects() {
+            // It is at one place only.
+            true => first..first + 1,
+            false => 0..self.routes.ranks(),
+        };
+        for rank in copies {
             let Some(server) = self.routes.server(op.route, rank) else {
                 continue;
             };
@@ -47,6 +52,7 @@ impl Proxy {
             }
         }
         self.counters.mirrored += u64::from(self.txns.at(id).outstanding) - 1;
+        self.delete_behind(id, op.route, || op.noted(), first);
     }
 
     /// Asks the acting primary to decide.
@@ -62,7 +68,8 @@ impl Proxy {
         txn.exclusive = exclusive;
         txn.rank = rank as u8;
         txn.undecided = true;
-        self.leave_out_absent(op);
+        self.leave_out_absent(op, rank);
+        self.delete_behind(id, op.route, || op.noted(), rank);
         self.order.passes(bucket(op.route.hash));
         // With one copy the order of its stream is all the order there is.
         if self.routes.ranks() > 1 {
@@ -114,7 +121,7 @@ impl Proxy {
             Data::Inline(data) => request.extend_from_slice(data),
             Data::Shared(shared) => body = Some(Rc::clone(shared)),
         }
-        let noted = NotedKey::new(op.key.of(op.line), op.meta.has(b'b'));
+        let noted = op.noted();
         let redo = Redo {
             txn: id,
             role: Role::Decide,
@@ -228,7 +235,9 @@ impl Proxy {
         let server = usize::from(id.server);
         let txn = self.txns.at(txn_id);
         let (route, repaired) = (txn.route, txn.repaired);
-        if says_absent(flight.verb, code) && !repaired && self.may_lack(server, route) {
+        // A client that was told that the outcome is unknown is not asked for again: its transaction ends here.
+        let asks_again = !repaired && !txn.answered;
+        if says_absent(flight.verb, code) && asks_again && self.may_lack(server, route) {
             let bytes = self.flight_bytes(id, flight).to_vec();
             self.repair_and_redo(txn_id, flight, &bytes, server);
             return;
@@ -389,7 +398,8 @@ impl Proxy {
         let txn = self.txns.at(id);
         let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
         // A client that was told "unknown" keeps that answer, which may still wait for its turn in the client's order.
-        let next = if txn.answered {
+        // Nor can it be ejected before it is known which view that would be in.
+        let next = if txn.answered || (self.routes.ejects() && self.recheck.is_some()) {
             None
         } else {
             self.replace_reply(client, seq, Reply::None);
@@ -402,6 +412,12 @@ impl Proxy {
             return;
         };
         self.txns.at(id).rank = rank as u8;
+        if self.routes.ejects() {
+            let key = key_token(flight).of(bytes);
+            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+            self.note_ejected(route, &noted, rank);
+            self.delete_behind(id, route, || noted, rank);
+        }
         let link_id = self.link_for(server, route);
         let body: Option<&Body> = flight.body.as_ref();
         let purpose = (Role::Decide, flight.verb, Some(id));

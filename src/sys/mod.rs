@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod instance;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod netlink;
 pub mod notify;
 pub mod pidfile;

@@ -1,5 +1,8 @@
-//! The keys of one server, one after the other, as it lists them (`lru_crawler metadump all`). The server sends no
-//! faster than it is read, so the whole list is never held anywhere.
+//! The keys of one server, one after the other. Its listing is read as fast as it comes, as commands for the keys that it
+//! is about to list wait while it is not read (memcached 1.6.18); so it is held here, in slices if it is large.
+//!
+//! `lru_crawler metadump hash` walks along the hash table and meets every item. Servers that do not know it (before 1.6)
+//! walk along the order of use (`metadump all`), and pass over items that are in use at that moment.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::dial::{dial, read_line, unexpected};
 use crate::config::ServerSpec;
+use crate::hash::Slices;
 use crate::sys::reason;
 
 /// A busy host may take its time to start a listing.
@@ -16,57 +20,84 @@ const SILENCE: Duration = Duration::from_secs(30);
 const BUSY_PATIENCE: Duration = Duration::from_secs(60);
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
-/// A listing under way.
-pub struct Listing {
-    reader: BufReader<TcpStream>,
-    line: Vec<u8>,
-    /// `line` was read at the beginning and not yet given out.
-    pending: bool,
+const BY_USE: &[u8] = b"lru_crawler metadump all\r\n";
+
+/// Keys held at a time, at most; a larger server is listed several times.
+const HELD_MAX: usize = 1_000_000;
+
+/// The keys of a server.
+pub struct Listing<'a> {
+    spec: &'a ServerSpec,
+    held: Slices<Vec<u8>>,
+    begun: bool,
 }
 
-impl Listing {
-    /// Asks for the list, for a while also of a server that is busy with another one.
-    pub fn begin(spec: &ServerSpec) -> Result<Listing, String> {
-        let reader = dial(spec, SILENCE, SILENCE)?;
-        let mut listing = Listing {
-            reader,
-            line: Vec::new(),
-            pending: true,
-        };
-        let asked = Instant::now();
-        loop {
-            let sent = listing
-                .reader
-                .get_mut()
-                .write_all(b"lru_crawler metadump all\r\n");
-            sent.map_err(|error| reason(&error))?;
-            read_line(&mut listing.reader, &mut listing.line)?;
-            if !listing.line.starts_with(b"BUSY") {
-                break;
-            }
-            if asked.elapsed() >= BUSY_PATIENCE {
-                return Err(unexpected(&listing.line));
-            }
-            thread::sleep(BUSY_PAUSE);
+impl Listing<'_> {
+    /// All of them, once.
+    pub fn of(spec: &ServerSpec) -> Listing<'_> {
+        Listing {
+            spec,
+            held: Slices::new(HELD_MAX),
+            begun: false,
         }
-        if listing.line == b"OK" {
-            listing.pending = false;
-        }
-        Ok(listing)
     }
 
     /// The next key; `None` after the last.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, String> {
-        if !std::mem::take(&mut self.pending) {
-            read_line(&mut self.reader, &mut self.line)?;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.list()?;
         }
-        if self.line == b"END" {
-            return Ok(None);
+        loop {
+            if let Some(key) = self.held.pop() {
+                return Ok(Some(key));
+            }
+            if !self.held.advance() {
+                return Ok(None);
+            }
+            self.list()?;
         }
-        match parse(&self.line) {
-            Some(key) => Ok(Some(key)),
-            None => Err(unexpected(&self.line)),
+    }
+
+    /// Takes from one whole listing what is of the present slice.
+    fn list(&mut self) -> Result<(), String> {
+        let mut reader = dial(self.spec, SILENCE, SILENCE)?;
+        let mut line = Vec::new();
+        begin(&mut reader, &mut line)?;
+        loop {
+            match &line[..] {
+                b"END" => return Ok(()),
+                b"OK" => {}
+                other => {
+                    let key = parse(other).ok_or_else(|| unexpected(other))?;
+                    self.held.offer(&key, || key.clone());
+                }
+            }
+            read_line(&mut reader, &mut line)?;
         }
+    }
+}
+
+/// Asks for a list, for a while also if the server is busy with another one; reads its first line.
+fn begin(reader: &mut BufReader<TcpStream>, line: &mut Vec<u8>) -> Result<(), String> {
+    let asked = Instant::now();
+    let mut command: &[u8] = b"lru_crawler metadump hash\r\n";
+    loop {
+        let sent = reader.get_mut().write_all(command);
+        sent.map_err(|error| reason(&error))?;
+        read_line(reader, line)?;
+        // Also while its hash table grows.
+        if line.starts_with(b"BUSY") || line.starts_with(b"ERROR locked") {
+            if asked.elapsed() >= BUSY_PATIENCE {
+                return Err(unexpected(line));
+            }
+            thread::sleep(BUSY_PAUSE);
+            continue;
+        }
+        let refused = [&b"ERROR"[..], b"CLIENT_ERROR", b"BADCLASS"];
+        if command == BY_USE || !refused.iter().any(|word| line.starts_with(word)) {
+            return Ok(());
+        }
+        command = BY_USE;
     }
 }
 

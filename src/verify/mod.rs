@@ -149,7 +149,8 @@ impl Check {
     fn list(&mut self, server: usize) -> Result<(), String> {
         let spec = &self.specs[server];
         self.progress.at(name_of(spec));
-        let mut listing = Listing::begin(spec)?;
+        let spec = spec.clone();
+        let mut listing = Listing::of(&spec);
         let mut batch = Batch::default();
         while let Some(key) = listing.next()? {
             if key.starts_with(STAMP) {

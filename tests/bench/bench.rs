@@ -3,22 +3,30 @@
 //! - [`rows`]: what is measured; [`peers`]: who; [`options`]: the bench's command line.
 //! - [`measure`]: one row, contenders in turn; [`report`]: the table.
 //! - [`load`], [`replies`], [`outbox`], [`corpus`]: the load generator, which checks every reply.
+//! - [`returns`]: rows about servers that go and come back.
+//! - [`memory`], [`fair`], [`growth`] (with [`svg`]): measurements of their own, on common [`ground`].
 //! - [`lookalike`]: servers that cost less than memcached. [`procs`]: processes, CPUs, ports.
 //!
 //! This file is the entry and is not called `main.rs`, because cargo takes every directory below
 //! `tests` with a `main.rs` for a test.
 
 mod corpus;
+mod fair;
+mod ground;
+mod growth;
 mod load;
 mod lookalike;
 mod measure;
+mod memory;
 mod options;
 mod outbox;
 mod peers;
 mod procs;
 mod replies;
 mod report;
+mod returns;
 mod rows;
+mod svg;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,6 +39,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = match args.split_first() {
         Some((first, rest)) if first == "lookalike" => lookalike(rest).map(|()| true),
+        Some((first, rest)) if first == "memory" => memory::run(rest),
+        Some((first, rest)) if first == "fair" => fair::run(rest),
+        Some((first, rest)) if first == "growth" => growth::run(rest),
         _ => bench(&args),
     };
     match result {

@@ -10,6 +10,7 @@ use crate::corpus::Corpus;
 use crate::load::{Load, SILENCE};
 use crate::options::Options;
 use crate::peers::{Kind, Peer, Place, Servers};
+use crate::returns;
 use crate::rows::{Row, Shape, What};
 
 /// Loaded but not measured, before each round: it wakes the CPUs and fills the caches.
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub series: Vec<Series>,
     /// The command lines used.
     pub lines: Vec<String>,
+    /// What does not fit the table's columns.
+    pub notes: Vec<String>,
     /// Wrong replies, crashes, hangs: each fails the run.
     pub failures: Vec<String>,
 }
@@ -58,6 +61,7 @@ pub fn measure(place: &mut Place, row: &Row, options: &Options) -> Outcome {
         row: row.clone(),
         series: Vec::new(),
         lines: Vec::new(),
+        notes: Vec::new(),
         failures: Vec::new(),
     };
     let kinds: Vec<Kind> = row
@@ -69,6 +73,8 @@ pub fn measure(place: &mut Place, row: &Row, options: &Options) -> Outcome {
     let result = match &row.what {
         What::Load(shape) => load_row(place, &kinds, shape, options, &mut outcome),
         What::Idle { conns } => idle_row(place, &kinds, *conns, options, &mut outcome),
+        What::Resync => returns::resync(place, options, &mut outcome),
+        What::Journal => returns::journal(place, options, &mut outcome),
     };
     if let Err(why) = result {
         outcome.failures.push(format!("{}: {why}", row.name));
@@ -91,7 +97,8 @@ fn load_row(
 ) -> Result<(), String> {
     let corpus = Arc::new(Corpus::new(shape.keys, shape.size));
     let row = outcome.row.clone();
-    let backups = if kinds.contains(&Kind::MagentMirrored) {
+    let mirrors = [Kind::MagentMirrored, Kind::MagentAckPrimary];
+    let backups = if mirrors.iter().any(|kind| kinds.contains(kind)) {
         row.servers
     } else {
         0

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{getrlimit, Resource};
+
 use crate::corpus::Corpus;
 use crate::procs::{find, first_line, Child, Cpus, Ports};
 
@@ -18,6 +20,8 @@ pub enum Kind {
     Magent,
     /// magent with as many backups as primaries, each key on one of them (`--copies 1`).
     MagentMirrored,
+    /// The same, and a write is answered when its primary has answered.
+    MagentAckPrimary,
     /// twemproxy, from the distribution.
     Nutcracker,
     /// memcached's own proxy, where a memcached was built with it.
@@ -32,6 +36,7 @@ impl Kind {
         match self {
             Kind::Magent => "magent",
             Kind::MagentMirrored => "magent-mirrored",
+            Kind::MagentAckPrimary => "magent-ack-1",
             Kind::Nutcracker => "nutcracker",
             Kind::MemcachedProxy => "memcached-proxy",
             Kind::Direct => "direct",
@@ -39,9 +44,10 @@ impl Kind {
     }
 
     /// All names that `--peers` takes.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Magent,
         Kind::MagentMirrored,
+        Kind::MagentAckPrimary,
         Kind::Nutcracker,
         Kind::MemcachedProxy,
         Kind::Direct,
@@ -68,9 +74,10 @@ impl Programs {
             return Err(format!("{} is not there", missing.display()));
         }
         let memcached = find("memcached");
-        // Without a path of its own: the usual memcached, if it was built with the proxy.
+        // Without a path of its own: the usual memcached, or the one that `make deps` fetched, if built with the proxy.
+        let usual = [memcached.clone(), fetched()].into_iter().flatten();
         let memcached_proxy =
-            memcached_proxy.or_else(|| memcached.clone().filter(|file| has_proxy(file)));
+            memcached_proxy.or_else(|| usual.into_iter().find(|file| has_proxy(file)));
         Ok(Programs {
             magent,
             nutcracker: find("nutcracker"),
@@ -85,7 +92,7 @@ impl Programs {
         match kind {
             Kind::Nutcracker => self.nutcracker.is_some(),
             Kind::MemcachedProxy => self.memcached_proxy.is_some(),
-            Kind::Magent | Kind::MagentMirrored | Kind::Direct => true,
+            Kind::Magent | Kind::MagentMirrored | Kind::MagentAckPrimary | Kind::Direct => true,
         }
     }
 
@@ -102,6 +109,16 @@ impl Programs {
             line("memcached's proxy", &self.memcached_proxy, "-V"),
         ]
     }
+}
+
+/// Where tests/scripts/memcached-of.sh puts the newest release.
+fn fetched() -> Option<PathBuf> {
+    let home = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = home("MAGENT_CACHE").or_else(|| {
+        let caches = home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache")));
+        Some(caches?.join("magent"))
+    });
+    Some(cache?.join("memcached-sid/memcached")).filter(|file| file.is_file())
 }
 
 fn has_proxy(memcached: &Path) -> bool {
@@ -141,24 +158,8 @@ impl Servers {
             .collect::<Result<Vec<u16>, String>>()?;
         let mut children = Vec::new();
         if real {
-            let memcached = place
-                .programs
-                .memcached
-                .as_ref()
-                .ok_or("memcached is not installed")?;
-            for (i, port) in ports.iter().enumerate() {
-                let args = words(&format!(
-                    "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -m 1024 -c 8192 -b 1024",
-                    as_root("-u root ")
-                ));
-                let name = format!("memcached-{}", i + 1);
-                children.push(Child::start(
-                    &name,
-                    place.cpus.servers,
-                    memcached,
-                    &args,
-                    place.dir,
-                )?);
+            for (i, &port) in ports.iter().enumerate() {
+                children.push(memcached(place, i, port)?);
             }
         } else {
             let mut args = words(&format!("lookalike {} {}", corpus.keys(), corpus.size()));
@@ -178,6 +179,31 @@ impl Servers {
         }
         Ok(Servers { children, ports })
     }
+
+    /// Where a server listens.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        local(self.ports[index])
+    }
+
+    /// Kills a real server and starts it again, empty.
+    pub fn restart(&mut self, place: &Place, index: usize) -> Result<(), String> {
+        let dead = self.children.remove(index);
+        drop(dead);
+        let child = memcached(place, index, self.ports[index])?;
+        self.children.insert(index, child);
+        self.children[index].wait_for(local(self.ports[index]))
+    }
+}
+
+fn memcached(place: &Place, index: usize, port: u16) -> Result<Child, String> {
+    let program = place.programs.memcached.as_ref();
+    let program = program.ok_or("memcached is not installed")?;
+    let args = words(&format!(
+        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -m 1024 -c 8192 -b 1024",
+        as_root("-u root ")
+    ));
+    let name = format!("memcached-{}", index + 1);
+    Child::start(&name, place.cpus.servers, program, &args, place.dir)
 }
 
 /// A proxy (or none) in front of the servers.
@@ -189,6 +215,21 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// magent in front of the first server and with the others as backups, with further options.
+    pub fn magent(place: &mut Place, servers: &Servers, options: &str) -> Result<Peer, String> {
+        let port = place.ports.next()?;
+        let (first, rest) = servers.ports.split_at(1);
+        let mut args = magent(port, first, rest);
+        args.extend(words(options));
+        let program = place.programs.magent.clone();
+        let mut child = Child::start("magent", place.cpus.proxy, &program, &args, place.dir)?;
+        child.wait_for(local(port))?;
+        Ok(Peer {
+            child: Some(child),
+            addresses: vec![local(port)],
+        })
+    }
+
     /// Starts it in front of the first half of the servers as primaries, the others as backups, if
     /// it mirrors; else in front of as many as there are primaries in the row.
     pub fn start(
@@ -208,6 +249,11 @@ impl Peer {
         let (program, args) = match kind {
             Kind::Magent => (place.programs.magent.clone(), magent(port, first, &[])),
             Kind::MagentMirrored => (place.programs.magent.clone(), magent(port, first, second)),
+            Kind::MagentAckPrimary => {
+                let mut args = magent(port, first, second);
+                args.extend(words("--ack primary"));
+                (place.programs.magent.clone(), args)
+            }
             Kind::Nutcracker => nutcracker(place, port, first)?,
             Kind::MemcachedProxy => memcached_proxy(place, port, first)?,
             Kind::Direct => unreachable!("returned above"),
@@ -219,12 +265,39 @@ impl Peer {
             addresses: vec![local(port)],
         })
     }
+
+    /// magent in front of the first `primaries` of the servers, with the others as backups and `more` options.
+    pub fn start_magent(
+        place: &mut Place,
+        servers: &Servers,
+        primaries: usize,
+        more: &[&str],
+    ) -> Result<Peer, String> {
+        let (first, second) = servers.ports.split_at(primaries);
+        let port = place.ports.next()?;
+        let mut args = magent(port, first, second);
+        args.extend(more.iter().map(ToString::to_string));
+        let program = place.programs.magent.clone();
+        let mut child = Child::start("magent", place.cpus.proxy, &program, &args, place.dir)?;
+        child.wait_for(local(port))?;
+        Ok(Peer {
+            child: Some(child),
+            addresses: vec![local(port)],
+        })
+    }
+}
+
+/// As many client connections as the limit of open files has room for; this process has raised it.
+fn conns_max() -> u64 {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    limit.saturating_sub(500).clamp(500, 65_000)
 }
 
 fn magent(port: u16, primaries: &[u16], backups: &[u16]) -> Vec<String> {
     let mut args = words(&format!(
-        "-D {}-n 16384 -l 127.0.0.1 -p {port} --timeout {TIMEOUT_MS}",
-        as_root("-u root ")
+        "-D {}-n {} -l 127.0.0.1 -p {port} --timeout {TIMEOUT_MS}",
+        as_root("-u root "),
+        conns_max()
     ));
     for port in primaries {
         args.extend(words(&format!("-s 127.0.0.1:{port}")));
@@ -295,8 +368,9 @@ fn memcached_proxy(
     );
     let config = write(place.dir, "memcached-proxy.lua", &text)?;
     let mut args = words(&format!(
-        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -c 16384 -b 1024 -o",
-        as_root("-u root ")
+        "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -c {} -b 1024 -o",
+        as_root("-u root "),
+        conns_max()
     ));
     args.push(format!("proxy_config={config}"));
     Ok((program, args))

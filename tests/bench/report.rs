@@ -13,6 +13,12 @@ const FULL: f64 = 0.95;
 
 /// Prints the machine, the versions and the conditions.
 pub fn conditions(programs: &Programs, cpus: Cpus, real: bool) {
+    print!("{}", conditions_text(programs, cpus, real));
+}
+
+/// The same as text.
+pub fn conditions_text(programs: &Programs, cpus: Cpus, real: bool) -> String {
+    let mut out = Vec::new();
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()
@@ -23,25 +29,31 @@ pub fn conditions(programs: &Programs, cpus: Cpus, real: bool) {
         .filter(|line| line.starts_with("processor"))
         .count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("machine: {model}, {many} CPUs, Linux {}", kernel.trim());
+    out.push(format!(
+        "machine: {model}, {many} CPUs, Linux {}",
+        kernel.trim()
+    ));
     for line in programs.versions() {
-        println!("{line}");
+        out.push(line);
     }
-    println!("rustc: {}", first_line("rustc".as_ref(), "-V"));
+    out.push(format!("rustc: {}", first_line("rustc".as_ref(), "-V")));
     if let Some(commit) = commit() {
-        println!("commit: {commit}");
+        out.push(format!("commit: {commit}"));
     }
     match (cpus.proxy, cpus.load, cpus.servers) {
         (Some(proxy), Some(load), Some(servers)) => {
-            println!("CPUs: proxies {proxy}, load generator {load}, servers {servers}");
+            out.push(format!(
+                "CPUs: proxies {proxy}, load generator {load}, servers {servers}"
+            ));
         }
-        _ => println!("CPUs: only one, nothing is pinned; the figures mean little"),
+        _ => out.push("CPUs: only one, nothing is pinned; the figures mean little".to_string()),
     }
     if real {
-        println!("servers: memcached, one process and one thread each");
+        out.push("servers: memcached, one process and one thread each".to_string());
     } else {
-        println!("servers: look-alikes, one process for all (--real for memcached)");
+        out.push("servers: look-alikes, one process for all (--real for memcached)".to_string());
     }
+    out.join("\n") + "\n"
 }
 
 fn commit() -> Option<String> {
@@ -68,7 +80,7 @@ pub fn command_lines(outcomes: &[Outcome]) {
 pub fn table(outcomes: &[Outcome]) {
     println!();
     println!("Medians of the rounds. CPU us: the proxy's own CPU time per request (idle: bytes per connection);");
-    println!("+-: median deviation; x: ratio to nutcracker, in w8 and w8p to magent unmirrored, paired by round,");
+    println!("+-: median deviation; x: ratio to nutcracker, in w8, w8p and w8r to magent without backups, paired by round,");
     println!("with its extremes; *: the proxy's CPU was full, so ops/s is what it can carry; latencies in us.");
     println!();
     println!(
@@ -90,6 +102,9 @@ pub fn table(outcomes: &[Outcome]) {
     );
     for outcome in outcomes {
         println!("{:5} {}", outcome.row.name, outcome.row.title);
+        for note in &outcome.notes {
+            println!("{:5} {note}", "");
+        }
         let reference = outcome
             .series
             .iter()
@@ -187,7 +202,8 @@ fn paired(
         .collect()
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle value, or the mean of the two.
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

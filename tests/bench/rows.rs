@@ -26,6 +26,10 @@ pub struct Shape {
 pub enum What {
     /// A load on each of the contenders in turn.
     Load(Shape),
+    /// A server that returns empty is filled.
+    Resync,
+    /// What a server missed is remembered.
+    Journal,
     /// Memory per idle connection.
     Idle {
         /// How many connections.
@@ -70,7 +74,8 @@ const PROXIES_AND_NONE: &[Kind] = &[
     Kind::MemcachedProxy,
     Kind::Direct,
 ];
-const MIRRORED: &[Kind] = &[Kind::MagentMirrored, Kind::Magent];
+const MIRRORED: &[Kind] = &[Kind::MagentMirrored, Kind::MagentAckPrimary, Kind::Magent];
+const READ: &[Kind] = &[Kind::MagentMirrored, Kind::Magent];
 
 /// All rows, in the order of the table.
 pub fn all() -> Vec<Row> {
@@ -171,6 +176,40 @@ pub fn all() -> Vec<Row> {
                     gets_percent: 50,
                     ..USUAL
                 },
+                None,
+            )
+        },
+        Row {
+            servers: 2,
+            contenders: READ,
+            reference: Kind::Magent,
+            ..row(
+                "w8r",
+                "gets on 2 primaries and 2 backups, depth 1 (x: without backups)",
+                Shape {
+                    gets_percent: 100,
+                    ..USUAL
+                },
+                None,
+            )
+        },
+        Row {
+            what: What::Resync,
+            contenders: READ,
+            ..row(
+                "resync",
+                "1,000,000 keys of 12 B and values of 10 B are brought to an empty primary",
+                USUAL,
+                None,
+            )
+        },
+        Row {
+            what: What::Journal,
+            contenders: READ,
+            ..row(
+                "journal",
+                "1,000,000 keys of 30 B are written while the backup is away",
+                USUAL,
                 None,
             )
         },

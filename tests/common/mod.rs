@@ -12,6 +12,7 @@ pub mod fake;
 pub mod files;
 pub mod magent;
 pub mod normal;
+pub mod pool;
 pub mod process;
 pub mod rng;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use client::Client;
 pub use magent::Magent;
+pub use pool::Pool;
 pub use process::{Memcached, Port};
 
 /// How long anything may take before a test gives up: generous, as the machine may be busy. Never a measure of speed.

@@ -26,7 +26,11 @@ programs() {
 		setpriv    util-linux         util-linux                       must
 		nutcracker nutcracker         -                                wish
 		memccat    libmemcached-tools libmemcached,libmemcached-awesome-tools wish
+		valgrind   valgrind           valgrind                         wish
 		keepalived keepalived         keepalived                       wish
+		systemd-analyze systemd       systemd                          wish
+		man        man-db             man-db                           wish
+		strip      binutils           binutils                         wish
 	END
 }
 
@@ -100,10 +104,10 @@ END
 
 # Older and newer servers than the installed one: some tests run against those, too.
 if [ $system = debian ]; then
-	for release in bullseye trixie; do
+	for release in bullseye trixie sid; do
 		home=${MAGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/magent}
 		[ -x "$home/memcached-$release/memcached" ] && continue
-		say "fetching memcached of Debian $release into $home, for tests"
+		say "fetching memcached of Debian $release into $home, for tests and bench"
 		"$(dirname "$0")/memcached-of.sh" "$release" >/dev/null ||
 			say "no memcached of $release; the tests that need it will say so"
 	done
@@ -150,6 +154,11 @@ elif [ -n "$(rust_lacks)" ]; then
 		esac
 	fi
 	[ $missing = no ] || say "make test needs cargo fmt and cargo clippy"
+fi
+
+if [ $system = debian ] && [ $missing = no ] && ! have cargo-deb; then
+	say "cargo-deb is missing: building it with cargo; make deb and the test of the package use it"
+	cargo install -q cargo-deb --locked || say "no cargo-deb; the test of the package will say so"
 fi
 
 [ $missing = no ]

@@ -45,9 +45,6 @@ impl World {
         let mut bytes = std::mem::take(&mut self.scratch);
         loop {
             bytes.clear();
-            if !self.proxy(host).link_wants_read(id) {
-                break;
-            }
             let limit = self.read_size();
             if self.net.read(conn, 0, limit, &mut bytes) == 0 {
                 break;
@@ -94,12 +91,6 @@ impl World {
                 }
                 Action::CloseClient(id) => self.close_accepted(host, id),
                 Action::ReadClient(id) => self.hosts[host].again.push(id),
-                Action::ReadLink(id) => {
-                    if let Some(link) = self.hosts[host].links.get(&key_of(id)) {
-                        let (conn, now) = (link.conn, Time(self.now));
-                        self.read_link(host, id, conn, now);
-                    }
-                }
             }
         }
         acted

@@ -26,7 +26,8 @@ impl Search {
             State::Any => return vec![State::Any],
             State::Known(item) => item,
         };
-        if item.as_ref().is_none_or(|item| item.exp == 0)
+        if !self.rules.lossy
+            && item.as_ref().is_none_or(|item| item.exp == 0)
             && self.kinds[index]
                 .found
                 .is_some_and(|found| found != item.is_some())
@@ -68,8 +69,35 @@ impl Search {
                 }
             }
         }
+        if self.rules.lossy && item.is_some() {
+            self.miss(state, op, reply, last, &mut states);
+        }
         states.dedup();
         states
+    }
+
+    /// What follows when the operation finds nothing, though the key is there. If it then changes nothing, the key may be
+    /// there again later.
+    fn miss(
+        &self,
+        state: &State,
+        op: &Op,
+        reply: Option<&[u8]>,
+        now: i64,
+        states: &mut Vec<State>,
+    ) {
+        let deletes = matches!(op.request.verb, Verb::Delete | Verb::Md | Verb::FlushAll);
+        let mut missed = Vec::new();
+        self.try_at(&mut None, op, reply, now, &mut missed);
+        for after in missed {
+            let after = match after {
+                State::Known(None) if !deletes => state.clone(),
+                after => after,
+            };
+            if !states.contains(&after) {
+                states.push(after);
+            }
+        }
     }
 
     fn try_at(

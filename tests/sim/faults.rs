@@ -88,6 +88,9 @@ impl World {
             self.mend(what);
             self.faults.mended_at = now;
         }
+        if self.faults.profile == Profile::Eject {
+            return self.eject_something();
+        }
         if self.faults.profile.returns() {
             return self.send_away_when_whole();
         }
@@ -108,7 +111,7 @@ impl World {
         self.next_fault(pause);
     }
 
-    fn next_fault(&mut self, pause: u64) {
+    pub(super) fn next_fault(&mut self, pause: u64) {
         let now = self.now;
         let next = self.faults.mends.iter().map(|&(at, _)| at).min();
         let at = next
@@ -119,7 +122,7 @@ impl World {
 
     /// One server at a time is away; the next one goes when all are whole again. Clients go on until then: a proxy that is
     /// asked for nothing only looks.
-    fn send_away_when_whole(&mut self) {
+    pub(super) fn send_away_when_whole(&mut self) {
         const LOOK: u64 = 100_000;
         const LAST: u64 = 10;
         if std::mem::take(&mut self.faults.goes) {
@@ -223,7 +226,7 @@ impl World {
     }
 
     /// A server goes for a while, and nothing else breaks until it has been back for long.
-    fn send_away(&mut self) {
+    pub(super) fn send_away(&mut self) {
         let away = self.rng.range(1, 2_000_000);
         let Some(server) = self.running() else { return };
         match self.rng.below(4) {

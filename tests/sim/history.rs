@@ -59,6 +59,10 @@ struct Key {
     carried: Vec<Op>,
     /// A proxy died with a write to it under way: its copies may differ until the next plain write.
     torn: bool,
+    /// When its time to live was last set by a `gat`, which does not wait for the other copies.
+    touched: Option<u64>,
+    /// A proxy died right after that: the copies may end at different times, until the next write.
+    apart: bool,
     /// All its copies are lost since then: it has no state any more.
     unserved: Option<u64>,
 }
@@ -71,6 +75,8 @@ pub struct History {
     errors: bool,
     /// How long an operation of unknown outcome may linger.
     linger: u64,
+    /// A server that has not answered for so long is left out, and what it missed is noted.
+    timeout: u64,
     pub checked: u64,
     pub unchecked: u64,
 }
@@ -92,6 +98,8 @@ impl History {
             tokens: BTreeMap::new(),
             carried: Vec::new(),
             torn: false,
+            touched: None,
+            apart: false,
             unserved: None,
         });
         History {
@@ -105,6 +113,7 @@ impl History {
                 cas: guarantees.cas,
                 leases: guarantees.leases,
                 session: guarantees.session,
+                lossy: guarantees.lossy,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
                 // Each time that an item is brought from one server to another it may lose or gain a second.
@@ -116,6 +125,7 @@ impl History {
             },
             enabled: guarantees.history,
             errors: guarantees.errors,
+            timeout: plan.config.timeout.0,
             linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
             checked: 0,
             unchecked: 0,
@@ -209,6 +219,14 @@ impl History {
         if lost && self.errors && (nothing || op.request.is_quiet()) {
             op.seen = Seen::Never;
         }
+        match op.request.verb {
+            Verb::Gat | Verb::Gats => key.touched = Some(now),
+            _ if !linear::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
+                key.touched = None;
+                key.apart = false;
+            }
+            _ => {}
+        }
         key.pending -= 1;
         if key.pending == 0 {
             self.check(id.key as usize, now)
@@ -237,12 +255,13 @@ impl History {
                 |op: &Op| op.seen == Seen::Pending || (op.seen == Seen::Unknown && op.until > now);
             let mut ops = key.ops.iter().chain(&key.carried);
             key.torn |= ops.any(|op| lingers(op) && !linear::is_read(&op.request));
+            key.apart |= key.touched.is_some_and(|at| at + self.timeout > now);
         }
     }
 
     /// Whether the copies of a key may differ, because a proxy died.
     pub fn is_torn(&self, key: usize) -> bool {
-        self.keys[key].torn
+        self.keys[key].torn || self.keys[key].apart
     }
 
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {

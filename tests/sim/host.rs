@@ -62,7 +62,7 @@ impl Host {
         };
         let facts = ProcessFacts {
             pid: 1,
-            unix_at_zero: EPOCH as u64,
+            unix_micros_at_zero: EPOCH as u64 * 1_000_000,
             rusage,
         };
         let mut host = Host::none();

@@ -45,6 +45,8 @@ pub struct Rules {
     pub cas: bool,
     /// Only one client at a time wins the right to refill.
     pub leases: bool,
+    /// A key may be missed at any time, and be there again.
+    pub lossy: bool,
     /// Items have times to live.
     pub times: bool,
     /// A read does not see what its own client asked for behind it.

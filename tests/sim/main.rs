@@ -9,6 +9,7 @@
 
 mod clients;
 mod edge;
+mod ejecting;
 mod explain;
 mod faults;
 mod finish;

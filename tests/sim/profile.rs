@@ -3,6 +3,7 @@
 use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
+use super::ejecting;
 use super::rng::Rng;
 
 /// The kinds of runs.
@@ -24,10 +25,12 @@ pub enum Profile {
     Garbage,
     /// Two proxies: the address moves between them, they crash and start anew, while servers go and return as above.
     Takeover,
+    /// Without backups, `--eject`: see `ejecting`.
+    Eject,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 8] = [
+    pub const ALL: [Profile; 9] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -36,6 +39,7 @@ impl Profile {
         Profile::Full,
         Profile::Garbage,
         Profile::Takeover,
+        Profile::Eject,
     ];
 
     pub fn name(self) -> &'static str {
@@ -48,6 +52,7 @@ impl Profile {
             Profile::Full => "full",
             Profile::Garbage => "garbage",
             Profile::Takeover => "takeover",
+            Profile::Eject => "eject",
         }
     }
 
@@ -66,6 +71,7 @@ impl Profile {
     pub fn guarantees(self) -> Guarantees {
         let all = Guarantees {
             history: true,
+            lossy: false,
             session: true,
             cas: true,
             leases: true,
@@ -90,8 +96,18 @@ impl Profile {
                 errors: true,
                 ..all
             },
+            Profile::Eject => Guarantees {
+                lossy: true,
+                session: false,
+                cas: false,
+                leases: false,
+                copies: Copied::Whatever,
+                errors: true,
+                ..all
+            },
             Profile::Slow | Profile::Garbage => Guarantees {
                 history: false,
+                lossy: false,
                 session: false,
                 cas: false,
                 leases: false,
@@ -108,6 +124,8 @@ impl Profile {
 pub struct Guarantees {
     /// Every reply is explained by an order of the operations on its key (I2, I3, I4).
     pub history: bool,
+    /// But a key may be missed at any time, and be there again.
+    pub lossy: bool,
     /// A client's read never sees what the same client asked for behind it. Not so after a failover: the read is asked
     /// again, behind what was mirrored meanwhile.
     pub session: bool,
@@ -186,11 +204,14 @@ impl Plan {
             weight: 1,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
-        let quick = strict || profile == Profile::Calm;
+        let returns = profile.returns() || profile == Profile::Eject;
+        let quick = strict || returns || profile == Profile::Calm;
         let timeout_ms = match profile {
             Profile::Calm | Profile::Full => 2000,
             Profile::Failover => rng.pick(&[500, 1000]),
-            Profile::Return | Profile::Cold | Profile::Takeover => rng.pick(&[200, 500]),
+            Profile::Return | Profile::Cold | Profile::Takeover | Profile::Eject => {
+                rng.pick(&[200, 500])
+            }
             _ => rng.pick(&[20, 50, 200]),
         };
         let times = rng.one_in(2);
@@ -212,7 +233,7 @@ impl Plan {
             any if deep => any,
             most => most.min(5 * keys / clients).max(1),
         };
-        Plan {
+        let mut plan = Plan {
             profile,
             config: Config {
                 servers: (0..primaries).map(spec).collect(),
@@ -237,7 +258,7 @@ impl Plan {
             delay_min: rng.range(1, delay_max / 2),
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
-            think_max: if profile.returns() {
+            think_max: if returns {
                 500_000
             } else {
                 rng.pick(&[100, 3000, 30_000])
@@ -256,19 +277,23 @@ impl Plan {
             } else {
                 rng.pick(&[0, 0, 100])
             },
-            batch_max: if profile.returns() {
+            batch_max: if returns {
                 rng.pick(&[1, 2, 4])
             } else {
                 rng.pick(&[1, 4, 20])
             },
             pipeline,
             times,
-            short_times: times && !(profile.returns() || profile == Profile::Failover),
-            deadly_gats: !(profile.returns() || profile == Profile::Failover),
+            short_times: times && !(returns || profile == Profile::Failover),
+            deadly_gats: !(returns || profile == Profile::Failover),
             vivify: profile != Profile::Full,
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
+        };
+        if profile == Profile::Eject {
+            ejecting::configure(&mut plan.config, rng);
         }
+        plan
     }
 }

@@ -129,6 +129,11 @@ fn takeover() {
 }
 
 #[test]
+fn eject() {
+    sweep(Profile::Eject, 60);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

@@ -105,7 +105,11 @@ impl World {
         let nodes = (0..servers)
             .map(|index| Node::new(index, &plan, &mut rng))
             .collect();
-        let proxies = if profile == Profile::Takeover { 2 } else { 1 };
+        let proxies = match profile {
+            Profile::Takeover => 2,
+            Profile::Eject => rng.range(1, 2) as usize,
+            _ => 1,
+        };
         let mut world = World {
             now: 0,
             net: Net::new(plan.window, plan.short_writes),

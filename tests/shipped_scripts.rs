@@ -1,0 +1,151 @@
+//! The shell scripts that are shipped: that they are shell, and what they say and do.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{symlink, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use common::files::TempDir;
+use common::{timed, wait_for, Magent, Memcached, PATIENCE};
+use nix::sys::signal::Signal;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn run(command: &mut Command) -> (i32, String) {
+    let output: Output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let code = output.status.code();
+    (
+        code.unwrap_or_else(|| panic!("{command:?}: {}: {text}", output.status)),
+        text,
+    )
+}
+
+#[test]
+fn shell_scripts_are_shell() {
+    for path in [
+        "keepalived/render",
+        "keepalived/check_magent.sh",
+        "keepalived/notify_magent.sh",
+        "keepalived/drain_magent.sh",
+        "keepalived/guide/master/magent.sh",
+        "keepalived/guide/backup/magent.sh",
+        "systemd/packaging/install.sh",
+        "systemd/packaging/deb.sh",
+        "systemd/packaging/debian/postinst",
+        "systemd/packaging/debian/prerm",
+        "systemd/packaging/debian/postrm",
+    ] {
+        let (code, text) = run(Command::new("sh").arg("-n").arg(repository(path)));
+        assert_eq!(code, 0, "{path}: {text}");
+        assert!(read(path).starts_with("#!/bin/sh\n"), "{path}");
+        assert_ne!(
+            fs::metadata(repository(path)).expect("there").mode() & 0o111,
+            0,
+            "{path}: not executable"
+        );
+    }
+}
+
+fn check(arguments: &[&str]) -> (i32, String) {
+    run(Command::new(repository("keepalived/check_magent.sh"))
+        .args(arguments)
+        .env("MAGENT_CHECK", env!("CARGO_BIN_EXE_magent")))
+}
+
+#[test]
+fn the_check_sees_what_keepalived_has_to_know() {
+    let mut server = Memcached::start();
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    let address = format!("127.0.0.1:{}", proxy.port());
+    wait_for("healthy", PATIENCE, || {
+        check(&["--strict", &address]).0 == 0
+    });
+    assert_eq!(check(&[&address]).0, 0);
+
+    server.kill();
+    wait_for("degraded", PATIENCE, || {
+        check(&["--strict", &address]).0 == 1
+    });
+    let (code, text) = check(&[&address]);
+    assert_eq!(code, 0, "it answers, so it keeps the address: {text}");
+
+    proxy.process().signal(Signal::SIGSTOP);
+    let ((code, text), took) = timed(|| check(&[&address, "200"]));
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        took >= Duration::from_millis(200) && text.lines().count() == 1,
+        "{took:?} {text}"
+    );
+    proxy.process().signal(Signal::SIGCONT);
+    proxy.end(Signal::SIGTERM);
+    assert_eq!(check(&[&address]).0, 2);
+    assert_eq!(check(&["/nonexistent/magent.sock"]).0, 2);
+    assert_eq!(check(&["a", "b", "c"]).0, 3);
+    assert_eq!(check(&["127.0.0.1:1", "soon"]).0, 3);
+}
+
+#[test]
+fn notify_leaves_the_state() {
+    let directory = TempDir::new();
+    let run_directory = directory.path("");
+    let notify = |arguments: &[&str]| {
+        run(Command::new(repository("keepalived/notify_magent.sh"))
+            .args(arguments)
+            .env("MAGENT_RUN", &run_directory))
+    };
+    for state in ["BACKUP", "MASTER", "FAULT", "STOP"] {
+        let (code, text) = notify(&["INSTANCE", "magent", state, "254"]);
+        assert_eq!((code, text.as_str()), (0, ""));
+        let file = fs::read_to_string(directory.path("magent.state")).expect("the file");
+        assert!(
+            file.starts_with(&format!("{state} 20")) && file.ends_with("Z\n"),
+            "{file}"
+        );
+    }
+    let left = fs::read_dir(&run_directory).expect("directory").count();
+    assert_eq!(left, 1, "nothing is left beside it");
+    assert_eq!(notify(&["INSTANCE", "../evil", "MASTER", "254"]).0, 64);
+    assert_eq!(notify(&["INSTANCE"]).0, 64);
+    // Never through somebody's link.
+    symlink("/etc/passwd", directory.path("other.state")).expect("link");
+    assert_eq!(notify(&["INSTANCE", "other", "MASTER", "1"]).0, 0);
+    let replaced = fs::symlink_metadata(directory.path("other.state")).expect("there");
+    assert!(replaced.is_file());
+}
+
+#[test]
+fn drain_writes_and_waits_only_where_keepalived_runs() {
+    let directory = TempDir::new();
+    let (file, pids) = (directory.path("drain"), directory.path("pid"));
+    let drain = |arguments: &[&str]| {
+        let mut command = Command::new(repository("keepalived/drain_magent.sh"));
+        timed(|| run(command.args(arguments).env("KEEPALIVED_PIDS", &pids)))
+    };
+    let said = || fs::read_to_string(&file).expect("the file");
+    assert_eq!(drain(&["on", &file, "60000"]).0 .0, 0);
+    assert_eq!(said(), "1\n");
+    assert_eq!(drain(&["off", &file]).0 .0, 0);
+    assert_eq!(said(), "0\n");
+    // keepalived runs, but no address leaves: the whole wait, and no more.
+    fs::write(&pids, "1\n").expect("written");
+    let ((code, text), took) = drain(&["on", &file, "200"]);
+    assert_eq!((code, text.as_str()), (0, ""));
+    assert!(took >= Duration::from_millis(200), "{took:?}");
+    for wrong in [&["up"][..], &[], &["on", &file, "soon"]] {
+        assert_eq!(drain(wrong).0 .0, 64);
+    }
+    assert_eq!(drain(&["on", "/nonexistent/drain"]).0 .0, 71);
+}
