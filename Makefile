@@ -34,10 +34,10 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 	$(CARGO) test --locked --features sabotage --test sim planted::
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 
-simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42]
+simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42 TRACE=1]
 	$(if $(TIME),MAGENT_SIM_TIME=$(TIME)) $(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) \
 	$(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) $(if $(PROFILE),MAGENT_SIM_PROFILE=$(PROFILE)) \
-	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) \
+	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) $(if $(TRACE),MAGENT_SIM_TRACE=$(TRACE)) \
 	$(CARGO) test --profile tools --locked --test sim sweep -- --nocapture
 
 chaos:            ## random commands while real servers die and stop: SECONDS=60

@@ -5,7 +5,8 @@
 //! `history`, `linear`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
 //!
 //! Knobs: `MAGENT_SIM_SEEDS` how many seeds, `MAGENT_SIM_STEPS` requests per seed, `MAGENT_SIM_TIME` as many seeds as fit into
-//! so many seconds, `MAGENT_SIM_PROFILE` only this one, `MAGENT_SIM_SEED` only this seed, `MAGENT_SIM_TRACE=1` every event.
+//! so many seconds, `MAGENT_SIM_PROFILE` only this one, `MAGENT_SIM_SEED` only this seed (with one of the former: from this
+//! seed on), `MAGENT_SIM_TRACE=1` every event.
 
 mod clients;
 mod edge;
