@@ -238,6 +238,9 @@ impl World {
     }
 
     fn mend(&mut self, server: usize) {
+        if self.nodes[server].health != Health::Running {
+            self.history.returned();
+        }
         self.nodes[server].slowness = 1;
         match self.nodes[server].health {
             Health::Running => {}
