@@ -52,12 +52,14 @@ pub use route::{Route, Routes};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use slab::Slab;
 
 use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
+
 use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
@@ -70,7 +72,7 @@ use server::{LinkState, Server};
 use stats::Counters;
 use txn::Txns;
 use version::Versions;
-use view::View;
+use view::{Origin, View};
 
 /// The limits and times the core needs of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,8 @@ pub struct Proxy {
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
+    /// How that view came to be, if known.
+    origin: Option<Rc<Origin>>,
     me: u64,
     stamp_key: Vec<u8>,
     /// A later view has been seen: since then all servers are asked whether they took part.
@@ -146,12 +150,14 @@ impl Proxy {
         let routes = Routes::new(config);
         let primaries = config.servers.iter().map(|spec| (spec, true));
         let backups = config.backups.iter().map(|spec| (spec, false));
+        let names = view::pool_names(config);
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
                 let name = format!("{}:{}", spec.host, spec.port);
+                let place = names.binary_search(&name).unwrap_or_default() as u16;
                 Server::new(
-                    name,
+                    (name, place),
                     is_primary,
                     config.server_conns.max(1),
                     config.journal_keys,
@@ -186,6 +192,7 @@ impl Proxy {
             repairs: Slab::new(),
             resync: Resync::default(),
             view: View::default(),
+            origin: None,
             me: view::owner(&config.proxy_id),
             stamp_key: view::stamp_key(config),
             recheck: None,

@@ -256,6 +256,8 @@ impl Link {
 pub struct Server {
     /// `host:port`, as given.
     pub name: String,
+    /// Its place among the sorted names of the pool's servers.
+    pub place: u16,
     /// How many of `links` carry requests; the one behind them lists keys now and then.
     pub conns: usize,
     /// Given by `-s` (else by `-b`).
@@ -321,9 +323,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that has not been tried.
+    /// A server that has not been tried: name and place.
     pub fn new(
-        name: String,
+        (name, place): (String, u16),
         is_primary: bool,
         conns: usize,
         journal_keys: usize,
@@ -331,6 +333,7 @@ impl Server {
     ) -> Server {
         Server {
             name,
+            place,
             conns,
             is_primary,
             state: State::Down(now),
