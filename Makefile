@@ -29,14 +29,16 @@ run: deps build   ## two primaries, a backup and magent in front, on loopback; P
 test: deps        ## formatting, lints, and all tests: unit, integration, simulator
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features sabotage --test sim -- -D warnings
 	$(CARGO) test --locked
-	$(CARGO) test --locked --features sabotage --test sim bugs_in_the_core
+	$(CARGO) test --locked --features sabotage --test sim planted::
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 
-simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]
-	$(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) $(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) \
-	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) \
-	$(CARGO) test --profile tools --locked --test sim -- --nocapture
+simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42 TRACE=1]
+	$(if $(TIME),MAGENT_SIM_TIME=$(TIME)) $(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) \
+	$(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) $(if $(PROFILE),MAGENT_SIM_PROFILE=$(PROFILE)) \
+	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) $(if $(TRACE),MAGENT_SIM_TRACE=$(TRACE)) \
+	$(CARGO) test --profile tools --locked --test sim sweep -- --nocapture
 
 chaos:            ## random commands while real servers die and stop: SECONDS=60
 	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test chaos -- --nocapture

@@ -128,6 +128,9 @@ fn with_proxies(work: impl Fn(&mut Target)) {
 #[test]
 fn memcached_answers_as_recorded() {
     let server = Memcached::start();
+    if std::env::var_os("MAGENT_TEST_RECORD").is_some() {
+        return record(&server);
+    }
     if !server.client().ask("version").starts_with(RECORDED) {
         eprintln!("not {RECORDED}: the recorded replies are not compared");
         return;
@@ -221,14 +224,11 @@ fn proxy_answers_exchanges_glued_together() {
     });
 }
 
-/// Not a test: writes the tables anew with what the memcached at hand answers.
-/// `cargo test --test exchange record -- --ignored`, then look at the difference.
-#[test]
-#[ignore = "writes the tables"]
-fn record() {
-    let server = Memcached::start();
+/// Writes the tables anew with what the memcached at hand answers:
+/// `MAGENT_TEST_RECORD=1 cargo test --test exchange recorded`, then look at the difference.
+fn record(server: &Memcached) {
     for (name, text) in TABLES {
-        let mut known = explore(Exchange::table(text), &server).into_iter();
+        let mut known = explore(Exchange::table(text), server).into_iter();
         let mut steps = Vec::<Vec<String>>::new().into_iter();
         let mut out = String::new();
         let mut open = false;

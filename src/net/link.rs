@@ -34,6 +34,16 @@ pub(super) struct Link {
     ended: bool,
 }
 
+impl Link {
+    /// Closes it so that bytes that are still on their way are not carried out later.
+    pub(super) fn reset(self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            // Should it fail, the connection is closed in the ordinary way.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 impl Pool {
     pub(super) fn link(&mut self, id: LinkId) -> Option<&mut Link> {
         let index = self.tokens.link_index(id);
@@ -208,23 +218,21 @@ impl Pool {
         }
     }
 
-    /// The core gives the connection up, with a reset: bytes that are still on their way must not be executed later.
+    /// The core gives the connection up.
     pub(super) fn close_link(&mut self, id: LinkId, now: Time) {
         let Some(link) = self.take_link(id) else {
             return;
         };
-        if let Stream::Tcp(stream) = &link.stream {
-            // Should it fail, the connection is closed in the ordinary way.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
-        if link.connected {
+        let (connected, address) = (link.connected, link.address.clone());
+        link.reset();
+        if connected {
             // The background connection is closed when its work is done: no sign of trouble.
             if !self.tokens.is_background(id) {
                 self.resolver.renew(id.server, now);
             }
         } else {
             // It took too long: the next attempt goes to the next address.
-            server_failed(self, id, &link.address, now);
+            server_failed(self, id, &address, now);
         }
     }
 

@@ -188,6 +188,14 @@ impl Listener {
             }
         }
     }
+
+    /// Takes back [`Listener::register`]: clients wait in the kernel's queue.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => listener.deregister(registry),
+            Listener::Unix { listener, .. } => listener.deregister(registry),
+        }
+    }
 }
 
 fn open_tcp(place: &Place) -> io::Result<TcpListener> {

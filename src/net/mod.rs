@@ -21,6 +21,7 @@ mod phase;
 mod pool;
 mod presence;
 mod resolve;
+mod still;
 mod stream;
 mod token;
 
@@ -37,7 +38,6 @@ use mio::{Events, Interest, Poll, Waker};
 use self::linger::LINGER_MAX;
 use self::phase::{Phase, Told};
 use self::pool::Pool;
-use self::presence::STOOD_STILL;
 use self::token::Origin;
 use crate::config::Config;
 use crate::pools::Plan;
@@ -200,6 +200,7 @@ impl Server {
         let mut now = self.now();
         loop {
             for pool in self.pools.iter_mut().flatten() {
+                pool.stillness.begin_turn(now);
                 if pool.is_due(now) {
                     pool.turn(now);
                 }
@@ -216,12 +217,8 @@ impl Server {
             }
             let before = now;
             now = self.now();
-            let still = Span(now.since(before).0.saturating_sub(slept_at_most(timeout).0));
-            if still > STOOD_STILL {
-                for pool in self.pools.iter_mut().flatten() {
-                    pool.touched = true;
-                    pool.close_unread(still, now);
-                }
+            for pool in self.pools.iter_mut().flatten() {
+                pool.wake(before, slept_at_most(timeout), now);
             }
             for event in &events {
                 let pools = &self.pools;

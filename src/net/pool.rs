@@ -13,6 +13,7 @@ use super::link::Link;
 use super::listener::Listener;
 use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
+use super::still::{Stillness, SLEEP_WATCHED};
 use super::token::{Part, Tokens};
 use super::{links_each, Listeners, SCRATCH, SETTLE_MAX};
 use crate::config::Config;
@@ -29,6 +30,13 @@ pub(super) enum Door {
     Open,
     /// No more; those that are there get their answers until that time at most.
     Closing(Time),
+}
+
+impl Door {
+    /// The first state. Connect and first answer may take the timeout each.
+    pub fn opening(config: &Config, now: Time) -> Door {
+        Door::Opening(now + config.timeout + config.timeout)
+    }
 }
 
 /// A pool and all it owns.
@@ -52,6 +60,9 @@ pub(super) struct Pool {
     pub writable: Vec<ConnId>,
     pub scratch: Box<[u8]>,
     pub door: Door,
+    pub stillness: Stillness,
+    /// When the time was 0.
+    pub started: Instant,
     /// Something has happened since the last turn.
     pub touched: bool,
     /// When the next turn is due if nothing happens.
@@ -106,8 +117,9 @@ impl Pool {
             again: Vec::new(),
             writable: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
-            // Connect and first answer may take the timeout each.
-            door: Door::Opening(now + config.timeout + config.timeout),
+            door: Door::opening(&config, now),
+            stillness: Stillness::default(),
+            started,
             touched: true,
             due: None,
             config,
@@ -249,6 +261,9 @@ impl Pool {
                 }
             }
             ConnId::Link(link_id) => {
+                if self.is_too_late(now) {
+                    return;
+                }
                 let index = self.tokens.link_index(link_id);
                 match self.links.get_mut(index).and_then(Option::as_mut) {
                     Some(link) if !link.blocked => self
@@ -311,6 +326,7 @@ impl Pool {
             door,
             self.lingering.next_timeout(),
             self.presence.next_timeout(),
+            self.proxy.is_watched(now).then_some(now + SLEEP_WATCHED),
         ];
         timers.into_iter().flatten().min()
     }

@@ -223,7 +223,7 @@ impl Proxy {
             Role::Copy(rank) => self.copy_answered(id, txn_id, flight, rank, code, tail),
             Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail),
             Role::Behind => self.answer_if_all_did(txn_id),
-            Role::Flush => self.flush_answered(txn_id, code, tail),
+            Role::Flush(more) => self.flush_answered(id, txn_id, more, code, tail),
             Role::Refill => self.answer_if_all_did(txn_id),
             Role::Fence => {
                 self.answer_if_all_did(txn_id);

@@ -179,6 +179,12 @@ impl Proxy {
     fn adopt(&mut self, view: View) {
         self.adopt_ejected(view);
         self.view = view;
+        let mut stamps = self
+            .servers
+            .iter()
+            .filter_map(|server| server.stamp.as_ref());
+        let stamp = stamps.find(|stamp| stamp.view == view);
+        self.origin = stamp.and_then(|stamp| stamp.origin.clone());
         for server in &mut self.servers {
             if !server.is_up() && server.known_process.is_some() {
                 server.journal.note_others();
@@ -192,8 +198,13 @@ impl Proxy {
 
     /// Servers that another proxy's view left out are not used before they are made safe.
     fn demote(&mut self) {
-        for server in &mut self.servers {
-            if server.is_up() && server.view() < self.view && server.restamps == 0 {
+        for index in 0..self.servers.len() {
+            let missed = {
+                let server = &self.servers[index];
+                server.view() < self.view && server.restamps == 0 && !self.only_stamp_lost(server)
+            };
+            let server = &mut self.servers[index];
+            if server.is_up() && missed {
                 log::warn!("server {}: missed writes of another proxy", server.name);
                 server.state = State::Waiting;
                 server.journal.forget();
@@ -207,6 +218,7 @@ impl Proxy {
         if std::mem::take(&mut self.raise_due) {
             self.raise_view();
         }
+        self.stamp_cold();
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
@@ -216,7 +228,8 @@ impl Proxy {
         let known = server.known_process.is_some();
         let started_anew = known && server.known_process != server.process;
         let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty;
-        let current = !self.is_safe() || alone || server.view() == view;
+        let took_part = server.view() == view || self.only_stamp_lost(server);
+        let current = !self.is_safe() || alone || took_part;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
             self.servers[index].doubtful = false;
@@ -311,12 +324,15 @@ impl Proxy {
             self.pump_entry(index);
         } else {
             log::info!("server {}: flushed, it missed writes", server.name);
-            server.entry_due = 1;
+            let times = 1 + server.flush_repeats();
+            server.entry_due = usize::from(times);
             server.journal.clear();
             self.counters.entry_flushes += 1;
             let purpose = (Role::Entry, Verb::FlushAll, None);
             let link = Server::link_id(index, 0);
-            self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            for _ in 0..times {
+                self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            }
         }
     }
 
@@ -371,7 +387,7 @@ impl Proxy {
         let alone = self.routes.ranks() == 1;
         let cold = cold && !alone && !is(Sabotage::WarmTooEarly);
         let now = self.now;
-        let view = self.view;
+        let (view, origin) = (self.view, self.origin.clone());
         let server = &mut self.servers[index];
         log::info!(
             "server {}: up{}",
@@ -389,6 +405,7 @@ impl Proxy {
         server.journal.clear();
         let stamp = Stamp {
             view,
+            origin,
             cold,
             ejected: self.ejects.said.clone(),
         };

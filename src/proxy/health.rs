@@ -355,7 +355,7 @@ impl Proxy {
             | Role::Behind
             | Role::Tidy
             | Role::Entry => {}
-            Role::Flush => {
+            Role::Flush(_) => {
                 self.servers[server].doubtful = true;
                 return self.servers[server].journal.note_flush();
             }
@@ -407,8 +407,8 @@ impl Proxy {
                 self.answer_if_all_did(id);
             }
             Role::Refill => self.answer_if_all_did(id),
-            Role::Flush | Role::Fence => {
-                if flight.role == Role::Flush {
+            Role::Flush(_) | Role::Fence => {
+                if flight.role != Role::Fence {
                     self.ejects.flushed = false;
                     self.fence(id);
                 }

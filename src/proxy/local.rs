@@ -120,6 +120,7 @@ impl Proxy {
             ("magent_failovers", counters.failovers),
             ("magent_failed_reads", counters.failed_reads),
             ("magent_cut_off", counters.cut_off),
+            ("magent_begun_anew", counters.begun_anew),
             ("magent_failed_writes", counters.failed_writes),
             ("magent_mirrored", counters.mirrored),
             ("magent_disagreements", counters.disagreements),
@@ -158,6 +159,7 @@ impl Proxy {
     /// asked. One that answers but is not in use yet counts as live: it is made safe as soon as a client asks, and without
     /// an address none would.
     fn stats_health(&mut self, out: &mut Vec<u8>) {
+        self.health_asked = Some(self.now);
         let (servers, up) = self.server_counts();
         let live = self.servers.iter().map(Server::is_connected);
         let lacking = self.coverage.lacking(&self.routes, live);
@@ -269,6 +271,7 @@ impl Proxy {
         let seconds = self.now.since(resync.began).0 / 1_000_000;
         push_stat(out, "seconds", &seconds.to_string());
         let rate = resync.done / seconds.max(1);
+        push_stat(out, "keys_per_second", &rate.to_string());
         let left = resync.total.saturating_sub(resync.done) / rate.max(1);
         push_stat(out, "seconds_left", &left.to_string());
     }

@@ -9,6 +9,7 @@
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
+mod anew;
 mod answers;
 mod cas;
 mod classic;
@@ -52,12 +53,14 @@ pub use route::{Route, Routes};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use slab::Slab;
 
 use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
+
 use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
@@ -70,7 +73,7 @@ use server::{LinkState, Server};
 use stats::Counters;
 use txn::Txns;
 use version::Versions;
-use view::View;
+use view::{Origin, View};
 
 /// The limits and times the core needs of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +110,8 @@ pub struct Proxy {
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
+    /// How that view came to be, if known.
+    origin: Option<Rc<Origin>>,
     me: u64,
     stamp_key: Vec<u8>,
     /// A later view has been seen: since then all servers are asked whether they took part.
@@ -125,6 +130,8 @@ pub struct Proxy {
     versions: Versions,
     meta: bool,
     draining: bool,
+    /// When somebody last asked for this proxy's health.
+    health_asked: Option<Time>,
     next_idle_check: Time,
     /// When `tick` was last called, and when the proxy itself was last found to have been stopped for a while: no
     /// server is blamed for that time.
@@ -145,12 +152,14 @@ impl Proxy {
         let routes = Routes::new(config);
         let primaries = config.servers.iter().map(|spec| (spec, true));
         let backups = config.backups.iter().map(|spec| (spec, false));
+        let names = view::pool_names(config);
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
                 let name = spec.address();
+                let place = names.binary_search(&name).unwrap_or_default() as u16;
                 Server::new(
-                    name,
+                    (name, place),
                     is_primary,
                     config.server_conns.max(1),
                     config.journal_keys,
@@ -186,6 +195,7 @@ impl Proxy {
             repairs: Slab::new(),
             resync: Resync::default(),
             view: View::default(),
+            origin: None,
             me: view::owner(&config.proxy_id),
             stamp_key: view::stamp_key(config),
             recheck: None,
@@ -200,6 +210,7 @@ impl Proxy {
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
             draining: false,
+            health_asked: None,
             next_idle_check: now,
             last_tick: now,
             resumed: now,

@@ -183,6 +183,12 @@ impl Proxy {
             return;
         };
         let source = self.resync.sources[place];
+        if self.owes_answers(source, self.resync.began) {
+            // Writes that left the target out may still be on their way to it. The listing goes over a connection of its own,
+            // and would be there before them.
+            self.resync.retry = Some(self.now + STEP);
+            return;
+        }
         self.resync.source = Some(source);
         self.resync.listed = false;
         self.resync.retry = None;
@@ -202,15 +208,20 @@ impl Proxy {
             return;
         };
         let sent = *self.resync.sent.get_or_insert(self.now);
-        let mut heads = self.servers[target]
-            .links
-            .iter()
-            .map(|link| link.fifo.front());
-        if heads.any(|head| head.is_some_and(|head| head.queued <= sent)) {
+        if self.owes_answers(target, sent) {
             self.resync.retry = Some(self.now + STEP);
         } else {
             self.finish_resync();
         }
+    }
+
+    /// Whether answers are due to what a server was asked until `time`.
+    fn owes_answers(&self, server: usize, time: Time) -> bool {
+        let mut heads = self.servers[server]
+            .links
+            .iter()
+            .filter_map(|link| link.fifo.front());
+        heads.any(|head| head.queued <= time)
     }
 
     /// Lists all sources once more: something may have been left out.
