@@ -112,7 +112,10 @@ pub fn prepare(
         marks,
         logs,
         notifier,
-        drain: process.drain,
+        process: Config {
+            file: paths.file,
+            ..process.clone()
+        },
     };
     let server = Server::new(parts).map_err(|error| SystemError::io("event loop", &error))?;
     Ok(Started::Ready(Box::new(Running {
@@ -132,6 +135,7 @@ fn check_passed(passed: &Passed, plans: &[Plan]) -> Result<(), SystemError> {
 
 /// The paths of the command line, made absolute while the working directory is still the user's.
 struct Paths {
+    file: Option<PathBuf>,
     pidfile: Option<PathBuf>,
     log_file: Option<PathBuf>,
 }
@@ -143,6 +147,7 @@ impl Paths {
             path.map_err(|error| SystemError::io(option, &error))
         };
         Ok(Paths {
+            file: absolute("-c", &config.file)?,
             pidfile: absolute("--pidfile", &config.pidfile)?,
             log_file: absolute("--log-file", &config.log_file)?,
         })

@@ -441,6 +441,17 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "handover",
+        value: "SECONDS",
+        meaning: "so long after a reload keys that have moved are fetched from where they were; 0: not at all",
+        default: |c| (c.handover.0 / 1_000_000).to_string(),
+        set: |c, v| {
+            c.handover = Span::from_secs(within(v, 0, 31_536_000)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "drain-ms",
         value: "MS",
         meaning: "how long SIGTERM lets requests in flight finish",

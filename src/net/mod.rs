@@ -20,13 +20,13 @@ mod listener;
 mod phase;
 mod pool;
 mod presence;
+mod reload;
 mod resolve;
 mod still;
 mod stream;
 mod token;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use mio::{Events, Interest, Poll, Waker};
 use self::linger::LINGER_MAX;
 use self::phase::{Phase, Told};
 use self::pool::Pool;
+use self::reload::Loader;
 use self::token::Origin;
 use crate::config::Config;
 use crate::pools::Plan;
@@ -49,7 +50,7 @@ use crate::sys::signal::Signals;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
-pub use self::listener::{asked_unix, places, Place};
+pub use self::listener::{asked_unix, places, Listeners, Place, Spot};
 pub use self::pool::PoolParts;
 pub use self::resolve::Addresses;
 pub(crate) use self::stream::Stream;
@@ -78,19 +79,8 @@ pub struct Parts {
     pub logs: Logs,
     /// The supervisor.
     pub notifier: Notifier,
-    /// How long the end lets requests in flight finish.
-    pub drain: Span,
-}
-
-/// The bound listeners.
-#[derive(Default)]
-pub struct Listeners(Vec<listener::Listener>);
-
-impl Listeners {
-    /// The addresses that TCP listeners are bound to.
-    fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.0.iter().filter_map(listener::Listener::ip)
-    }
+    /// What the command line says.
+    pub process: Config,
 }
 
 /// Opens what a pool listens at: by the sockets that were passed for it, or by its own. `marks` are those this process
@@ -101,23 +91,26 @@ pub fn open(
     marks: &Marks,
     owner: (Option<u32>, Option<u32>),
 ) -> Result<PoolParts, SystemError> {
-    let mut listeners = Vec::with_capacity(plan.places.len() + 1);
+    let mut listeners = Listeners::default();
     for place in &plan.places {
-        listeners.push(match adopt::tcp(passed, place)? {
+        let spot = Spot::Tcp(place.address);
+        let listener = match adopt::tcp(passed, place)? {
             Some(listener) => listener,
             None => listener::Listener::tcp(place, marks)?,
-        });
+        };
+        listeners.push(spot, listener);
     }
     let config = plan.config;
     if let Some(path) = &config.socket {
-        listeners.push(match adopt::unix(passed, &config, path)? {
+        let listener = match adopt::unix(passed, &config, path)? {
             Some(listener) => listener,
             None => listener::Listener::unix(&config, path, owner)?,
-        });
+        };
+        listeners.push(Spot::Unix(path.clone()), listener);
     }
     Ok(PoolParts {
         config,
-        listeners: Listeners(listeners),
+        listeners,
         addresses: plan.addresses,
     })
 }
@@ -154,6 +147,9 @@ pub struct Server {
     told: Told,
     phase: Phase,
     drain: Span,
+    /// How long keys are handed over after a reload.
+    handover: Span,
+    loader: Loader,
     started: Instant,
 }
 
@@ -187,7 +183,9 @@ impl Server {
             notifier: parts.notifier,
             told: Told::default(),
             phase: Phase::Starting,
-            drain: parts.drain,
+            drain: parts.process.drain,
+            handover: parts.process.handover,
+            loader: Loader::new(parts.process, waker),
             started,
         };
         server.notifier.warn();
@@ -221,12 +219,7 @@ impl Server {
                 pool.wake(before, slept_at_most(timeout), now);
             }
             for event in &events {
-                let pools = &self.pools;
-                let conns = |pool: usize| match pools.get(pool) {
-                    Some(Some(pool)) => pool.tokens.conns(),
-                    _ => 1,
-                };
-                match token::origin(event.token(), conns) {
+                match token::origin(event.token()) {
                     Origin::Pool(number, part) => {
                         if let Some(Some(pool)) = self.pools.get_mut(number) {
                             pool.event(part, event, now);
@@ -237,6 +230,7 @@ impl Server {
                         for pool in self.pools.iter_mut().flatten() {
                             pool.resolver.collect();
                         }
+                        self.take_loaded(now);
                     }
                 }
             }

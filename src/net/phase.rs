@@ -78,7 +78,7 @@ impl Server {
     pub(super) fn take_signals(&mut self, now: Time) {
         while let Some(signal) = self.signals.take() {
             match signal {
-                Signal::Reopen => self.logs.reopen(),
+                Signal::Reopen => self.reload(),
                 Signal::End => self.end(now),
             }
         }

@@ -9,8 +9,7 @@ use mio::{Registry, Waker};
 
 use super::client::{Accepting, Client};
 use super::linger::Lingering;
-use super::link::Link;
-use super::listener::Listener;
+use super::link::Links;
 use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
 use super::still::{Stillness, SLEEP_WATCHED};
@@ -46,11 +45,11 @@ pub(super) struct Pool {
     pub proxy: Proxy,
     pub registry: Registry,
     pub tokens: Tokens,
-    pub listeners: Vec<Listener>,
+    pub listeners: Listeners,
     pub accepting: Accepting,
     pub exhausted_logged: bool,
     pub clients: Vec<Option<Client>>,
-    pub links: Vec<Option<Link>>,
+    pub links: Links,
     pub presence: Presence,
     pub resolver: Resolver,
     pub lingering: Lingering,
@@ -99,15 +98,15 @@ impl Pool {
             rusage: limits::cpu_time,
         };
         let servers = config.servers.len() + config.backups.len();
-        let tokens = Tokens::new(number, links_each(&config));
-        let mut links = Vec::new();
-        links.resize_with(servers * links_each(&config), || None);
+        let tokens = Tokens::new(number);
+        let mut links = Links::default();
+        (0..servers).for_each(|_| links.add(links_each(&config)));
         let mut pool = Pool {
             proxy: Proxy::new(&config, facts, now),
             presence: Presence::new(&parts.listeners, &registry, tokens.addresses()),
             registry,
             tokens,
-            listeners: parts.listeners.0,
+            listeners: parts.listeners,
             accepting: Accepting::OnEvent,
             exhausted_logged: false,
             clients: Vec::new(),
@@ -172,7 +171,7 @@ impl Pool {
             Door::Opening(until) if self.proxy.is_ready() || now >= until => {}
             _ => return Ok(()),
         }
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
+        for (index, listener) in self.listeners.iter_mut() {
             listener.register(&self.registry, self.tokens.listener(index))?;
         }
         self.door = Door::Open;
@@ -207,7 +206,7 @@ impl Pool {
     /// may be read again). False when there may be more still.
     fn settle(&mut self, now: Time) -> bool {
         for _ in 0..SETTLE_MAX {
-            let acted = self.act(now);
+            let acted = self.act(now) | self.follow_reload();
             let wrote = self.write_dirty(now);
             if !acted && !wrote {
                 return true;
@@ -264,8 +263,7 @@ impl Pool {
                 if self.is_too_late(now) {
                     return;
                 }
-                let index = self.tokens.link_index(link_id);
-                match self.links.get_mut(index).and_then(Option::as_mut) {
+                match self.links.get_mut(link_id).and_then(Option::as_mut) {
                     Some(link) if !link.blocked => self
                         .proxy
                         .write_to(id, &mut link.stream, now)

@@ -78,6 +78,7 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
+        self.advance_reload();
         if self.memory.rest(now) {
             self.rest();
         }
@@ -97,7 +98,11 @@ impl Proxy {
 
     /// When `tick` must be called next.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.actions.is_empty() || !self.resumable.is_empty() || !self.dirty.is_empty() {
+        if self.reload.has_moved()
+            || !self.actions.is_empty()
+            || !self.resumable.is_empty()
+            || !self.dirty.is_empty()
+        {
             return Some(self.now);
         }
         let mut next = None;
@@ -132,6 +137,7 @@ impl Proxy {
             earliest(self.next_idle_check);
         }
         self.resync_timeout().into_iter().for_each(&mut earliest);
+        self.reload_timeout().into_iter().for_each(&mut earliest);
         next
     }
 

@@ -20,6 +20,7 @@ mod eject;
 mod enter;
 mod flush;
 mod gather;
+mod handover;
 mod health;
 mod ids;
 mod intake;
@@ -32,6 +33,7 @@ mod op;
 mod order;
 mod placing;
 mod read;
+mod reload;
 mod repair;
 mod resync;
 mod route;
@@ -67,6 +69,7 @@ use eject::Ejects;
 use flush::Barrier;
 use gather::Gather;
 use order::Order;
+use reload::Reload;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
@@ -87,6 +90,22 @@ struct Settings {
     read_repair: ReadRepair,
     resync_rate: u32,
     retry_max: Span,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Settings {
+        Settings {
+            timeout: config.timeout,
+            max_conns: config.max_conns,
+            max_item_size: config.max_item_size,
+            idle_timeout: config.idle_timeout,
+            ack: config.ack,
+            rejoin: config.rejoin,
+            read_repair: config.read_repair,
+            resync_rate: config.resync_rate,
+            retry_max: config.retry_max,
+        }
+    }
 }
 
 /// The proxy core for one pool of servers.
@@ -119,6 +138,7 @@ pub struct Proxy {
     /// The view is to be raised once that is over.
     raise_due: bool,
     ejects: Ejects,
+    reload: Reload,
     /// When a client last asked for a key.
     last_request: Option<Time>,
     actions: VecDeque<Action>,
@@ -168,17 +188,7 @@ impl Proxy {
             })
             .collect();
         Proxy {
-            settings: Settings {
-                timeout: config.timeout,
-                max_conns: config.max_conns,
-                max_item_size: config.max_item_size,
-                idle_timeout: config.idle_timeout,
-                ack: config.ack,
-                rejoin: config.rejoin,
-                read_repair: config.read_repair,
-                resync_rate: config.resync_rate,
-                retry_max: config.retry_max,
-            },
+            settings: Settings::of(config),
             facts,
             now,
             memory: Memory::new(config.memory_limit),
@@ -201,6 +211,7 @@ impl Proxy {
             recheck: None,
             raise_due: false,
             ejects: Ejects::new(config.journal_keys),
+            reload: Reload::default(),
             last_request: None,
             actions: VecDeque::new(),
             dirty: Vec::new(),
@@ -270,6 +281,10 @@ impl Proxy {
             self.pass_barrier();
         }
         self.resume_clients();
+        if self.reload.has_moved() {
+            // The edge has to know the servers by their new indices first.
+            return None;
+        }
         self.actions.pop_front()
     }
 

@@ -62,6 +62,8 @@ pub struct Counters {
     pub disagreements: u64,
     /// Operations that waited for an undecided one on the same key.
     pub held: u64,
+    /// Keys brought over from where they were before a reload.
+    pub handed_over: u64,
 }
 
 /// How long answers took: a histogram by powers of two of microseconds.

@@ -45,6 +45,21 @@ impl Marks {
         }
     }
 
+    /// Gives the mark of that name up.
+    pub fn release(&mut self, name: &str) {
+        self.held.retain(|(held, _)| held != name);
+    }
+
+    /// Gives all marks up but these.
+    pub fn keep(&mut self, names: &[String]) {
+        self.held.retain(|(held, _)| names.contains(held));
+    }
+
+    /// Whether this process has it.
+    pub fn has(&self, name: &str) -> bool {
+        self.held.iter().any(|(held, _)| held == name)
+    }
+
     /// True when a magent other than this process listens on that port at any address: tells "a magent with other
     /// options" from strangers.
     pub fn others_on_port(&self, port: u16) -> bool {
