@@ -452,6 +452,17 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "takeover",
+        value: "",
+        meaning: "take the listening sockets over from the magent that has them, and let it go once clients are served",
+        default: none,
+        set: |c, _| {
+            c.takeover = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "drain-ms",
         value: "MS",
         meaning: "how long SIGTERM lets requests in flight finish",

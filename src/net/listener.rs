@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -137,8 +138,23 @@ impl Listeners {
         all.filter_map(|(index, (_, listener))| Some((index, listener.as_mut()?)))
     }
 
+    /// All that are open.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.0.iter().filter_map(|(_, listener)| listener.as_ref())
+    }
+
+    /// Closes all; another process has them as well, and their files.
+    pub(super) fn leave(&mut self, registry: &Registry) {
+        for (_, listener) in self.iter_mut() {
+            // Open there, it would go on waking this process. One that is not registered has nothing to fear.
+            let _ = listener.deregister(registry);
+            listener.leave_file();
+        }
+        self.clear();
+    }
+
     /// Where they listen.
-    pub(super) fn spots(&self) -> impl Iterator<Item = Spot> + '_ {
+    pub fn spots(&self) -> impl Iterator<Item = Spot> + '_ {
         let open = self.0.iter().filter(|(_, listener)| listener.is_some());
         open.map(|(spot, _)| spot.clone())
     }
@@ -179,13 +195,21 @@ impl Listeners {
     }
 }
 
+impl Place {
+    /// Whether a socket at that address is the one.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        let any_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.address.port());
+        address == self.address || (self.or_v4 && address == any_v4)
+    }
+}
+
 /// Something that accepts clients.
 pub(super) enum Listener {
     Tcp(TcpListener),
     /// The file goes first: a newcomer must not find it without anybody behind.
     Unix {
         /// None when it is a supervisor's.
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
         listener: UnixListener,
     },
 }
@@ -240,7 +264,7 @@ impl Listener {
             std::os::fd::OwnedFd::from(socket),
         ));
         Ok(Listener::Unix {
-            _file: Some(file),
+            file: Some(file),
             listener,
         })
     }
@@ -250,6 +274,22 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => Some(listener.local_addr().ok()?.ip().to_canonical()),
             Listener::Unix { .. } => None,
+        }
+    }
+
+    /// Another process has it as well, and the file is its own now.
+    pub fn leave_file(&mut self) {
+        if let Listener::Unix { file, .. } = self {
+            // What it would do when dropped is left to the other.
+            std::mem::forget(file.take());
+        }
+    }
+
+    /// The socket.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix { listener, .. } => listener.as_fd(),
         }
     }
 
@@ -344,7 +384,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<SocketFile> {
+    pub(super) fn at(path: &Path) -> io::Result<SocketFile> {
         Ok(SocketFile {
             path: path.to_owned(),
             identity: identity(path)?,

@@ -24,6 +24,7 @@ mod reload;
 mod resolve;
 mod still;
 mod stream;
+mod takeover;
 mod token;
 
 use std::io;
@@ -46,12 +47,15 @@ use crate::sys::activation::Passed;
 use crate::sys::instance::Marks;
 use crate::sys::log::Logs;
 use crate::sys::notify::Notifier;
+use crate::sys::pidfile::PidFile;
 use crate::sys::signal::Signals;
+use crate::sys::takeover::Pair;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
 pub use self::listener::{asked_unix, places, Listeners, Place, Spot};
 pub use self::pool::PoolParts;
+pub use self::reload::mark_of;
 pub use self::resolve::Addresses;
 pub(crate) use self::stream::Stream;
 
@@ -81,6 +85,10 @@ pub struct Parts {
     pub notifier: Notifier,
     /// What the command line says.
     pub process: Config,
+    /// The pid file.
+    pub pidfile: Option<PidFile>,
+    /// The magent whose place this one takes.
+    pub predecessor: Option<Pair>,
 }
 
 /// Opens what a pool listens at: by the sockets that were passed for it, or by its own. `marks` are those this process
@@ -150,6 +158,12 @@ pub struct Server {
     /// How long keys are handed over after a reload.
     handover: Span,
     loader: Loader,
+    /// Removed when the proxy has ended.
+    pidfile: Option<PidFile>,
+    /// The magent whose place this one takes, until it may go.
+    predecessor: Option<Pair>,
+    /// The magent that takes the place of this one.
+    newcomer: Option<Pair>,
     started: Instant,
 }
 
@@ -166,6 +180,7 @@ impl Server {
             token::SIGNALS,
             Interest::READABLE,
         )?;
+        takeover::register(&parts.marks, registry)?;
         let waker = Arc::new(Waker::new(registry, token::WAKER)?);
         let mut pools = Vec::with_capacity(parts.pools.len());
         for (number, parts) in parts.pools.into_iter().enumerate() {
@@ -186,6 +201,9 @@ impl Server {
             drain: parts.process.drain,
             handover: parts.process.handover,
             loader: Loader::new(parts.process, waker),
+            pidfile: parts.pidfile,
+            predecessor: parts.predecessor,
+            newcomer: None,
             started,
         };
         server.notifier.warn();
@@ -225,6 +243,7 @@ impl Server {
                             pool.event(part, event, now);
                         }
                     }
+                    Origin::Takeover => self.takeover_event(now),
                     Origin::Signals => self.take_signals(now),
                     Origin::Waker => {
                         for pool in self.pools.iter_mut().flatten() {

@@ -18,7 +18,10 @@ use super::{links_each, Listeners, SCRATCH, SETTLE_MAX};
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
 use crate::sys::{self, limits};
-use crate::time::Time;
+use crate::time::{Span, Time};
+
+/// How long clients that are let go at last have for what they asked for.
+const LAST_ANSWERS: Span = Span::from_millis(1000);
 
 /// Whether clients are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(super) enum Door {
     Opening(Time),
     /// They are.
     Open,
+    /// No more, but those that are there are served until that time.
+    Leaving(Time),
     /// No more; those that are there get their answers until that time at most.
     Closing(Time),
 }
@@ -183,7 +188,7 @@ impl Pool {
 
     /// No new clients; those there are get their answers until `until` at most.
     pub fn close(&mut self, until: Time, now: Time) {
-        if self.door == Door::Open {
+        if matches!(self.door, Door::Open | Door::Leaving(_)) {
             // What had reached this host before is still answered: those who wait at the door come in, and what they and the
             // others have sent is read.
             for index in 0..self.listeners.len() {
@@ -195,6 +200,24 @@ impl Pool {
         self.proxy.begin_drain(now);
         self.door = Door::Closing(until);
         self.touched = true;
+    }
+
+    /// Accepts nobody any more, and serves those that are there until `until`.
+    pub fn leave(&mut self, until: Time) {
+        self.listeners.clear();
+        self.door = Door::Leaving(until);
+        self.touched = true;
+    }
+
+    /// Goes on with leaving.
+    pub fn end_leaving(&mut self, now: Time) {
+        if let Door::Leaving(until) = self.door {
+            if self.proxy.is_drained() {
+                self.door = Door::Closing(until);
+            } else if now >= until {
+                self.close(now + LAST_ANSWERS, now);
+            }
+        }
     }
 
     /// Whether it was closed, and nobody is left or the time is over.
@@ -315,7 +338,7 @@ impl Pool {
             Accepting::Exhausted(until) => Some(until),
         };
         let door = match self.door {
-            Door::Opening(until) | Door::Closing(until) => Some(until),
+            Door::Opening(until) | Door::Leaving(until) | Door::Closing(until) => Some(until),
             Door::Open => None,
         };
         let timers = [

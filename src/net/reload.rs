@@ -2,15 +2,17 @@
 //! comes first; then pools are added, changed and closed, and no connection is lost by it.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::Arc;
 use std::thread;
 
-use mio::Waker;
+use mio::unix::SourceFd;
+use mio::{Interest, Waker};
 
 use super::listener::{Listener, Spot};
 use super::pool::{Door, Pool};
-use super::{links_each, Listeners, Phase, PoolParts, Server};
+use super::{links_each, token, Listeners, Phase, PoolParts, Server};
 use crate::config::{file, Config};
 use crate::pools::{self, Failure, Plan};
 use crate::proxy::ConnId;
@@ -153,8 +155,21 @@ impl Server {
         })
     }
 
-    /// Opens what nobody here listens at yet.
+    /// Opens what nobody here listens at yet, and listens to its marks.
     fn open_new(&mut self, plans: &[Plan]) -> Result<Opened, SystemError> {
+        let opened = self.open_new_unheard(plans)?;
+        for (_, mark) in self.marks.iter().flat_map(Marks::iter) {
+            // Those that are registered already say so; without it a takeover is not heard by way of that mark.
+            let mut mark = SourceFd(&mark.as_raw_fd());
+            let _ = self
+                .poll
+                .registry()
+                .register(&mut mark, token::TAKEOVER, Interest::READABLE);
+        }
+        Ok(opened)
+    }
+
+    fn open_new_unheard(&mut self, plans: &[Plan]) -> Result<Opened, SystemError> {
         if plans.len() > file::POOLS_MAX {
             return Err(SystemError::new("-c", "too many pools"));
         }
@@ -270,7 +285,8 @@ fn wanted(plan: &Plan) -> impl Iterator<Item = Spot> + '_ {
     tcp.chain(unix)
 }
 
-fn mark_of(spot: &Spot) -> io::Result<String> {
+/// The mark of a place.
+pub fn mark_of(spot: &Spot) -> io::Result<String> {
     match spot {
         Spot::Tcp(address) => Ok(instance::tcp_mark(address)),
         Spot::Unix(path) => instance::socket_mark(path),

@@ -13,6 +13,9 @@ pub(super) const SIGNALS: Token = Token(0);
 /// The waker of the resolver's threads.
 pub(super) const WAKER: Token = Token(4);
 
+/// Marks, and a magent that takes over.
+pub(super) const TAKEOVER: Token = Token(8);
+
 const KIND_BITS: u32 = 2;
 /// Enough for [`crate::config::file::POOLS_MAX`].
 const POOL_BITS: u32 = 10;
@@ -32,6 +35,7 @@ const CLIENT: usize = 3;
 pub(super) enum Origin {
     Signals,
     Waker,
+    Takeover,
     /// A pool, and what of it.
     Pool(usize, Part),
 }
@@ -60,6 +64,7 @@ pub(super) fn origin(token: Token) -> Origin {
         LISTENER if index == INDEX_MASK => Part::Addresses,
         LISTENER => Part::Listener(index),
         _ if token == SIGNALS => return Origin::Signals,
+        _ if token == TAKEOVER => return Origin::Takeover,
         _ => return Origin::Waker,
     };
     Origin::Pool(pool, part)
@@ -108,6 +113,7 @@ mod tests {
     fn every_token_finds_its_way_back() {
         assert_eq!(origin(SIGNALS), Origin::Signals);
         assert_eq!(origin(WAKER), Origin::Waker);
+        assert_eq!(origin(TAKEOVER), Origin::Takeover);
         for pool in [0, 1, 999] {
             let tokens = Tokens::new(pool);
             let part = |part| Origin::Pool(pool, part);

@@ -390,6 +390,11 @@ impl Proxy {
         (self.servers.len(), live.count())
     }
 
+    /// Whether a key may be at several servers, or elsewhere than at its own.
+    pub fn keeps_copies(&self) -> bool {
+        self.has_views()
+    }
+
     /// True once no client is left.
     pub fn is_drained(&self) -> bool {
         self.clients.is_empty()

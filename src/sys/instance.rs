@@ -37,12 +37,26 @@ impl Marks {
         let address = UnixAddr::from_abstract_name(name)?;
         match UnixDatagram::bind_addr(&address) {
             Ok(socket) => {
+                // It is listened to: a newcomer may ask to take over.
+                socket.set_nonblocking(true)?;
                 self.held.push((name.to_owned(), socket));
                 Ok(Taken::Ours)
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Taken::Theirs),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes a mark over from the magent that had it.
+    pub fn adopt(&mut self, name: &str, socket: UnixDatagram) {
+        self.held.push((name.to_owned(), socket));
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &UnixDatagram)> {
+        self.held
+            .iter()
+            .map(|(name, socket)| (name.as_str(), socket))
     }
 
     /// Gives the mark of that name up.
