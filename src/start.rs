@@ -111,9 +111,12 @@ pub fn prepare(
         listeners.add_unix(path, &mut passed, identity.owner())?;
     }
 
+    let admin = config.admin.map(net::admin::open).transpose()?;
+
     identity.assume()?;
     let parts = Parts {
         listeners,
+        admin,
         addresses,
         marks,
         logs,

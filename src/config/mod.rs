@@ -7,6 +7,7 @@ mod asking;
 mod options;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::time::Span;
@@ -123,6 +124,8 @@ pub struct Config {
     pub track_file: Option<PathBuf>,
     /// `--interval`: between two questions of `--watch`.
     pub interval: Span,
+    /// `--admin`: where metrics and the page are served; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
     /// `--log-file`; without it a daemon logs to syslog.
@@ -166,6 +169,7 @@ impl Default for Config {
             watch: None,
             track_file: None,
             interval: Span::from_millis(50),
+            admin: None,
             pidfile: None,
             log_file: None,
             max_item_size: 1024 * 1024,

@@ -413,6 +413,18 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "admin",
+        value: "ADDR:PORT",
+        meaning: "serve metrics, health and a page over HTTP at this IP address; anybody who gets there can read them",
+        default: none,
+        set: |c, v| {
+            let address = v.parse().map_err(|_| "not an IP address and port (127.0.0.1:12001 or [::1]:12001)")?;
+            c.admin = Some(address);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "pidfile",
         value: "PATH",
         meaning: "write the process id here; removed at exit",

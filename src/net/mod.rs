@@ -12,6 +12,7 @@
 //! Every socket is registered once, edge-triggered, for reading and writing; what that demands is commented where it
 //! is done. The edge looks into no request and decides nothing about servers.
 
+pub mod admin;
 mod adopt;
 mod client;
 mod linger;
@@ -30,9 +31,11 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 
+use self::admin::Endpoint;
 use self::client::{Accepting, Client};
 use self::linger::{Lingering, LINGER_MAX};
 use self::link::Link;
@@ -67,12 +70,14 @@ const EVENTS_MAX: usize = 1024;
 const SETTLE_MAX: usize = 8;
 /// Descriptors besides clients, links and listeners: standard streams, epoll, signals, netlink, the supervisor, log,
 /// pid file, marks, and what the C library opens to resolve names.
-const DESCRIPTORS_SPARE: usize = 64;
+const DESCRIPTORS_SPARE: usize = 64 + token::ADMIN_CONNS;
 
 /// What a [`Server`] is made of; all of it was opened while the process had its rights.
 pub struct Parts {
     /// Where clients come from.
     pub listeners: Listeners,
+    /// The listener of `--admin`.
+    pub admin: Option<TcpListener>,
     /// The servers' addresses: primaries, then backups.
     pub addresses: Vec<Addresses>,
     /// The marks of a running magent.
@@ -159,6 +164,7 @@ pub struct Server {
     clients: Vec<Option<Client>>,
     links: Vec<Option<Link>>,
     presence: Presence,
+    admin: Option<Endpoint>,
     notifier: Notifier,
     told: Told,
     resolver: Resolver,
@@ -194,6 +200,10 @@ impl Server {
             Interest::READABLE,
         )?;
         let presence = Presence::new(&parts.listeners, registry);
+        let admin = parts
+            .admin
+            .map(|listener| Endpoint::new(listener, registry, now));
+        let admin = admin.transpose()?;
         let waker = Waker::new(registry, token::WAKER)?;
         let mut links = Vec::new();
         links.resize_with(servers * links_each(config), || None);
@@ -212,6 +222,7 @@ impl Server {
             clients: Vec::new(),
             links,
             presence,
+            admin,
             notifier: parts.notifier,
             told: Told::default(),
             resolver: Resolver::new(parts.addresses, waker),
@@ -264,6 +275,8 @@ impl Server {
                     Origin::Listener(index) => self.accept(index, now),
                     Origin::Signals => self.take_signals(now),
                     Origin::Addresses => self.addresses_changed(now),
+                    Origin::Admin => self.admit(now),
+                    Origin::AdminConn(place) => self.attend(place, event, now),
                     Origin::Waker => self.resolver.collect(),
                 }
             }
@@ -376,6 +389,7 @@ impl Server {
             self.descriptor_freed();
         }
         self.close_departed(now);
+        self.tend_admin(now);
         self.accept_again(now);
     }
 
@@ -399,6 +413,7 @@ impl Server {
             phase,
             self.lingering.next_timeout(),
             self.presence.next_timeout(),
+            self.admin.as_ref().map(Endpoint::next_timeout),
             self.notifier.next_kick(),
         ];
         let now = self.now();

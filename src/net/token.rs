@@ -1,7 +1,7 @@
 //! Poll tokens: dense ranges of numbers, so that an event finds its connection by an index.
 //!
 //! ```text
-//!   0 signals | 1 waker | 2 addresses | listeners ... | links: server * conns + conn ... | clients: index ...
+//!   0 signals | 1 waker | 2 addresses | 3 admin's listener | 4.. its connections | listeners ... | links: server * conns + conn ... | clients: index ...
 //! ```
 
 use mio::Token;
@@ -14,7 +14,11 @@ pub(super) const SIGNALS: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
 /// The kernel has word of addresses.
 pub(super) const ADDRESSES: Token = Token(2);
-const FIRST: usize = 3;
+/// The listener of `--admin`; its connections follow.
+pub(super) const ADMIN: Token = Token(3);
+/// Most connections of `--admin`.
+pub(super) const ADMIN_CONNS: usize = 16;
+const FIRST: usize = 4 + ADMIN_CONNS;
 
 /// Where an event comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +26,9 @@ pub(super) enum Origin {
     Signals,
     Waker,
     Addresses,
+    Admin,
+    /// The place of one of its connections.
+    AdminConn(usize),
     Listener(usize),
     Link(LinkId),
     /// The index of a client; its generation is in the table.
@@ -46,6 +53,10 @@ impl Tokens {
             clients,
             conns,
         }
+    }
+
+    pub fn admin_conn(&self, place: usize) -> Token {
+        Token(ADMIN.0 + 1 + place)
     }
 
     pub fn listener(&self, index: usize) -> Token {
@@ -75,6 +86,8 @@ impl Tokens {
             SIGNALS => Origin::Signals,
             WAKER => Origin::Waker,
             ADDRESSES => Origin::Addresses,
+            ADMIN => Origin::Admin,
+            Token(n) if n < FIRST => Origin::AdminConn(n - ADMIN.0 - 1),
             Token(n) if n < self.links => Origin::Listener(n - FIRST),
             Token(n) if n < self.clients => {
                 let index = n - self.links;
@@ -105,6 +118,10 @@ mod tests {
             last = token;
             tokens.origin(token)
         };
+        assert_eq!(next(ADMIN), Origin::Admin);
+        for place in 0..ADMIN_CONNS {
+            assert_eq!(next(tokens.admin_conn(place)), Origin::AdminConn(place));
+        }
         for index in 0..3 {
             assert_eq!(next(tokens.listener(index)), Origin::Listener(index));
         }

@@ -28,6 +28,7 @@ impl Proxy {
     /// Bytes from a server.
     pub fn link_received(&mut self, id: LinkId, bytes: &[u8], now: Time) {
         self.now = now;
+        self.servers[usize::from(id.server)].bytes_received += bytes.len() as u64;
         let link = self.link_mut(id);
         if !matches!(link.state, LinkState::Unproven | LinkState::Ready) {
             return;
@@ -173,7 +174,11 @@ impl Proxy {
         let link = &mut server.links[usize::from(id.conn)];
         let hits = link.hits;
         let Some(flight) = link.pop() else { return };
-        server.latency.note(self.now.since(flight.queued).0);
+        let micros = self.now.since(flight.queued).0;
+        server.latency.note(micros);
+        if flight.txn.is_some() {
+            self.commands.note(flight.verb, micros);
+        }
         match flight.txn {
             Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),
             None => self.finish_own(id, &flight, code, tail),

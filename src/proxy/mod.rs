@@ -18,6 +18,7 @@ mod coverage;
 mod dispatch;
 mod eject;
 mod enter;
+pub mod events;
 mod flush;
 mod gather;
 mod health;
@@ -32,13 +33,14 @@ mod op;
 mod order;
 mod read;
 mod repair;
+pub mod report;
 mod resync;
 mod route;
 pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
-mod stats;
+pub mod stats;
 mod survey;
 mod txn;
 mod values;
@@ -63,13 +65,14 @@ use crate::time::{Span, Time};
 use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
+use events::Events;
 use flush::Barrier;
 use gather::Gather;
 use order::Order;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
-use stats::Counters;
+use stats::{Commands, Counters};
 use txn::Txns;
 use version::Versions;
 use view::{Origin, View};
@@ -123,6 +126,8 @@ pub struct Proxy {
     dirty: Vec<ConnId>,
     resumable: Vec<ClientId>,
     counters: Counters,
+    commands: Box<Commands>,
+    events: Events,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
     versions: Versions,
@@ -203,6 +208,8 @@ impl Proxy {
             dirty: Vec::new(),
             resumable: Vec::new(),
             counters: Counters::default(),
+            commands: Box::default(),
+            events: Events::default(),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
@@ -304,12 +311,15 @@ impl Proxy {
         let drained = match id {
             ConnId::Client(id) => self.write_client(id, writer)?,
             ConnId::Link(id) => {
-                let link = &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+                let server = &mut self.servers[usize::from(id.server)];
+                let link = &mut server.links[usize::from(id.conn)];
                 let was_sent = link.head_is_sent();
                 let before = link.log.unsent();
                 let drained = link.log.write_to(writer)?;
-                if link.log.unsent() < before {
+                let written = before - link.log.unsent();
+                if written > 0 {
                     link.note_progress(was_sent, now);
+                    server.bytes_sent += written as u64;
                 }
                 drained
             }
