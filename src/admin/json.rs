@@ -1,5 +1,7 @@
 //! `/stats.json`, and the same in the layout of twemproxy's statistics port.
 
+use std::collections::BTreeMap;
+
 use serde_json::{json, Map, Value};
 
 use super::history::{percentile, History};
@@ -8,7 +10,29 @@ use crate::proxy::report::Report;
 use crate::proxy::stats::Outcome;
 
 /// Everything, for the page and for programs.
-pub fn stats(report: &Report<'_>, history: &History, version: &str) -> String {
+pub fn stats(
+    reports: &[Report<'_>],
+    histories: &BTreeMap<String, History>,
+    version: &str,
+) -> String {
+    let first = reports.first();
+    let pools: Vec<Value> = reports
+        .iter()
+        .map(|report| pool(report, histories.get(report.pool)))
+        .collect();
+    json!({
+        "service": "magent",
+        "version": version,
+        "time": first.map(|report| report.unix_seconds),
+        "uptime": first.map(|report| (report.unix_seconds - report.started).round()),
+        "ready": reports.iter().all(|report| report.is_ready && !report.is_draining),
+        "healthy": reports.iter().all(|report| report.lacking.is_empty()),
+        "pools": pools,
+    })
+    .to_string()
+}
+
+fn pool(report: &Report<'_>, history: Option<&History>) -> Value {
     let counters = report.counters;
     let servers: Vec<Value> = report
         .servers
@@ -69,10 +93,7 @@ pub fn stats(report: &Report<'_>, history: &History, version: &str) -> String {
         })
     });
     json!({
-        "service": "magent",
-        "version": version,
-        "time": report.unix_seconds,
-        "uptime": (report.unix_seconds - report.started).round(),
+        "name": report.pool,
         "ready": report.is_ready && !report.is_draining,
         "healthy": report.lacking.is_empty(),
         "without_copy": report.lacking,
@@ -94,9 +115,8 @@ pub fn stats(report: &Report<'_>, history: &History, version: &str) -> String {
         "addresses": addresses,
         "resync": resync,
         "events": events,
-        "history": history.to_json(),
+        "history": history.map(History::to_json),
     })
-    .to_string()
 }
 
 fn commands(report: &Report<'_>) -> Map<String, Value> {
@@ -115,7 +135,37 @@ fn commands(report: &Report<'_>) -> Map<String, Value> {
 }
 
 /// twemproxy's layout: a pool's counters and its servers' in one object under the pool's name.
-pub fn nutcracker(report: &Report<'_>, version: &str) -> String {
+pub fn nutcracker(reports: &[Report<'_>], version: &str) -> String {
+    let sum = |of: fn(&Report<'_>) -> u64| reports.iter().map(of).sum::<u64>();
+    let first = reports.first();
+    let mut all = Map::new();
+    all.insert("service".into(), json!("nutcracker"));
+    all.insert("source".into(), json!("magent"));
+    all.insert("version".into(), json!(version));
+    let uptime = first.map(|report| (report.unix_seconds - report.started).round());
+    all.insert("uptime".into(), json!(uptime));
+    all.insert(
+        "timestamp".into(),
+        json!(first.map(|report| report.unix_seconds.round())),
+    );
+    all.insert(
+        "total_connections".into(),
+        json!(sum(|report| report.counters.total_connections)),
+    );
+    all.insert(
+        "curr_connections".into(),
+        json!(sum(|report| report.connections.0 as u64)),
+    );
+    for report in reports {
+        all.insert(
+            report.pool.to_owned(),
+            Value::Object(nutcracker_pool(report)),
+        );
+    }
+    Value::Object(all).to_string()
+}
+
+fn nutcracker_pool(report: &Report<'_>) -> Map<String, Value> {
     let counters = report.counters;
     let mut pool = Map::new();
     let lost: u64 = report
@@ -166,15 +216,5 @@ pub fn nutcracker(report: &Report<'_>, version: &str) -> String {
             }),
         );
     }
-    json!({
-        "service": "nutcracker",
-        "source": "magent",
-        "version": version,
-        "uptime": (report.unix_seconds - report.started).round(),
-        "timestamp": report.unix_seconds.round(),
-        "total_connections": counters.total_connections,
-        "curr_connections": report.connections.0,
-        "magent": pool,
-    })
-    .to_string()
+    pool
 }

@@ -8,9 +8,11 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
 
-use super::token::{ADMIN, ADMIN_CONNS};
+use super::pool::Pool;
+use super::token::{admin_conn, ADMIN, ADMIN_CONNS};
 use super::Server;
 use crate::admin::{Admin, Conn};
+use crate::proxy::report::Report;
 use crate::sys::{facts, SystemError};
 use crate::time::{Span, Time};
 
@@ -72,7 +74,8 @@ impl Server {
             return;
         }
         if now >= endpoint.admin.next_timeout() {
-            endpoint.admin.sample(&self.proxy.report(now), now);
+            let reports: Vec<Report<'_>> = reports(&mut self.pools, now).collect();
+            endpoint.admin.sample(&reports, now);
         }
         for place in &mut endpoint.conns {
             if place.as_ref().is_some_and(|visitor| visitor.until <= now) {
@@ -100,7 +103,7 @@ impl Server {
             };
             let _ = stream.set_nodelay(true);
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let token = self.tokens.admin_conn(place);
+            let token = admin_conn(place);
             endpoint.conns[place] = None;
             if self
                 .poll
@@ -126,11 +129,20 @@ impl Server {
             return;
         };
         let admin = &endpoint.admin;
-        let goes_on = visitor.go_on(now, |conn| admin.serve(conn, &self.proxy.report(now)));
+        let pools = &mut self.pools;
+        let goes_on = visitor.go_on(now, |conn| {
+            let reports: Vec<Report<'_>> = reports(pools, now).collect();
+            admin.serve(conn, &reports)
+        });
         if event.is_error() || !matches!(goes_on, Ok(true)) {
             endpoint.conns[place] = None;
         }
     }
+}
+
+fn reports(pools: &mut [Option<Pool>], now: Time) -> impl Iterator<Item = Report<'_>> {
+    let pools = pools.iter_mut().flatten();
+    pools.map(move |pool| pool.proxy.report(now))
 }
 
 impl Visitor {

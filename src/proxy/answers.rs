@@ -3,6 +3,7 @@
 //! An answer that does not fit its request means that the two ends have lost each other: the connection is given up
 //! before one client reads what belongs to another.
 
+use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::mirror::has_flag;
 use super::server::{InFlight, LinkState, Role};
@@ -82,11 +83,9 @@ impl Proxy {
             self.actions.push_back(Action::CloseLink(id));
             return Step::Gone;
         }
-        log::warn!(
-            "server {}: unexpected answer: {}",
-            self.servers[usize::from(id.server)].name,
-            bytes[..bytes.len().min(80)].escape_ascii()
-        );
+        let shown = bytes[..bytes.len().min(80)].escape_ascii();
+        let detail = format!("unexpected answer: {shown}");
+        self.happened_to(usize::from(id.server), Kind::ServerStrange, detail);
         self.server_lost(usize::from(id.server), CloseReason::Nonsense);
         Step::Gone
     }

@@ -56,18 +56,19 @@ pub struct Address {
     pub since: Time,
 }
 
-/// Takes note of an address in a list that holds each once.
-pub fn note(addresses: &mut Vec<Address>, ip: IpAddr, is_here: bool, now: Time) {
+/// Takes note of an address in a list that holds each once. Whether that is news.
+pub fn note(addresses: &mut Vec<Address>, ip: IpAddr, is_here: bool, now: Time) -> bool {
     let new = Address {
         ip,
         is_here,
         since: now,
     };
     match addresses.iter_mut().find(|address| address.ip == ip) {
-        Some(address) if address.is_here == is_here => {}
+        Some(address) if address.is_here == is_here => return false,
         Some(address) => *address = new,
         None => addresses.push(new),
     }
+    true
 }
 
 #[cfg(test)]
@@ -82,6 +83,7 @@ mod tests {
             host: "h".into(),
             port,
             weight: 1,
+            name: None,
         };
         let routes = Routes::new(&Config {
             servers: primaries.iter().map(spec).collect(),
@@ -110,6 +112,7 @@ mod tests {
                 host: "h".into(),
                 port,
                 weight: 1,
+                name: None,
             })
         };
         let routes = |count| {

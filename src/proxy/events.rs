@@ -5,6 +5,9 @@
 
 use std::collections::VecDeque;
 
+use log::{Level, Record};
+
+use super::Proxy;
 use crate::time::{Span, Time};
 
 /// How many are kept.
@@ -133,23 +136,34 @@ pub struct Event {
     last: Time,
 }
 
+/// Which limits are reached.
+#[derive(Debug, Default)]
+struct Full {
+    conns: bool,
+    memory: bool,
+}
+
 /// The last events, and how many there were of each kind.
 #[derive(Debug)]
 pub struct Events {
+    /// Its name, if it has one.
+    pool: Option<String>,
+    full: Full,
     kept: VecDeque<Event>,
     counts: [u64; Kind::ALL.len()],
 }
 
-impl Default for Events {
-    fn default() -> Events {
+impl Events {
+    /// None yet. `pool`: its name, if it has one.
+    pub fn new(pool: Option<String>) -> Events {
         Events {
+            pool,
+            full: Full::default(),
             kept: VecDeque::new(),
             counts: [0; Kind::ALL.len()],
         }
     }
-}
 
-impl Events {
     /// Takes note of an event, and tells the log unless it only repeats.
     pub fn happened(&mut self, now: Time, kind: Kind, subject: &str, detail: String) {
         self.counts[kind as usize] += 1;
@@ -161,10 +175,10 @@ impl Events {
                 if event.repeats >= TOLD {
                     return;
                 }
-                return tell(kind, subject, &event.detail);
+                return tell(self.pool.as_deref(), kind, subject, &event.detail);
             }
         }
-        tell(kind, subject, &detail);
+        tell(self.pool.as_deref(), kind, subject, &detail);
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
@@ -189,18 +203,97 @@ impl Events {
     }
 }
 
-fn tell(kind: Kind, subject: &str, detail: &str) {
-    let level = if kind.is_warning() {
-        log::Level::Warn
-    } else {
-        log::Level::Info
-    };
-    let event = kind.name();
-    if subject.is_empty() {
-        log::log!(target: "magent", level, event; "{detail}");
-    } else {
-        log::log!(target: "magent", level, event, subject; "{subject}: {detail}");
+impl Proxy {
+    /// Something happened to a server.
+    pub(super) fn happened_to(&mut self, server: usize, kind: Kind, detail: impl Into<String>) {
+        let name = &self.servers[server].name;
+        self.events.happened(self.now, kind, name, detail.into());
     }
+
+    /// Something happened to the pool; `subject` may be empty.
+    pub fn happened(&mut self, kind: Kind, subject: &str, detail: impl Into<String>, now: Time) {
+        self.now = self.now.max(now);
+        self.events.happened(self.now, kind, subject, detail.into());
+    }
+
+    /// Looks whether limits are reached still, and says so when one is not any more: each at a tenth below it.
+    pub(super) fn look_at_limits(&mut self) {
+        let most = self.settings.max_conns;
+        if self.events.full.conns && self.clients.len() <= most - most.div_ceil(10) {
+            self.events.full.conns = false;
+            self.happened(
+                Kind::LimitLeft,
+                "-n",
+                "clients are accepted again",
+                self.now,
+            );
+        }
+        let most = self.memory.limit();
+        if self.events.full.memory && self.memory.used() <= most - most.div_ceil(10) {
+            self.events.full.memory = false;
+            self.happened(
+                Kind::LimitLeft,
+                "--memory-limit",
+                "requests are taken again",
+                self.now,
+            );
+        }
+    }
+
+    /// A client was turned away over `-n`.
+    pub(super) fn conns_are_full(&mut self) {
+        if !std::mem::replace(&mut self.events.full.conns, true) {
+            let most = self.settings.max_conns;
+            self.happened(
+                Kind::LimitHit,
+                "-n",
+                format!("{most} clients, no more are accepted"),
+                self.now,
+            );
+        }
+    }
+
+    /// A request was refused over `--memory-limit`.
+    pub(super) fn memory_is_full(&mut self) {
+        if !std::mem::replace(&mut self.events.full.memory, true) {
+            let most = self.memory.limit();
+            let detail = format!("{most} bytes are buffered, requests are refused");
+            self.happened(Kind::LimitHit, "--memory-limit", detail, self.now);
+        }
+    }
+}
+
+/// One line of the log. What is a word in metrics is one here, too.
+fn tell(pool: Option<&str>, kind: Kind, subject: &str, detail: &str) {
+    let level = if kind.is_warning() {
+        Level::Warn
+    } else {
+        Level::Info
+    };
+    if level > log::max_level() {
+        return;
+    }
+    let whose = match kind {
+        _ if subject.is_empty() => "",
+        Kind::AddressHere | Kind::AddressGone => "address ",
+        Kind::LimitHit | Kind::LimitLeft => "limit ",
+        Kind::Reload | Kind::StoodStill => "",
+        _ => "server ",
+    };
+    let colon = if subject.is_empty() { "" } else { ": " };
+    let mut words = vec![("event", kind.name())];
+    words.extend(pool.map(|pool| ("pool", pool)));
+    if !subject.is_empty() {
+        words.push(("subject", subject));
+    }
+    log::logger().log(
+        &Record::builder()
+            .level(level)
+            .target("magent")
+            .key_values(&words)
+            .args(format_args!("{whose}{subject}{colon}{detail}"))
+            .build(),
+    );
 }
 
 #[cfg(test)]
@@ -209,7 +302,7 @@ mod tests {
 
     #[test]
     fn repetitions_are_counted_and_not_kept() {
-        let mut events = Events::default();
+        let mut events = Events::new(None);
         for second in 0..100 {
             events.happened(
                 Time(second * 1_000_000),
@@ -231,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_kept() {
-        let mut events = Events::default();
+        let mut events = Events::new(None);
         for n in 0..200 {
             events.happened(Time(n), Kind::ViewRaised, "", format!("view {n}"));
         }

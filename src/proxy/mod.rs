@@ -31,6 +31,7 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod placing;
 mod read;
 mod repair;
 pub mod report;
@@ -88,10 +89,13 @@ struct Settings {
     rejoin: Rejoin,
     read_repair: ReadRepair,
     resync_rate: u32,
+    retry_max: Span,
 }
 
 /// The proxy core for one pool of servers.
 pub struct Proxy {
+    /// Its name; `default` for the one of the command line.
+    pool: String,
     settings: Settings,
     facts: ProcessFacts,
     now: Time,
@@ -159,7 +163,7 @@ impl Proxy {
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
-                let name = format!("{}:{}", spec.host, spec.port);
+                let name = spec.address();
                 let place = names.binary_search(&name).unwrap_or_default() as u16;
                 Server::new(
                     (name, place),
@@ -171,6 +175,7 @@ impl Proxy {
             })
             .collect();
         Proxy {
+            pool: config.pool.clone().unwrap_or_else(|| "default".into()),
             settings: Settings {
                 timeout: config.timeout,
                 max_conns: config.max_conns,
@@ -180,6 +185,7 @@ impl Proxy {
                 rejoin: config.rejoin,
                 read_repair: config.read_repair,
                 resync_rate: config.resync_rate,
+                retry_max: config.retry_max,
             },
             facts,
             now,
@@ -209,7 +215,7 @@ impl Proxy {
             resumable: Vec::new(),
             counters: Counters::default(),
             commands: Box::default(),
-            events: Events::default(),
+            events: Events::new(config.pool.clone()),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
@@ -230,6 +236,7 @@ impl Proxy {
         self.now = now;
         if self.clients.len() >= self.settings.max_conns {
             self.counters.rejected_connections += 1;
+            self.conns_are_full();
             return None;
         }
         self.counters.total_connections += 1;
@@ -373,7 +380,15 @@ impl Proxy {
     /// An address of `-l` is on this host, or is not: for `stats`.
     pub fn note_address(&mut self, ip: IpAddr, is_here: bool, now: Time) {
         self.now = now;
-        coverage::note(&mut self.addresses, ip, is_here, now);
+        let news = coverage::note(&mut self.addresses, ip, is_here, now);
+        if news && !ip.is_loopback() {
+            let (kind, place) = if is_here {
+                (events::Kind::AddressHere, "here")
+            } else {
+                (events::Kind::AddressGone, "not here")
+            };
+            self.happened(kind, &ip.to_string(), place, now);
+        }
     }
 
     /// How many servers there are, and how many of them answer.

@@ -48,6 +48,13 @@ pub struct ServerReport<'a> {
     pub ejected_place: usize,
 }
 
+impl ServerReport<'_> {
+    /// Given by `-s`.
+    pub fn is_primary(&self) -> bool {
+        self.role == "primary"
+    }
+}
+
 /// The states that a server can be in.
 pub const STATES: [&str; 6] = ["connecting", "down", "waiting", "entering", "cold", "up"];
 
@@ -71,6 +78,8 @@ pub struct ResyncReport<'a> {
 /// One pool.
 #[derive(Debug)]
 pub struct Report<'a> {
+    /// The pool's name; `default` for the one of the command line.
+    pub pool: &'a str,
     /// Seconds since 1970.
     pub unix_seconds: f64,
     /// The start of the process, in seconds since 1970.
@@ -128,6 +137,7 @@ impl Proxy {
         let (user, system) = (this.facts.rusage)();
         let servers = this.servers.iter().enumerate();
         Report {
+            pool: &this.pool,
             unix_seconds: micros_to_seconds(this.facts.unix_micros(now)),
             started: micros_to_seconds(this.facts.unix_micros(this.started)),
             cpu_seconds: micros_to_seconds(user + system),
