@@ -22,6 +22,7 @@ mod flush;
 mod gather;
 mod health;
 mod ids;
+mod inquiry;
 mod intake;
 mod item;
 mod journal;
@@ -65,6 +66,7 @@ use coverage::{Address, Coverage};
 use eject::Ejects;
 use flush::Barrier;
 use gather::Gather;
+use inquiry::Inquiry;
 use order::Order;
 use repair::Repair;
 use resync::Resync;
@@ -105,6 +107,7 @@ pub struct Proxy {
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
+    inquiries: Slab<Inquiry>,
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
@@ -190,6 +193,7 @@ impl Proxy {
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),
+            inquiries: Slab::new(),
             resync: Resync::default(),
             view: View::default(),
             origin: None,
