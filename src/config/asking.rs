@@ -147,6 +147,7 @@ mod tests {
             host: host.into(),
             port,
             weight: 1,
+            name: None,
         })
     }
 

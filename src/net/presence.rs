@@ -7,11 +7,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry};
+use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::pool::Pool;
 use super::stream::Stream;
-use super::{token, Listeners, Server};
+use super::Listeners;
 use crate::proxy::ClientId;
 use crate::sys;
 use crate::sys::netlink::{Addresses, Changes};
@@ -34,7 +35,7 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Reads the addresses and asks for word of changes.
-    pub fn new(listeners: &Listeners, registry: &Registry) -> Presence {
+    pub fn new(listeners: &Listeners, registry: &Registry, token: Token) -> Presence {
         let mut presence = Presence {
             addresses: None,
             listened: listeners.ips().filter(|ip| !ip.is_unspecified()).collect(),
@@ -46,7 +47,7 @@ impl Presence {
         }
         let opened = Addresses::open().and_then(|addresses| {
             let mut source = SourceFd(&addresses.as_raw_fd());
-            registry.register(&mut source, token::ADDRESSES, Interest::READABLE)?;
+            registry.register(&mut source, token, Interest::READABLE)?;
             Ok(addresses)
         });
         match opened {
@@ -78,7 +79,7 @@ impl Presence {
     }
 }
 
-impl Server {
+impl Pool {
     /// Says of each address of `-l` whether it is here.
     pub(super) fn note_addresses(&mut self, now: Time) {
         let Some(addresses) = &self.presence.addresses else {

@@ -2,9 +2,8 @@
 //! since and may have written anew by way of another proxy, which has or had the address. Carried out now it would undo
 //! that.
 
-use super::phase::Phase;
+use super::pool::{Door, Pool};
 use super::presence::{forget, may_move};
-use super::Server;
 use crate::proxy::ClientId;
 use crate::sys::limits;
 use crate::time::{Span, Time};
@@ -54,7 +53,7 @@ impl Stillness {
     }
 }
 
-impl Server {
+impl Pool {
     /// After a poll of at most `slept`, begun in the turn of `since`: what came meanwhile may be too old to be read.
     pub(super) fn wake(&mut self, since: Time, slept: Span, now: Time) {
         let limit = self.still_limit(since);
@@ -62,11 +61,16 @@ impl Server {
             return;
         };
         self.stillness.judged = now;
+        self.touched = true;
         if self.proxy.has_unsettled() && self.has_movable_clients() {
             self.begin_anew(still, now);
         } else {
             self.close_unread(still, now);
         }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.started.elapsed().as_micros() as u64)
     }
 
     /// To be asked right before a server is written to, in the turn of `since`: true when that must not be. Then the core
@@ -115,16 +119,17 @@ impl Server {
         self.proxy.begin_anew(&self.config, now);
         closed += self.close_at_the_door(now);
         log::warn!(
-            "stood still for {} ms with requests under way: {closed} clients closed, all begun anew",
-            still.0 / 1000
+            "stood still for {} ms with requests under way: {closed} clients closed{}, all begun anew",
+            still.0 / 1000,
+            self.said()
         );
-        if self.phase == Phase::Serving {
+        if self.door == Door::Open {
             // Servers are connected to first, as at the start.
             for listener in &mut self.listeners {
                 // Should it fail, clients come in early and are refused.
-                let _ = listener.deregister(self.poll.registry());
+                let _ = listener.deregister(&self.registry);
             }
-            self.phase = Phase::starting(&self.config, now);
+            self.door = Door::opening(&self.config, now);
         }
     }
 
@@ -149,8 +154,9 @@ impl Server {
         }
         closed += self.close_at_the_door(now);
         log::warn!(
-            "stood still for {} ms: {closed} clients closed unread",
-            still.0 / 1000
+            "stood still for {} ms: {closed} clients closed{} unread",
+            still.0 / 1000,
+            self.said()
         );
     }
 

@@ -80,6 +80,7 @@ mod tests {
             host: "h".into(),
             port,
             weight: 1,
+            name: None,
         };
         let routes = Routes::new(&Config {
             servers: primaries.iter().map(spec).collect(),
@@ -108,6 +109,7 @@ mod tests {
                 host: "h".into(),
                 port,
                 weight: 1,
+                name: None,
             })
         };
         let routes = |count| {

@@ -10,9 +10,7 @@ use super::ids::{Action, CloseReason, LinkId};
 use super::read::key_token;
 use super::repair::is_base64;
 use super::sabotage::{is, Sabotage};
-use super::server::{
-    InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_MAX, STAMP_EVERY,
-};
+use super::server::{InFlight, LinkState, Role, Server, State, PROBE_AFTER, STAMP_EVERY};
 use super::Proxy;
 use crate::proto::response::{self, Code};
 use crate::proto::token::{next_token, Token};
@@ -187,8 +185,13 @@ impl Proxy {
         }
     }
 
-    /// What all servers that are up understand.
+    /// What all servers that are up understand, and who they are.
     pub(super) fn note_abilities(&mut self) {
+        if self.routes.wants_up() {
+            let up = self.servers.iter().enumerate();
+            let up = up.filter(|(_, server)| server.is_up());
+            self.routes.note_up(up.map(|(index, _)| index));
+        }
         let least = self.least_version();
         let before = self.meta;
         self.explicit_cas = least.is_some_and(|version| version >= EXPLICIT_CAS_SINCE);
@@ -306,7 +309,7 @@ impl Proxy {
         server.tried = true;
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
-        server.retry = Span((server.retry.0 * 2).min(RETRY_MAX.0));
+        server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
         server.cold = false;
         server.restamps = 0;
         server.entry_due = 0;

@@ -31,6 +31,7 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod placing;
 mod read;
 mod repair;
 mod resync;
@@ -87,6 +88,7 @@ struct Settings {
     rejoin: Rejoin,
     read_repair: ReadRepair,
     resync_rate: u32,
+    retry_max: Span,
 }
 
 /// The proxy core for one pool of servers.
@@ -157,7 +159,7 @@ impl Proxy {
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
-                let name = format!("{}:{}", spec.host, spec.port);
+                let name = spec.address();
                 let place = names.binary_search(&name).unwrap_or_default() as u16;
                 Server::new(
                     (name, place),
@@ -178,6 +180,7 @@ impl Proxy {
                 rejoin: config.rejoin,
                 read_repair: config.read_repair,
                 resync_rate: config.resync_rate,
+                retry_max: config.retry_max,
             },
             facts,
             now,

@@ -12,11 +12,9 @@ use crate::buf::{Body, Memory, RequestLog};
 use crate::proto::Verb;
 use crate::time::{Span, Time};
 
-/// Pause before the first attempt to reach a server that was lost; each failure doubles it up to [`RETRY_MAX`].
+/// Pause before the first attempt to reach a server that was lost; each failure doubles it up to
+/// [`crate::config::Config::retry_max`].
 pub const RETRY_FIRST: Span = Span::from_millis(20);
-
-/// Longest pause between two attempts to reach a server that is down.
-pub const RETRY_MAX: Span = Span::from_millis(1000);
 
 /// An idle connection is asked for a sign of life after this.
 pub const PROBE_AFTER: Span = Span::from_millis(250);
