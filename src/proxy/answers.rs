@@ -121,7 +121,10 @@ impl Proxy {
             return self.nonsense(id, bytes);
         }
         if code == Code::Stat {
-            self.note_process(usize::from(id.server), line);
+            match role {
+                Role::Inquire(inquiry) => self.inquiry_line(inquiry, line),
+                _ => self.note_process(usize::from(id.server), line),
+            }
             return Step::Used(next);
         }
         if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
@@ -198,6 +201,7 @@ impl Proxy {
                 self.tidy();
             }
             Role::Entry => self.entry_answered(id, flight.verb, code),
+            Role::Inquire(inquiry) => self.inquiry_answered(inquiry, code, tail),
             Role::Echo
                 if flight.verb == Verb::Touch
                     && !matches!(code, Code::Touched | Code::NotFound) =>

@@ -261,9 +261,16 @@ impl Proxy {
             link.expired += 1;
             server.timeouts += 1;
             let Some(txn) = flight.txn else {
-                if let Role::Fetch(repair) = flight.role {
-                    flight.role = Role::Abandoned;
-                    self.fetch_next(repair);
+                match flight.role {
+                    Role::Fetch(repair) => {
+                        flight.role = Role::Abandoned;
+                        self.fetch_next(repair);
+                    }
+                    Role::Inquire(inquiry) => {
+                        flight.role = Role::Abandoned;
+                        self.end_share(inquiry);
+                    }
+                    _ => {}
                 }
                 continue;
             };
@@ -393,6 +400,7 @@ impl Proxy {
             match flight.role {
                 Role::Fetch(repair) => self.fetch_next(repair),
                 Role::Tidy => self.tidied(),
+                Role::Inquire(inquiry) => self.end_share(inquiry),
                 _ => {}
             }
             return;

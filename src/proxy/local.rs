@@ -6,11 +6,14 @@ use super::stats::{Commands, Outcome};
 use super::Proxy;
 use crate::proto::request::Request;
 use crate::proto::response::Code;
-use crate::proto::token::{push_decimal, Tokens};
+use crate::proto::token::{parse_u32, push_decimal, Tokens};
 use crate::proto::{replies, Verb};
 
 /// What `version` says before any server has said its own.
 const VERSION_UNKNOWN: [u32; 3] = [1, 4, 0];
+
+/// memcached's highest slab class.
+const SLAB_CLASS_MAX: u32 = 63;
 
 impl Proxy {
     /// Answers what needs no server. False: the client wants to leave.
@@ -50,8 +53,12 @@ impl Proxy {
             b"resync" => self.stats_resync(&mut reply),
             b"matrix" => self.stats_matrix(&mut reply),
             b"settings" => self.stats_settings(&mut reply),
-            // The servers know these; the proxy has nothing to add, and says so in good form.
-            b"items" | b"slabs" | b"sizes" | b"conns" => {}
+            b"items" => return self.inquire(id, b"stats items\r\n", false),
+            b"slabs" => return self.inquire(id, b"stats slabs\r\n", false),
+            b"sizes" => return self.inquire(id, b"stats sizes\r\n", false),
+            b"cachedump" => return self.take_cachedump(id, line),
+            // Those of the servers are the proxy's own.
+            b"conns" => {}
             b"reset" => {
                 self.reset_stats();
                 return self.say(id, replies::RESET);
@@ -65,6 +72,23 @@ impl Proxy {
         }
         reply.extend_from_slice(replies::END);
         self.say(id, &reply);
+    }
+
+    /// `stats cachedump <class> <limit>`
+    fn take_cachedump(&mut self, id: ClientId, line: &[u8]) {
+        let tokens = Tokens::split(line);
+        let number = |index: usize| parse_u32(tokens.get(index).of(line));
+        if tokens.len() < 4 {
+            return self.say(id, replies::BAD_CACHEDUMP);
+        }
+        match (number(2), number(3)) {
+            (Some(class), Some(_)) if class > SLAB_CLASS_MAX => self.say(id, replies::ILLEGAL_SLAB),
+            (Some(class), Some(limit)) => {
+                let line = format!("stats cachedump {class} {limit}\r\n");
+                self.inquire(id, line.as_bytes(), true);
+            }
+            _ => self.say(id, replies::BAD_FORMAT),
+        }
     }
 
     fn stats_general(&self, out: &mut Vec<u8>) {

@@ -23,6 +23,7 @@ mod flush;
 mod gather;
 mod health;
 mod ids;
+mod inquiry;
 mod intake;
 mod item;
 mod journal;
@@ -69,6 +70,7 @@ use eject::Ejects;
 use events::Events;
 use flush::Barrier;
 use gather::Gather;
+use inquiry::Inquiry;
 use order::Order;
 use repair::Repair;
 use resync::Resync;
@@ -112,6 +114,7 @@ pub struct Proxy {
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
+    inquiries: Slab<Inquiry>,
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
@@ -201,6 +204,7 @@ impl Proxy {
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),
+            inquiries: Slab::new(),
             resync: Resync::default(),
             view: View::default(),
             origin: None,

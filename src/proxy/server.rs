@@ -71,6 +71,8 @@ pub enum Role {
     Restamp,
     /// The server's process is asked for.
     Process,
+    /// Statistics that a client asked for.
+    Inquire(u32),
     /// The server lists its keys.
     Listing,
     /// `flush_all`, to be said so many times more.
