@@ -98,6 +98,7 @@ pub fn prepare(
         paths.log_file.as_deref(),
         daemon,
         process.verbose,
+        process.log_format,
         identity.owner(),
     )?;
     let warned = daemon || paths.log_file.is_some();
@@ -118,10 +119,20 @@ pub fn prepare(
     }
 
     marks.keep(&marks_of(&pools));
+    let admin = match process.admin {
+        Some(address) => {
+            let inherited = heritage
+                .admin
+                .and_then(|fd| net::admin::inherit(address, fd));
+            Some(inherited.map_or_else(|| net::admin::open(address), Ok)?)
+        }
+        None => None,
+    };
 
     identity.assume()?;
     let parts = Parts {
         pools,
+        admin,
         marks,
         logs,
         notifier,
@@ -148,6 +159,7 @@ struct Heritage {
     pair: Option<Pair>,
     marks: Marks,
     listeners: Vec<OwnedFd>,
+    admin: Option<OwnedFd>,
     pidfile: Option<PidFile>,
 }
 
@@ -188,6 +200,8 @@ impl Heritage {
                 heritage.marks.adopt(mark, fd.into());
             } else if let Some(path) = name.strip_prefix("pidfile ") {
                 heritage.pidfile = Some(PidFile::inherit(Path::new(path), fd)?);
+            } else if name == "admin" {
+                heritage.admin = Some(fd);
             } else {
                 heritage.listeners.push(fd);
             }

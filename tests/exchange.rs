@@ -11,13 +11,17 @@ use std::sync::OnceLock;
 use common::exchange::{Ending, Exchange, Feed, Outcome, Target};
 use common::{Magent, Memcached, PATIENCE};
 
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 10] = [
     ("storage", include_str!("exchange/storage.txt")),
     ("storage_cas", include_str!("exchange/storage_cas.txt")),
     ("storage_lines", include_str!("exchange/storage_lines.txt")),
     ("retrieval", include_str!("exchange/retrieval.txt")),
     ("others", include_str!("exchange/others.txt")),
     ("lines", include_str!("exchange/lines.txt")),
+    (
+        "administration",
+        include_str!("exchange/administration.txt"),
+    ),
     ("meta_get", include_str!("exchange/meta_get.txt")),
     ("meta_set", include_str!("exchange/meta_set.txt")),
     ("meta_others", include_str!("exchange/meta_others.txt")),
@@ -155,6 +159,23 @@ fn proxy_answers_the_tables() {
     with_proxies(|target| {
         let mut differences = Differences::default();
         for one in known {
+            differences.compare(one, Feed::Whole, target);
+        }
+        differences.none();
+    });
+}
+
+/// What the proxy does not allow is refused as by a memcached that was told not to.
+#[test]
+fn proxy_refuses_as_a_restricted_memcached_does() {
+    let off = "no_modern,no_lru_crawler,no_lru_maintainer,no_slab_reassign";
+    let server = Memcached::with(&["-W", "-o", off]);
+    let table = Exchange::table(include_str!("exchange/not_allowed.txt"));
+    assert!(table.len() > 3, "the table is not read: {}", table.len());
+    let known = explore(table, &server);
+    with_proxies(|target| {
+        let mut differences = Differences::default();
+        for one in &known {
             differences.compare(one, Feed::Whole, target);
         }
         differences.none();

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 struct Place {
     directory: TempDir,
     port: Port,
+    admin: Port,
     server: Memcached,
 }
 
@@ -23,17 +24,19 @@ impl Place {
         Place {
             directory: TempDir::new(),
             port: Port::claim(),
+            admin: Port::claim(),
             server: Memcached::start(),
         }
     }
 
     fn options(&self) -> Vec<String> {
         let words = format!(
-            "-v -l 127.0.0.1 -p {} -f {} -s 127.0.0.1:{} --pidfile {} --drain-ms 60000",
+            "-v -l 127.0.0.1 -p {} -f {} -s 127.0.0.1:{} --pidfile {} --drain-ms 60000 --admin 127.0.0.1:{}",
             self.port.number(),
             self.directory.path("m.sock"),
             self.server.port(),
             self.directory.path("pid"),
+            self.admin.number(),
         );
         words.split(' ').map(str::to_owned).collect()
     }
@@ -93,6 +96,12 @@ fn nobody_is_refused_and_those_who_are_there_finish() {
     assert_eq!(staying.stat("pid"), old.pid().to_string());
     assert_eq!(Client::connect(number).stat("pid"), new.pid().to_string());
     assert!(old.ended().is_none());
+    let mut page = Client::connect(place.admin.number());
+    page.send(b"GET /health HTTP/1.0\r\n\r\n");
+    assert!(
+        page.line().starts_with(b"HTTP/1.1 200"),
+        "the newcomer has that place, too"
+    );
     drop(staying);
     assert!(
         old.wait(PATIENCE).success(),

@@ -75,6 +75,9 @@ impl Server {
                 pair.hand(&format!("pidfile {}", pidfile.path().display()), fd)?;
             }
         }
+        if let Some(admin) = &self.admin {
+            pair.hand("admin", admin.fd())?;
+        }
         pair.end()?;
         let registry = self.poll.registry();
         registry.register(
@@ -107,6 +110,7 @@ impl Server {
             let _ = self.poll.registry().deregister(&mut mark);
         }
         self.marks = None;
+        self.leave_admin();
         if let Some(pidfile) = self.pidfile.take() {
             pidfile.leave();
         }

@@ -16,6 +16,8 @@ impl Proxy {
         let old = std::mem::replace(self, fresh);
         self.counters = old.counters;
         self.counters.begun_anew += 1;
+        self.commands = old.commands;
+        self.events = old.events;
         self.started = old.started;
         self.next_generation = old.next_generation;
         self.addresses = old.addresses;
@@ -26,7 +28,12 @@ impl Proxy {
 
     /// Whether something is under way that changes what servers hold, or may lead to it.
     pub fn has_unsettled(&self) -> bool {
-        let only_looks = |role| matches!(role, Role::Probe | Role::Stamp | Role::Process);
+        let only_looks = |role| {
+            matches!(
+                role,
+                Role::Probe | Role::Stamp | Role::Process | Role::Inquire(_)
+            )
+        };
         let mut links = self.servers.iter().flat_map(|server| &server.links);
         let in_flight = links.any(|link| link.fifo.iter().any(|flight| !only_looks(flight.role)));
         in_flight || !self.txns.is_empty() || self.order.is_holding() || self.barrier.is_raised()

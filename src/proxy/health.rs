@@ -6,6 +6,7 @@
 //!     +--refused, late--+---- silent, reset, nonsense -------------+
 //! ```
 
+use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::read::key_token;
 use super::repair::is_base64;
@@ -79,6 +80,7 @@ impl Proxy {
         self.pump_resync();
         self.tidy();
         self.advance_reload();
+        self.look_at_limits();
         if self.memory.rest(now) {
             self.rest();
         }
@@ -265,9 +267,16 @@ impl Proxy {
             link.expired += 1;
             server.timeouts += 1;
             let Some(txn) = flight.txn else {
-                if let Role::Fetch(repair) = flight.role {
-                    flight.role = Role::Abandoned;
-                    self.fetch_next(repair);
+                match flight.role {
+                    Role::Fetch(repair) => {
+                        flight.role = Role::Abandoned;
+                        self.fetch_next(repair);
+                    }
+                    Role::Inquire(inquiry) => {
+                        flight.role = Role::Abandoned;
+                        self.end_share(inquiry);
+                    }
+                    _ => {}
                 }
                 continue;
             };
@@ -301,10 +310,11 @@ impl Proxy {
         let server = &mut self.servers[index];
         let first = !server.tried;
         if server.is_connected() || first {
-            log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
             server.lost_in = self.view;
+            self.happened_to(index, Kind::ServerDown, format!("down: {}", why.name()));
         }
+        let server = &mut self.servers[index];
         server.tried = true;
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
@@ -396,6 +406,7 @@ impl Proxy {
             match flight.role {
                 Role::Fetch(repair) => self.fetch_next(repair),
                 Role::Tidy => self.tidied(),
+                Role::Inquire(inquiry) => self.end_share(inquiry),
                 _ => {}
             }
             return;

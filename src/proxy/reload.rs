@@ -11,6 +11,7 @@
 
 use super::coverage::Coverage;
 use super::eject::Ejects;
+use super::events::Kind;
 use super::ids::ConnId;
 use super::op::Held;
 use super::route::{Former, Routes};
@@ -141,6 +142,8 @@ impl Proxy {
         told.failed += 1;
         told.at = Some(now);
         told.error = error.lines().next().unwrap_or_default().to_owned();
+        let detail = format!("failed: {}", told.error);
+        self.happened(Kind::Reload, "", detail, now);
     }
 
     /// The servers have new indices: by the old one, the new one, or none. To be asked after the actions, before anything is
@@ -306,11 +309,12 @@ impl Proxy {
         (told.added, told.removed, told.moved) = (added, removed, moved);
         told.at = Some(self.now);
         told.error.clear();
-        log::info!(
-            "new configuration in force: {added} servers added, {removed} removed, {}.{:02} % of the keys move",
+        let detail = format!(
+            "{added} servers added, {removed} removed, {}.{:02} % of the keys move",
             moved / 100,
             moved % 100
         );
+        self.happened(Kind::Reload, "", detail, self.now);
     }
 
     /// How many of 10,000 keys have another primary than now.
