@@ -23,7 +23,7 @@ impl Search {
             _ => None,
         };
         let item = match state {
-            State::Any => return vec![State::Any],
+            State::Any => return self.step_from_anything(op, reply, by),
             State::Known(item) => item,
         };
         if !self.rules.lossy
@@ -73,6 +73,33 @@ impl Search {
             self.miss(state, op, reply, last, &mut states);
         }
         states.dedup();
+        states
+    }
+
+    /// The same when nothing is known of the key.
+    fn step_from_anything(&self, op: &Op, reply: Option<&[u8]>, by: u64) -> Vec<State> {
+        let mut states = Vec::new();
+        if let Some(request) = decisive(op) {
+            if !request.verb.is_storage() {
+                return vec![State::Known(None)];
+            }
+            let plain = Op {
+                request: Rc::new(request),
+                expects: None,
+                ..op.clone()
+            };
+            let first = EPOCH + (op.asked / 1_000_000) as i64;
+            let last = EPOCH + (op.until.min(by) / 1_000_000) as i64;
+            let mut moment = first;
+            while self.rules.times && moment + SLACK < last {
+                self.try_at(&mut None, &plain, reply, moment, &mut states);
+                moment += SLACK;
+            }
+            self.try_at(&mut None, &plain, reply, last, &mut states);
+        }
+        if states.is_empty() {
+            states.push(State::Any);
+        }
         states
     }
 
@@ -210,34 +237,36 @@ impl Search {
     }
 }
 
-/// What is known after an operation on a key of which nothing was known.
-pub(super) fn from_nothing(op: &Op, rules: Rules) -> State {
-    let plain = match op.request.verb {
-        Verb::Set => true,
-        Verb::Ms => op.request.mode() == b'S' && op.request.flag(b'C').is_none(),
+/// What a key holds after an operation, whatever it held before: the request that would make that of nothing. `None`: that
+/// hangs on what it held.
+fn decisive(op: &Op) -> Option<Request> {
+    let request = &op.request;
+    let mut plain = Request::clone(request);
+    let reply = match &op.seen {
+        Seen::Reply(reply) => &reply[..],
+        Seen::Silent if matches!(request.verb, Verb::Set | Verb::Delete | Verb::FlushAll) => b"",
+        _ => return None,
+    };
+    let said =
+        |words: &[&[u8]]| reply.is_empty() || words.iter().any(|word| reply.starts_with(word));
+    let compares = request.flag(b'C').is_some();
+    let decisive = match request.verb {
+        Verb::FlushAll => said(&[b"OK"]),
+        Verb::Delete => said(&[b"DELETED", b"NOT_FOUND"]),
+        Verb::Md if request.flag(b'I').is_some() => false,
+        Verb::Md if compares => reply.starts_with(b"HD"),
+        Verb::Md => said(&[b"HD", b"NF"]),
+        Verb::Set | Verb::Add | Verb::Replace | Verb::Cas => said(&[b"STORED"]),
+        Verb::Ms if compares && request.flag(b'I').is_some() => false,
+        Verb::Ms => matches!(request.mode(), b'S' | b'E' | b'R') && said(&[b"HD"]),
         _ => false,
     };
-    let now = EPOCH + (op.asked / 1_000_000) as i64;
-    match op.request.verb {
-        _ if !matches!(op.seen, Seen::Reply(_) | Seen::Silent) => State::Any,
-        Verb::FlushAll | Verb::Delete => State::Known(None),
-        _ if plain => {
-            let mut env = Env {
-                now,
-                started: EPOCH - 100,
-                cas: 0,
-                item_max: rules.item_max,
-            };
-            let mut item = None;
-            item::apply(&mut item, &op.request, 0, &mut env, &mut Vec::new());
-            if let Some(item) = &mut item {
-                item.cas = 0;
-                item.used = 0;
-            }
-            State::Known(item)
-        }
-        _ => State::Any,
+    if request.verb == Verb::Ms {
+        plain.words.retain(|word| !matches!(word[0], b'M' | b'C'));
+    } else if request.verb.is_storage() {
+        plain.verb = Verb::Set;
     }
+    decisive.then_some(plain)
 }
 
 /// The version that a request compares with.

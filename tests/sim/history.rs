@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::explain;
 use super::generate;
-use super::linear::{self, Config, Rules, State};
+use super::kinds;
+use super::linear::{self, Known, Rules};
 use super::profile::{Guarantees, Plan};
 use super::request::{Bytes, Request, Verb};
 
@@ -52,11 +53,9 @@ struct Key {
     name: Bytes,
     ops: Vec<Op>,
     pending: usize,
-    configs: Vec<Config>,
+    known: Known,
     /// The values that tokens were handed out with.
     tokens: BTreeMap<u64, Bytes>,
-    /// Operations of unknown outcome that may still take effect.
-    carried: Vec<Op>,
     /// A proxy died with a write to it under way: its copies may differ until the next plain write.
     torn: bool,
     /// When its time to live was last set by a `gat`, which does not wait for the other copies.
@@ -78,8 +77,12 @@ pub struct History {
     /// A server that has not answered for so long is left out, and what it missed is noted.
     timeout: u64,
     returns: i64,
+    /// Replies that were explained.
     pub checked: u64,
+    /// Replies that came when nothing was known of their keys.
     pub unchecked: u64,
+    /// Requests for keys that no server has.
+    pub lost: u64,
 }
 
 impl History {
@@ -92,12 +95,8 @@ impl History {
             name: Rc::clone(name),
             ops: Vec::new(),
             pending: 0,
-            configs: vec![Config {
-                state: State::Known(None),
-                done: 0,
-            }],
+            known: Known::absent(),
             tokens: BTreeMap::new(),
-            carried: Vec::new(),
             torn: false,
             touched: None,
             apart: false,
@@ -126,6 +125,7 @@ impl History {
             linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
             checked: 0,
             unchecked: 0,
+            lost: 0,
         }
     }
 
@@ -218,7 +218,7 @@ impl History {
         }
         match op.request.verb {
             Verb::Gat | Verb::Gats => key.touched = Some(now),
-            _ if !linear::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
+            _ if !kinds::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
                 key.touched = None;
                 key.apart = false;
             }
@@ -262,46 +262,36 @@ impl History {
         for key in &mut self.keys {
             let lingers =
                 |op: &Op| op.seen == Seen::Pending || (op.seen == Seen::Unknown && op.until > now);
-            let mut ops = key.ops.iter().chain(&key.carried);
-            key.torn |= ops.any(|op| lingers(op) && !linear::is_read(&op.request));
+            let mut ops = key.ops.iter().chain(&key.known.carried);
+            if ops.any(|op| lingers(op) && !kinds::is_read(&op.request)) {
+                key.known.tears.push(now);
+            }
             key.apart |= key.touched.is_some_and(|at| at + self.timeout > now);
         }
     }
 
     /// Whether the copies of a key may differ, because a proxy died.
     pub fn is_torn(&self, key: usize) -> bool {
-        self.keys[key].torn || self.keys[key].apart
+        let key = &self.keys[key];
+        key.torn || key.apart || !key.known.tears.is_empty()
     }
 
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {
         let key = &mut self.keys[index];
         let ops = std::mem::take(&mut key.ops);
-        let count = ops.len() as u64;
         if key.unserved.is_some() {
-            // What servers said before they died is still explained; what follows starts from nothing known.
-            key.configs = vec![Config {
-                state: State::Any,
-                done: 0,
-            }];
-            key.carried.clear();
+            // Nothing is promised of it any more.
+            key.known.forget();
+            key.known.carried.clear();
+            self.lost += ops.len() as u64;
             return Ok(());
         }
-        if key.torn {
-            key.configs = vec![Config {
-                state: State::Any,
-                done: 0,
-            }];
-        }
-        let outcome = linear::search(&mut key.configs, &mut key.carried, ops, self.rules, now);
-        key.torn &= key.configs.iter().any(|config| config.state == State::Any);
-        match outcome {
-            Ok(explained) => {
-                let sum = if explained {
-                    &mut self.checked
-                } else {
-                    &mut self.unchecked
-                };
-                *sum += count;
+        key.torn |= !key.known.tears.is_empty();
+        match linear::search(&mut key.known, ops, self.rules, now) {
+            Ok(counts) => {
+                key.torn &= key.known.is_unknown();
+                self.checked += counts.checked;
+                self.unchecked += counts.unchecked;
                 Ok(())
             }
             Err(why) => Err(format!("key {}: {why}", key.name.escape_ascii())),

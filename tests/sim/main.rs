@@ -8,6 +8,7 @@
 //! so many seconds, `MAGENT_SIM_PROFILE` only this one, `MAGENT_SIM_SEED` only this seed (with one of the former: from this
 //! seed on), `MAGENT_SIM_TRACE=1` every event.
 
+mod accuse;
 mod clients;
 mod edge;
 mod ejecting;
@@ -20,9 +21,11 @@ mod hear;
 mod history;
 mod host;
 mod item;
+mod kinds;
 mod linear;
 mod memcached;
 mod meta;
+mod mix;
 mod net;
 mod node;
 #[cfg(feature = "sabotage")]

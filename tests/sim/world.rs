@@ -60,6 +60,7 @@ pub struct Tally {
     pub mirrored: u64,
     pub checked: u64,
     pub unchecked: u64,
+    pub lost: u64,
     pub disagreements: u64,
 }
 
