@@ -28,6 +28,8 @@ pub enum Seen {
     Silent,
     /// It may take effect soon, later, or not at all.
     Unknown,
+    /// It is over, but how it ended was not said: it has taken effect, or it never will.
+    Unheard,
     /// The proxy said that it did nothing.
     Refused,
     /// It never left its client as a whole.
@@ -46,6 +48,8 @@ pub struct Op {
     pub asked: u64,
     /// When the reply was there; of an unknown outcome: when it can take effect no more.
     pub until: u64,
+    /// When its client gave it up; 0: when it was over.
+    pub lost_at: u64,
     pub seen: Seen,
 }
 
@@ -72,8 +76,12 @@ pub struct History {
     rules: Rules,
     enabled: bool,
     errors: bool,
-    /// How long an operation of unknown outcome may linger.
+    /// How long an operation of unknown outcome may linger while nobody is waited for.
     linger: u64,
+    /// How long at most, when servers fail one after the other.
+    linger_most: u64,
+    /// Until then a server that has failed may still be waited for, or servers that a proxy has just been sent to.
+    failing_until: u64,
     /// A server that has not answered for so long is left out, and what it missed is noted.
     timeout: u64,
     returns: i64,
@@ -122,7 +130,9 @@ impl History {
             errors: guarantees.errors,
             timeout: plan.config.timeout.0,
             returns: 0,
-            linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
+            linger: 40 * (plan.delay_max + plan.service_max) + 2000,
+            linger_most: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
+            failing_until: 0,
             checked: 0,
             unchecked: 0,
             lost: 0,
@@ -172,6 +182,7 @@ impl History {
                 },
                 asked: now,
                 until: u64::MAX,
+                lost_at: 0,
                 seen: Seen::Pending,
             };
             ids.push(OpId {
@@ -191,10 +202,17 @@ impl History {
         }
         let key = &mut self.keys[id.key as usize];
         let op = &mut key.ops[id.index as usize];
-        op.until = if seen == Seen::Unknown {
-            now + self.linger
-        } else {
-            now
+        (op.until, op.lost_at) = match seen {
+            Seen::Unknown => {
+                let until = now.max(self.failing_until) + self.linger;
+                (until.min(now + self.linger_most), now)
+            }
+            Seen::Unheard => (now + self.linger, 0),
+            _ => (now, now),
+        };
+        let seen = match seen {
+            Seen::Unheard => Seen::Unknown,
+            seen => seen,
         };
         op.seen = seen;
         if let Seen::Reply(reply) = &op.seen {
@@ -257,8 +275,23 @@ impl History {
         self.returns
     }
 
+    /// At `at` a server or a proxy fails or the address moves: what is under way lingers until servers are known to be dead.
+    pub fn failure(&mut self, at: u64) {
+        const PROBE: u64 = 500_000;
+        self.failing_until = self.failing_until.max(at + 2 * self.timeout + PROBE);
+        let until = self.failing_until + self.linger;
+        for key in &mut self.keys {
+            for op in key.ops.iter_mut().chain(&mut key.known.carried) {
+                if op.seen == Seen::Unknown && op.until > at {
+                    op.until = op.until.max(until.min(op.lost_at + self.linger_most));
+                }
+            }
+        }
+    }
+
     /// The proxy dies: what is under way may have been done at some copies and not at others.
     pub fn tear(&mut self, now: u64) {
+        self.failure(now);
         for key in &mut self.keys {
             let lingers =
                 |op: &Op| op.seen == Seen::Pending || (op.seen == Seen::Unknown && op.until > now);

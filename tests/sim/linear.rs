@@ -8,7 +8,7 @@
 //! A key of which nothing is known has a state of its own, in which everything fits. Each write that says what the key holds
 //! after it leads out of it again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use super::history::{Op, Seen};
@@ -238,7 +238,7 @@ impl Search {
         let ends = |op: &Op| match op.seen {
             Seen::Reply(_) | Seen::Silent => true,
             Seen::Unknown => op.until <= now,
-            Seen::Pending | Seen::Refused | Seen::Never => false,
+            Seen::Pending | Seen::Unheard | Seen::Refused | Seen::Never => false,
         };
         let mut order: Vec<usize> = (0..self.ops.len())
             .filter(|&n| ends(&self.ops[n]))
@@ -350,19 +350,24 @@ impl Search {
             found.extend(places.map(|&state| Place { done: 0, state }));
             return true;
         }
-        let mut seen: HashSet<Place, Hashed> = HashSet::default();
-        let mut stack = places.to_vec();
-        while let Some(mut place) = stack.pop() {
+        // Those that have used little come first: what has used more of what is optional to reach the same tells nothing.
+        let mut seen: HashMap<u32, Vec<u128>, Hashed> = HashMap::default();
+        let mut count = 0;
+        let mut queue: VecDeque<Place> = places.iter().copied().collect();
+        while let Some(mut place) = queue.pop_front() {
             self.use_reads(&mut place, by);
             if place.done & bit != 0 {
                 place.done &= !bit;
                 found.push(place);
                 continue;
             }
-            if !seen.insert(place) {
+            let known = seen.entry(place.state).or_default();
+            if known.iter().any(|&done| self.is_as_good(done, place.done)) {
                 continue;
             }
-            if seen.len() > CONFIGS_MAX {
+            known.push(place.done);
+            count += 1;
+            if count > CONFIGS_MAX {
                 return false;
             }
             let mut waiting = Waiting::default();
@@ -379,7 +384,7 @@ impl Search {
                     let done = place.done | bit;
                     let after = self.follow(place.state, index, by);
                     let places = self.after[after].iter();
-                    stack.extend(places.map(|&state| Place { done, state }));
+                    queue.extend(places.map(|&state| Place { done, state }));
                 }
                 if self.optional & bit == 0 {
                     waiting.note(&self.ops[index], kind);
@@ -387,6 +392,11 @@ impl Search {
             }
         }
         true
+    }
+
+    /// Whether `done` leaves open all that `other` does, and no more that must take effect.
+    fn is_as_good(&self, done: u128, other: u128) -> bool {
+        done & !other == 0 && other & !done & !self.optional == 0
     }
 
     /// Of two equal states, the one that has used up less of what is optional is as good as both. Anything is as good as
@@ -400,10 +410,8 @@ impl Search {
         let mut kept: Vec<Place> = Vec::with_capacity(found.len());
         for place in found {
             let better = |other: &Place| {
-                let more = place.done & !other.done;
                 (other.state == place.state || other.state == ANY)
-                    && other.done & !place.done == 0
-                    && more & !self.optional == 0
+                    && self.is_as_good(other.done, place.done)
             };
             if !kept.iter().any(better) {
                 kept.push(place);
