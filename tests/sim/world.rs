@@ -152,6 +152,8 @@ impl World {
             world.at(pause, Event::Fault);
         }
         if proxies > 1 {
+            // Servers return there, too: clients go on until all is whole.
+            world.faults.settled = false;
             world.at(500_000, Event::Handover);
         }
         world
