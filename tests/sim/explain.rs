@@ -14,6 +14,9 @@ pub const SLACK: i64 = 3;
 /// Versions beyond this are the check's own.
 const FRESH: u64 = 1 << 60;
 
+/// A version that may have been shown to anybody: that of an item which was written when little was known of its key.
+const WILD: u64 = FRESH - 1;
+
 impl Search {
     /// The states that can follow when the operation takes effect in `state`; none: it could not have had its reply.
     pub(super) fn step(&self, state: &State, index: usize, by: u64) -> Vec<State> {
@@ -26,6 +29,11 @@ impl Search {
             State::Any => return self.step_from_anything(op, reply, by),
             State::Known(item) => item,
         };
+        let is_wild = item.as_ref().is_some_and(|item| item.cas == WILD);
+        if is_wild && op.request.flag(b'I').is_some() && compared(&op.request).is_some() {
+            // Whether its version was the lower one cannot be told.
+            return vec![State::Any];
+        }
         if !self.rules.lossy
             && item.as_ref().is_none_or(|item| item.exp == 0)
             && self.kinds[index]
@@ -43,6 +51,10 @@ impl Search {
         let first = EPOCH + (op.asked / 1_000_000) as i64;
         let last = EPOCH + (op.until.min(by) / 1_000_000) as i64;
         let mut states = Vec::with_capacity(1);
+        if is_wild && reply.is_none() && compared(&op.request).is_some() {
+            // Nobody said whether it was refused.
+            states.push(state.clone());
+        }
         let exp = item.as_ref().map_or(0, |item| item.exp);
         if exp == 0 || exp > first - SLACK {
             let mut item = item.clone();
@@ -100,6 +112,13 @@ impl Search {
         if states.is_empty() {
             states.push(State::Any);
         }
+        for state in &mut states {
+            if let (true, State::Known(Some(item))) = (self.rules.cas, state) {
+                if item.cas == 0 {
+                    item.cas = WILD;
+                }
+            }
+        }
         states
     }
 
@@ -153,13 +172,14 @@ impl Search {
     fn carry_out(&self, item: &mut Option<Item>, op: &Op, reply: Option<&[u8]>, now: i64) -> bool {
         let request = &op.request;
         let shown = reply.and_then(|reply| token(request, reply));
+        let mut wild = false;
         if let Some(old) = item.as_mut() {
             old.exp = if item::is_expired(old.exp, now) {
                 now + 1
             } else {
                 old.exp
             };
-            self.settle_version(old, request, reply, shown);
+            wild = self.settle_version(old, request, reply, shown);
             let stored = reply.is_some_and(|reply| {
                 reply.starts_with(b"STORED") || reply.starts_with(b"HD") || reply.starts_with(b"VA")
             });
@@ -196,44 +216,51 @@ impl Search {
             item.fetched = false;
             item.used = 0;
             item.token_sent &= self.rules.leases;
+            if wild && item.cas == 0 {
+                item.cas = WILD;
+            }
             // A version counts only when somebody has seen it.
             if item.cas > FRESH {
                 let writes = matches!(request.verb, Verb::Ms | Verb::Ma) || before.is_none();
-                item.cas = if self.rules.cas && writes {
-                    shown.unwrap_or(0)
-                } else {
-                    0
+                let loose = self.rules.cas && op.asked <= self.loose_until;
+                let unseen = if loose { WILD } else { 0 };
+                item.cas = match shown {
+                    Some(shown) if self.rules.cas && writes => shown,
+                    _ => unseen,
                 };
             }
         }
         true
     }
 
-    /// Decides what version the item had before.
+    /// Decides what version the item had before. True: it may still be any.
     fn settle_version(
         &self,
         item: &mut Item,
         request: &Request,
         reply: Option<&[u8]>,
         shown: Option<u64>,
-    ) {
+    ) -> bool {
         let compared = compared(request);
-        if self.rules.cas {
+        let wild = self.rules.cas && item.cas == WILD;
+        let reads = request.verb.is_retrieval() || request.verb == Verb::Mg;
+        if self.rules.cas && (!wild || reads) {
             // Whoever reads a stale item to repair a copy has to mark it once more, which makes a version.
-            let known = item.cas != 0 && !item.stale;
-            if !known
-                && shown.is_some()
-                && (request.verb.is_retrieval() || request.verb == Verb::Mg)
-            {
+            let known = item.cas != 0 && !item.stale && !wild;
+            if !known && shown.is_some() && reads {
                 item.cas = shown.unwrap_or(0);
             }
-        } else if let (Some(version), Some(reply)) = (compared, reply) {
+            return wild && shown.is_none();
+        }
+        if let (Some(version), Some(reply)) = (compared, reply) {
             // Of refusals nothing is promised: what was said is believed.
             let refused = reply.starts_with(b"EX");
             item.cas = if refused { 0 } else { version };
+            return wild && refused;
         } else if let Some(version) = compared {
             item.cas = version;
         }
+        wild
     }
 }
 

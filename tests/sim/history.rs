@@ -130,7 +130,10 @@ impl History {
             errors: guarantees.errors,
             timeout: plan.config.timeout.0,
             returns: 0,
-            linger: 40 * (plan.delay_max + plan.service_max) + 2000,
+            // Conditional writes on one key wait for each other.
+            linger: (40 + 2 * (plan.pipeline * plan.clients) as u64)
+                * (plan.delay_max + plan.service_max)
+                + 2000,
             linger_most: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
             failing_until: 0,
             checked: 0,
@@ -202,6 +205,12 @@ impl History {
         }
         let key = &mut self.keys[id.key as usize];
         let op = &mut key.ops[id.index as usize];
+        // The refusal does not wait until the old item is gone from all copies.
+        let too_large = |reply: &[u8]| reply.starts_with(b"SERVER_ERROR object too large");
+        let seen = match seen {
+            Seen::Reply(reply) if too_large(&reply) && now < self.failing_until => Seen::Unknown,
+            seen => seen,
+        };
         (op.until, op.lost_at) = match seen {
             Seen::Unknown => {
                 let until = now.max(self.failing_until) + self.linger;

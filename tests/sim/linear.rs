@@ -71,6 +71,8 @@ pub struct Known {
     pub carried: Vec<Op>,
     /// When its copies were torn apart, since the last search: nothing is known of it from then on.
     pub tears: Vec<u64>,
+    /// What was written until then may have been read by requests that were not checked.
+    pub loose_until: u64,
 }
 
 impl Known {
@@ -83,6 +85,7 @@ impl Known {
             }],
             carried: Vec::new(),
             tears: Vec::new(),
+            loose_until: 0,
         }
     }
 
@@ -127,6 +130,7 @@ pub fn search(known: &mut Known, ops: Vec<Op>, rules: Rules, now: u64) -> Result
         steps_until: 0,
         after: Vec::new(),
         counts: Counts::default(),
+        loose_until: known.loose_until,
     };
     search.number(State::Any);
     for _ in 0..old {
@@ -136,12 +140,14 @@ pub fn search(known: &mut Known, ops: Vec<Op>, rules: Rules, now: u64) -> Result
         search.carry(known, now);
     } else {
         known.forget();
+        search.loose_until = now;
         let lingers = |op: &Op| op.seen == Seen::Unknown && op.until > now;
         known.carried = std::mem::take(&mut search.ops);
         known.carried.retain(lingers);
         known.carried.truncate(SLOTS / 2);
     }
     known.tears.clear();
+    known.loose_until = search.loose_until;
     Ok(search.counts)
 }
 
@@ -177,6 +183,8 @@ pub(super) struct Search {
     pub(super) steps_until: u64,
     pub(super) after: Vec<u32>,
     counts: Counts,
+    /// See [`Known::loose_until`].
+    pub(super) loose_until: u64,
 }
 
 impl Search {
@@ -213,13 +221,25 @@ impl Search {
     }
 
     /// Nothing is known of the key any more. What is under way may have taken effect, or may do so later.
-    fn forget(&mut self, places: &mut Vec<Place>) {
+    fn forget(&mut self, places: &mut Vec<Place>, now: u64) {
         *places = vec![Place {
             done: 0,
             state: ANY,
         }];
         for &index in &self.active {
             self.optional |= 1 << self.slots[index];
+        }
+        self.loosen(now);
+    }
+
+    /// What is under way may have read what was written while nothing was known.
+    fn loosen(&mut self, now: u64) {
+        let heard = self.active.iter().filter(|&&n| !self.kinds[n].unknown);
+        let last = heard.map(|&n| self.ops[n].until).fold(now, u64::max);
+        if last > self.loose_until {
+            self.loose_until = last;
+            self.steps.clear();
+            self.after.clear();
         }
     }
 
@@ -248,7 +268,7 @@ impl Search {
                 if !self.enter_until(tear) {
                     return Ok(self.give_up(order.len() - nth));
                 }
-                self.forget(&mut places);
+                self.forget(&mut places, tear);
             }
             if !self.enter_until(reply_at) {
                 return Ok(self.give_up(order.len() - nth));
@@ -260,8 +280,8 @@ impl Search {
         if !self.enter_until(u64::MAX) {
             return Ok(self.give_up(0));
         }
-        if tears.next().is_some() {
-            self.forget(&mut places);
+        if let Some(tear) = tears.last() {
+            self.forget(&mut places, tear);
         }
         known.configs.extend(places.iter().map(|place| Config {
             done: place.done,
@@ -284,9 +304,12 @@ impl Search {
             found.extend(places.iter().filter(|place| place.done & bit == 0));
         }
         let mut unknown = places.iter().any(|place| place.state == ANY);
+        if unknown {
+            self.loosen(0);
+        }
         if !self.explain(places, due, &mut found) {
             unknown = true;
-            self.forget(places);
+            self.forget(places, self.ops[due].until);
         } else if found.is_empty() {
             return Err(self.accuse(places, due));
         } else {
