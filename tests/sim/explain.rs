@@ -254,7 +254,9 @@ impl Search {
         }
         if let (Some(version), Some(reply)) = (compared, reply) {
             // Of refusals nothing is promised: what was said is believed.
-            let refused = reply.starts_with(b"EX");
+            let taken: [&[u8]; 3] = [b"HD", b"VA", b"STORED"];
+            let taken = reply.is_empty() || taken.iter().any(|word| reply.starts_with(word));
+            let refused = reply.starts_with(b"EX") || (wild && !taken);
             item.cas = if refused { 0 } else { version };
             return wild && refused;
         } else if let Some(version) = compared {
