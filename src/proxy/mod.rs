@@ -9,6 +9,7 @@
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
+mod anew;
 mod answers;
 mod cas;
 mod classic;
@@ -17,10 +18,12 @@ mod coverage;
 mod dispatch;
 mod eject;
 mod enter;
+pub mod events;
 mod flush;
 mod gather;
 mod health;
 mod ids;
+mod inquiry;
 mod intake;
 mod item;
 mod journal;
@@ -29,15 +32,17 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod placing;
 mod read;
 mod repair;
+pub mod report;
 mod resync;
 mod route;
 pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
-mod stats;
+pub mod stats;
 mod survey;
 mod txn;
 mod values;
@@ -62,13 +67,15 @@ use crate::time::{Span, Time};
 use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
+use events::Events;
 use flush::Barrier;
 use gather::Gather;
+use inquiry::Inquiry;
 use order::Order;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
-use stats::Counters;
+use stats::{Commands, Counters};
 use txn::Txns;
 use version::Versions;
 use view::{Origin, View};
@@ -84,10 +91,13 @@ struct Settings {
     rejoin: Rejoin,
     read_repair: ReadRepair,
     resync_rate: u32,
+    retry_max: Span,
 }
 
 /// The proxy core for one pool of servers.
 pub struct Proxy {
+    /// Its name; `default` for the one of the command line.
+    pool: String,
     settings: Settings,
     facts: ProcessFacts,
     now: Time,
@@ -104,6 +114,7 @@ pub struct Proxy {
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
+    inquiries: Slab<Inquiry>,
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
@@ -122,11 +133,15 @@ pub struct Proxy {
     dirty: Vec<ConnId>,
     resumable: Vec<ClientId>,
     counters: Counters,
+    commands: Box<Commands>,
+    events: Events,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
     versions: Versions,
     meta: bool,
     draining: bool,
+    /// When somebody last asked for this proxy's health.
+    health_asked: Option<Time>,
     next_idle_check: Time,
     /// When `tick` was last called, and when the proxy itself was last found to have been stopped for a while: no
     /// server is blamed for that time.
@@ -151,7 +166,7 @@ impl Proxy {
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
-                let name = format!("{}:{}", spec.host, spec.port);
+                let name = spec.address();
                 let place = names.binary_search(&name).unwrap_or_default() as u16;
                 Server::new(
                     (name, place),
@@ -163,6 +178,7 @@ impl Proxy {
             })
             .collect();
         Proxy {
+            pool: config.pool.clone().unwrap_or_else(|| "default".into()),
             settings: Settings {
                 timeout: config.timeout,
                 max_conns: config.max_conns,
@@ -172,6 +188,7 @@ impl Proxy {
                 rejoin: config.rejoin,
                 read_repair: config.read_repair,
                 resync_rate: config.resync_rate,
+                retry_max: config.retry_max,
             },
             facts,
             now,
@@ -187,6 +204,7 @@ impl Proxy {
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),
+            inquiries: Slab::new(),
             resync: Resync::default(),
             view: View::default(),
             origin: None,
@@ -200,10 +218,13 @@ impl Proxy {
             dirty: Vec::new(),
             resumable: Vec::new(),
             counters: Counters::default(),
+            commands: Box::default(),
+            events: Events::new(config.pool.clone()),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
             draining: false,
+            health_asked: None,
             next_idle_check: now,
             last_tick: now,
             resumed: now,
@@ -219,6 +240,7 @@ impl Proxy {
         self.now = now;
         if self.clients.len() >= self.settings.max_conns {
             self.counters.rejected_connections += 1;
+            self.conns_are_full();
             return None;
         }
         self.counters.total_connections += 1;
@@ -300,12 +322,15 @@ impl Proxy {
         let drained = match id {
             ConnId::Client(id) => self.write_client(id, writer)?,
             ConnId::Link(id) => {
-                let link = &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+                let server = &mut self.servers[usize::from(id.server)];
+                let link = &mut server.links[usize::from(id.conn)];
                 let was_sent = link.head_is_sent();
                 let before = link.log.unsent();
                 let drained = link.log.write_to(writer)?;
-                if link.log.unsent() < before {
+                let written = before - link.log.unsent();
+                if written > 0 {
                     link.note_progress(was_sent, now);
+                    server.bytes_sent += written as u64;
                 }
                 drained
             }
@@ -359,7 +384,15 @@ impl Proxy {
     /// An address of `-l` is on this host, or is not: for `stats`.
     pub fn note_address(&mut self, ip: IpAddr, is_here: bool, now: Time) {
         self.now = now;
-        coverage::note(&mut self.addresses, ip, is_here, now);
+        let news = coverage::note(&mut self.addresses, ip, is_here, now);
+        if news && !ip.is_loopback() {
+            let (kind, place) = if is_here {
+                (events::Kind::AddressHere, "here")
+            } else {
+                (events::Kind::AddressGone, "not here")
+            };
+            self.happened(kind, &ip.to_string(), place, now);
+        }
     }
 
     /// How many servers there are, and how many of them answer.

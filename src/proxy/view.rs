@@ -200,9 +200,7 @@ pub fn stamp_key(config: &Config) -> Vec<u8> {
 /// The names of all servers, sorted: the same list for all proxies of a pool.
 pub fn pool_names(config: &Config) -> Vec<String> {
     let all = config.servers.iter().chain(&config.backups);
-    let mut names: Vec<String> = all
-        .map(|spec| format!("{}:{}", spec.host, spec.port))
-        .collect();
+    let mut names: Vec<String> = all.map(|spec| spec.address()).collect();
     names.sort();
     names.dedup();
     names
@@ -290,6 +288,7 @@ mod tests {
             host: "a".into(),
             port,
             weight: 1,
+            name: None,
         };
         let config = |servers: &[u16], backups: &[u16]| Config {
             servers: servers.iter().map(|&port| spec(port)).collect(),

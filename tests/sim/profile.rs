@@ -202,6 +202,7 @@ impl Plan {
             host: "10.0.0.1".into(),
             port: 11211 + index as u16,
             weight: 1,
+            name: None,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
         let returns = profile.returns() || profile == Profile::Eject;
