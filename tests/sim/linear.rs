@@ -255,7 +255,7 @@ impl Search {
         let ends = |op: &Op| match op.seen {
             Seen::Reply(_) | Seen::Silent => true,
             Seen::Unknown => op.until <= now,
-            Seen::Pending | Seen::Unheard | Seen::Refused | Seen::Never => false,
+            _ => false,
         };
         let mut order: Vec<usize> = (0..self.ops.len())
             .filter(|&n| ends(&self.ops[n]))

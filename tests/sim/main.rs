@@ -37,5 +37,6 @@ mod reply;
 mod request;
 mod rng;
 mod sabotage;
+mod seeds;
 mod sweep;
 mod world;
