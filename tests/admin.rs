@@ -337,3 +337,34 @@ fn bad_questions_and_idle_visitors_hurt_nobody() {
     assert_eq!(lit.get("/nothing", "").0, 404);
     assert_eq!(lit.proxy.client().get("k"), None);
 }
+
+#[test]
+fn slow_requests_are_logged_with_what_they_waited_for() {
+    let lit = Lit::new(&["--slow-ms", "150", "--timeout", "20000"]);
+    let mut client = lit.proxy.client();
+    client.set("counter", "1");
+    assert!(!lit.proxy.process().stderr().contains("slow:"));
+    // Both primaries and the backup stand still: whoever has the key.
+    lit.primaries.iter().for_each(Memcached::freeze);
+    lit._backup.freeze();
+    client.send("incr counter 1\r\nget counter\r\nset counter 0 0 1\r\n5\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    lit.primaries.iter().for_each(Memcached::thaw);
+    lit._backup.thaw();
+    assert_eq!(client.line(), b"2\r\n");
+    client.until(b"STORED\r\n");
+    // printf counter | md5sum
+    let key = "886bb73b3156b0aa";
+    for said in [
+        format!("slow: incr {key}: "),
+        "waited for the decision of 127.0.0.1:".to_owned(),
+        format!("slow: set {key}: "),
+        "waited for another request on the key".to_owned(),
+        "event=slow_request command=".to_owned(),
+    ] {
+        wait_for(&said, PATIENCE, || {
+            lit.proxy.process().stderr().contains(&said)
+        });
+    }
+    assert!(!lit.proxy.process().stderr().contains("incr counter"));
+}

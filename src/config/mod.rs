@@ -212,6 +212,10 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
+    /// `--slow-ms`: requests that take so long are logged; `None`: none are.
+    pub slow: Option<Span>,
+    /// `--log-keys`: with their keys, not the hashes of these.
+    pub log_keys: bool,
     /// `--log-format`.
     pub log_format: LogFormat,
     /// `--log-file`; without it a daemon logs to syslog.
@@ -267,6 +271,8 @@ impl Default for Config {
             track_file: None,
             interval: Span::from_millis(50),
             admin: None,
+            slow: None,
+            log_keys: false,
             log_format: LogFormat::Text,
             pidfile: None,
             log_file: None,

@@ -474,6 +474,29 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "o",
+        long: "slow-ms",
+        value: "MS",
+        meaning: "log requests that take so long, with command, server and what they waited for; 0: none",
+        default: |c| c.slow.map_or(0, |slow| slow.0 / 1000).to_string(),
+        set: |c, v| {
+            let ms = within(v, 0, 60_000)?;
+            c.slow = (ms > 0).then(|| Span::from_millis(ms));
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "log-keys",
+        value: "",
+        meaning: "--slow-ms logs keys as they are; without it a hash of each (the first half of its MD5)",
+        default: none,
+        set: |c, _| {
+            c.log_keys = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "log-format",
         value: "text|json",
         meaning: "lines of the log for people, or JSON objects",
