@@ -2,7 +2,7 @@
 //! and how its value is checked. Parser and `-h` text are made from the same rows.
 
 use super::addr::{self, number};
-use super::asking::parse_target;
+use super::asking::{parse_target, parse_top};
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
@@ -474,6 +474,17 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "o",
+        long: "top",
+        value: "HOST[:PORT]",
+        meaning: "serve nobody: show in the terminal, each second, how the magent with that --admin is (port 12001); q ends",
+        default: none,
+        set: |c, v| {
+            c.top = Some(parse_top(v)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "slow-ms",
         value: "MS",
         meaning: "log requests that take so long, with command, server and what they waited for; 0: none",
