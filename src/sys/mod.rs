@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod notify;
 pub mod pidfile;
 pub mod signal;
+pub mod takeover;
 pub mod terminal;
 pub mod user;
 
