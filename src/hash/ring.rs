@@ -81,6 +81,7 @@ impl Ring {
     }
 
     /// The same, with `djb31(key)` at hand.
+    #[inline]
     pub fn pick_hashed(&self, djb: u32, key: &[u8]) -> usize {
         let hash = match self.hash {
             KeyHash::Djb31 => djb,

@@ -4,27 +4,50 @@ use super::placing::{placing_part, ring, Draw};
 use crate::config::{Config, Copies, Distribution, ServerSpec};
 use crate::hash::{djb31, Ring};
 
-/// Where one key lives.
+/// Where one key lives. Small, as it is passed along with every key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Route {
     /// magent's hash of the key, 31 bits.
     pub hash: u32,
-    primary: u16,
-    /// Index among the backups of the first one; the others follow in cyclic order.
-    first_backup: u16,
-    /// During a handover: one more than the index of the server that held it before, if that is another one; else 0.
-    former: u16,
+    /// Indices of servers, of which there are at most 1000, twice as many during a handover. From the top: the primary's,
+    /// 11 bits; among the backups of the first one, 10 bits, the others follow in cyclic order; during a handover one
+    /// more than that of the server that held it before, if that is another one, else 0: 11 bits.
+    places: u32,
 }
 
+const FORMER_BITS: u32 = 11;
+const BACKUP_BITS: u32 = 10;
+
 impl Route {
+    fn new(hash: u32, primary: u16, first_backup: u16) -> Route {
+        let above = u32::from(primary) << BACKUP_BITS | u32::from(first_backup);
+        Route {
+            hash,
+            places: above << FORMER_BITS,
+        }
+    }
+
+    /// The same, with the place where the key was before.
+    fn was_at(self, former: u16) -> Route {
+        Route {
+            places: self.places | (u32::from(former) + 1),
+            ..self
+        }
+    }
+
     /// Where the key was before the ring changed, while keys are handed over.
     pub fn former(self) -> Option<usize> {
-        usize::from(self.former).checked_sub(1)
+        let former = self.places & ((1 << FORMER_BITS) - 1);
+        (former as usize).checked_sub(1)
     }
 
     /// The index of the primary.
     pub fn primary(self) -> u16 {
-        self.primary
+        (self.places >> (FORMER_BITS + BACKUP_BITS)) as u16
+    }
+
+    fn first_backup(self) -> u16 {
+        (self.places >> FORMER_BITS) as u16 & ((1 << BACKUP_BITS) - 1)
     }
 }
 
@@ -142,9 +165,9 @@ impl Routes {
             None => self.placed(hash, hash, key),
         };
         if let Some(former) = &self.former {
-            let before = former.servers[usize::from(former.routes.of(key).primary)];
-            if before != route.primary {
-                route.former = before + 1;
+            let before = former.servers[usize::from(former.routes.of(key).primary())];
+            if before != route.primary() {
+                route = route.was_at(before);
             }
         }
         route
@@ -160,12 +183,7 @@ impl Routes {
             Some(draw) => draw.draw(),
             None => self.primaries.pick_hashed(djb, part) as u16,
         };
-        Route {
-            hash,
-            primary,
-            first_backup,
-            former: 0,
-        }
+        Route::new(hash, primary, first_backup)
     }
 
     /// No server and no key.
@@ -234,12 +252,7 @@ impl Routes {
             _ => &Ring::modula(&[1]),
         };
         let meetings = self.primaries.meetings(backups).into_iter();
-        let route = |(primary, first_backup)| Route {
-            hash: 0,
-            primary,
-            first_backup,
-            former: 0,
-        };
+        let route = |(primary, first_backup)| Route::new(0, primary, first_backup);
         meetings.map(route).collect()
     }
 
@@ -250,7 +263,7 @@ impl Routes {
             let away = (0..self.primary_count)
                 .filter(|&server| usize::from(self.identity[server]) == server && !is_live(server));
             // With fewer servers away than it has places, a key is at one of them.
-            return is_live(usize::from(route.primary)) || away.count() < self.places;
+            return is_live(usize::from(route.primary())) || away.count() < self.places;
         }
         let mut ranks = (0..self.ranks()).filter_map(|rank| self.server(route, rank));
         ranks.any(is_live)
@@ -268,20 +281,20 @@ impl Routes {
 
     /// Whether `server` is the primary of a key, under whatever name it was given.
     pub fn is_primary(&self, server: usize, route: Route) -> bool {
-        self.identity[server] == self.identity[usize::from(route.primary)]
+        self.identity[server] == self.identity[usize::from(route.primary())]
     }
 
     /// The server of rank `rank` (0: the primary), up to [`Routes::places`]. `None`: it would be the primary once more.
     pub fn server(&self, route: Route, rank: usize) -> Option<usize> {
         if rank == 0 {
-            return Some(usize::from(route.primary));
+            return Some(usize::from(route.primary()));
         }
         if self.ejects() {
             return self.place(route, rank);
         }
-        let backup = (usize::from(route.first_backup) + rank - 1) % self.backup_count;
+        let backup = (usize::from(route.first_backup()) + rank - 1) % self.backup_count;
         let server = self.primary_count + backup;
-        let primary = usize::from(route.primary);
+        let primary = usize::from(route.primary());
         (self.identity[server] != self.identity[primary]).then_some(server)
     }
 }
@@ -294,8 +307,8 @@ impl Routes {
             return None;
         }
         let mut taken = [0; PLACES_MAX];
-        taken[0] = self.identity[usize::from(route.primary)];
-        let mut server = route.primary;
+        taken[0] = self.identity[usize::from(route.primary())];
+        let mut server = route.primary();
         for place in 1..=rank {
             let is_free = |server: u16| {
                 let same = self.identity[usize::from(server)];
