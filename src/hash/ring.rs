@@ -83,6 +83,13 @@ impl Ring {
     /// The same, with `djb31(key)` at hand.
     #[inline]
     pub fn pick_hashed(&self, djb: u32, key: &[u8]) -> usize {
+        if let (Kind::Modula { slots }, KeyHash::Djb31) = (&self.kind, self.hash) {
+            return usize::from(slots[djb as usize % slots.len()]);
+        }
+        self.pick_otherwise(djb, key)
+    }
+
+    fn pick_otherwise(&self, djb: u32, key: &[u8]) -> usize {
         let hash = match self.hash {
             KeyHash::Djb31 => djb,
             other => other.of(key),

@@ -157,6 +157,20 @@ impl Routes {
     /// Where `key` lives.
     pub fn of(&self, key: &[u8]) -> Route {
         let hash = djb31(key);
+        if self.tag.is_some() || self.former.is_some() || self.draw.is_some() {
+            return self.of_special(key, hash);
+        }
+        let first_backup = match &self.backups {
+            Some(ring) => ring.pick_hashed(hash, key) as u16,
+            None => 0,
+        };
+        let primary = self.primaries.pick_hashed(hash, key) as u16;
+        Route::new(hash, primary, first_backup)
+    }
+
+    /// The same where more than the ring decides.
+    #[cold]
+    fn of_special(&self, key: &[u8], hash: u32) -> Route {
         let mut route = match self.tag {
             Some(tag) => {
                 let part = placing_part(key, tag);
