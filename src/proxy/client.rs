@@ -12,7 +12,7 @@ pub const OUT_MAX: usize = 256 * 1024;
 
 /// What a client may have under way is chosen so that the replies, with what is not written yet, are likely to fit into its
 /// window of so many bytes. The window begins small, so that a client that reads nothing holds little, and is doubled each time
-/// that much has been delivered.
+/// that much has been delivered and the client asks again.
 const WINDOW_FIRST: usize = 64 * 1024;
 const DOUBLED_MAX: u8 = 4;
 
@@ -170,15 +170,17 @@ impl Client {
         OUT_MAX.min(self.window())
     }
 
-    /// So many bytes have been written. A client to which all could be written may have more under way.
+    /// So many bytes have been written; see [`Client::note_request`].
     pub fn note_written(&mut self, bytes: usize) {
-        let sixteenths = bytes * 16 / self.window();
-        if sixteenths == 0 {
-            return;
-        }
+        let sixteenths = bytes / (WINDOW_FIRST / 16) >> self.doubled;
         let sixteenths = u8::try_from(sixteenths).unwrap_or(u8::MAX);
         self.delivered = self.delivered.saturating_add(sixteenths);
-        if self.delivered >= 16 && self.out.is_empty() {
+    }
+
+    /// It sends something. One that comes back after it was sent a window's worth, and nothing is due, has most likely read it:
+    /// that the kernel took it proves nothing.
+    pub fn note_request(&mut self) {
+        if self.delivered >= 16 && self.is_settled() && self.partial.is_empty() {
             self.delivered = 0;
             self.doubled = (self.doubled + 1).min(DOUBLED_MAX);
         }
@@ -401,6 +403,7 @@ mod tests {
         let mut out = Vec::new();
         assert!(client.out.write_to(&mut out, memory).unwrap());
         client.note_written(out.len());
+        client.note_request();
         out
     }
 

@@ -7,9 +7,13 @@ use std::process::Command;
 use crate::callgrind::Instructions;
 use crate::{REQUESTS, REQUESTS_UNDER_CALLGRIND};
 
-/// So many percent more instructions are let pass, and so many instructions per request in any case.
-const TOLERANCE_PERCENT: f64 = 3.0;
-const TOLERANCE_LEAST: f64 = 3.0;
+/// So many percent more instructions are let pass in the program.
+const OWN_PERCENT: f64 = 3.0;
+/// And in the C library: what an allocation costs there depends on what was freed where. One copy more of a value is far above
+/// it, and an allocation more is counted by itself.
+const LIBRARY_PERCENT: f64 = 50.0;
+/// So many instructions per request are let pass in any case.
+const LEAST: f64 = 5.0;
 
 /// What one case costs.
 pub struct Figures {
@@ -180,11 +184,16 @@ pub fn check(all: &[Figures]) -> Result<(), String> {
             continue;
         };
         let pairs = [
-            ("program", per_request(counted.own), known.own),
-            ("C library", per_request(counted.library), known.library),
+            ("program", per_request(counted.own), known.own, OWN_PERCENT),
+            (
+                "C library",
+                per_request(counted.library),
+                known.library,
+                LIBRARY_PERCENT,
+            ),
         ];
-        for (place, now, then) in pairs {
-            let room = (then * TOLERANCE_PERCENT / 100.0).max(TOLERANCE_LEAST);
+        for (place, now, then, percent) in pairs {
+            let room = (then * percent / 100.0).max(LEAST);
             if now > then + room {
                 worse.push(format!(
                     "{name}: {now:.1} instructions per request in the {place}, were {then:.1}"

@@ -202,6 +202,14 @@ impl Case {
         }
     }
 
+    /// Turns before the one that is recorded.
+    pub fn rehearsals(&self) -> usize {
+        match self.ask {
+            Ask::Get | Ask::GetPipelined | Ask::GetMulti | Ask::Gets | Ask::Mg => 8,
+            _ => 0,
+        }
+    }
+
     /// What the client must be told: how often which end of a reply.
     pub fn expected(&self) -> (&'static str, usize) {
         match self.ask {
