@@ -30,6 +30,7 @@ test: deps        ## formatting, lints, and all tests: unit, integration, simula
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+	$(CARGO) test --locked --features sabotage --test sim bugs_in_the_core
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 
 simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]
@@ -47,6 +48,10 @@ bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows
 bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
 
+drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
+	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
+	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
+
 bench-memory: deps build ## idle clients, clients that do not read, half requests, and what is left after a burst
 	$(CARGO) bench --profile tools --locked --bench load -- memory --magent $(abspath $(BIN)) $(ARGS)
 
@@ -61,10 +66,6 @@ core-bench:       ## what a request costs the core alone: instructions, allocati
 
 core-bench-baseline: ## takes today's instructions and allocations for the baseline that `make test` checks
 	$(CARGO) bench --profile tools --locked --bench core -- --write
-
-drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
-	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
-	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
 
 # Builds only when there is no binary: `make && sudo make install` needs no cargo for root.
 $(BIN):

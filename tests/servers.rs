@@ -87,7 +87,9 @@ fn answers_in_pieces_are_put_together() {
         });
         pieces.collect()
     });
-    let proxy = Magent::front(&[dribble.port()], &[]).start();
+    let proxy = Magent::front(&[dribble.port()], &[])
+        .args(&["--timeout", "5000"])
+        .start();
     let mut client = proxy.client();
     for n in 0..20 {
         let key = format!("END{n}");

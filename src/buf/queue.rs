@@ -42,13 +42,9 @@ impl SendQueue {
                 return;
             }
         }
-        let mut bytes = bytes;
         if let Some(last) = self.more.back_mut() {
-            // Filled up, or queues of a client that does not read would be half empty buffers.
-            let fits = bytes.len().min(last.capacity() - last.len());
-            last.extend_from_slice(&bytes[..fits]);
-            bytes = &bytes[fits..];
-            if bytes.is_empty() {
+            if last.len() + bytes.len() <= last.capacity() {
+                last.extend_from_slice(bytes);
                 return;
             }
         }

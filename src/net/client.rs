@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, mut stream: Stream, now: Time) {
+    pub(super) fn welcome(&mut self, mut stream: Stream, now: Time) {
         let Some(id) = self.proxy.client_opened(now) else {
             // A fresh socket has room for one line; if not, the client is lost either way.
             let _ = stream.write(REFUSAL);

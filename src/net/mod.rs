@@ -36,7 +36,7 @@ use self::client::{Accepting, Client};
 use self::linger::{Lingering, LINGER_MAX};
 use self::link::Link;
 use self::phase::{Phase, Told};
-use self::presence::Presence;
+use self::presence::{Presence, STOOD_STILL};
 use self::resolve::Resolver;
 use self::token::{Origin, Tokens};
 use crate::config::Config;
@@ -248,7 +248,12 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
+            let before = now;
             now = self.now();
+            let still = Span(now.since(before).0.saturating_sub(slept_at_most(timeout).0));
+            if still > STOOD_STILL {
+                self.close_unread(still, now);
+            }
             for event in &events {
                 match self.tokens.origin(event.token()) {
                     Origin::Client(index) => self.client_event(index, event, now),
@@ -394,6 +399,11 @@ impl Server {
         // The poll rounds up to whole milliseconds, so it never wakes just before a deadline and spins.
         Some(Duration::from_micros(next.since(self.now()).0))
     }
+}
+
+/// How long a poll with that timeout may take.
+fn slept_at_most(timeout: Option<Duration>) -> Span {
+    Span(timeout.map_or(u64::MAX, |timeout| timeout.as_micros() as u64))
 }
 
 #[cfg(test)]

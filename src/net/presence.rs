@@ -20,6 +20,9 @@ use crate::time::{Span, Time};
 /// An address that is back after this time keeps its clients: some programs take addresses away to set them again.
 const GRACE: Span = Span::from_millis(500);
 
+/// After standing still for so long, the address may have been elsewhere meanwhile.
+pub(super) const STOOD_STILL: Span = Span::from_millis(1000);
+
 /// The addresses of this host, as far as they matter here.
 pub(super) struct Presence {
     /// Without it (no netlink where magent runs) silent clients are found by keepalive alone.
@@ -121,6 +124,44 @@ impl Server {
         }
     }
 
+    /// This process was stopped, or its host was. What clients have sent meanwhile, or just before, they have given up since
+    /// and may have written anew by way of another proxy, which has or had the address. Carried out now it would undo that:
+    /// it is not read. Who comes by the loopback network or a Unix socket cannot have gone elsewhere.
+    pub(super) fn close_unread(&mut self, still: Span, now: Time) {
+        let mut closed = 0;
+        for index in 0..self.clients.len() {
+            let Some(client) = &self.clients[index] else {
+                continue;
+            };
+            if !may_move(&client.stream) {
+                continue;
+            }
+            forget(&client.stream);
+            let id = ClientId {
+                index: index as u32,
+                generation: client.generation(),
+            };
+            self.client_broke(id, now);
+            closed += 1;
+        }
+        // Those at the door as well. An error is an empty queue, or is met again when the listener is next asked.
+        for index in 0..self.listeners.len() {
+            while let Some(Ok(stream)) = self.listeners.get(index).map(|listener| listener.accept())
+            {
+                if may_move(&stream) {
+                    forget(&stream);
+                    closed += 1;
+                } else {
+                    self.welcome(stream, now);
+                }
+            }
+        }
+        log::warn!(
+            "stood still for {} ms: {closed} clients closed unread",
+            still.0 / 1000
+        );
+    }
+
     /// Closes the clients of addresses that left and are not back.
     pub(super) fn close_departed(&mut self, now: Time) {
         if self.presence.next_timeout().is_none_or(|due| now < due) {
@@ -152,6 +193,11 @@ impl Server {
             );
         }
     }
+}
+
+/// Whether the address by which the client came can be another host's later.
+fn may_move(stream: &Stream) -> bool {
+    stream.local_ip().is_some_and(|ip| !ip.is_loopback())
 }
 
 /// No goodbye, which could not leave this host anyway and would be tried again for minutes.

@@ -11,6 +11,7 @@
 //! `start` changes with the server's process: a token from before a restart is not taken for one of the new counter.
 //! A server that is a magent itself names its own servers; its tokens pass as they are.
 
+use super::sabotage::{is, Sabotage};
 use super::version::is_version;
 use crate::proto::token::{next_token, parse_decimal, parse_u64, push_decimal, Token};
 use crate::proto::Verb;
@@ -28,6 +29,9 @@ pub struct Tag(u64);
 impl Tag {
     /// The tag of the server with this index, started at `start` (seconds; any number that differs after a restart).
     pub fn new(server: usize, start: u64) -> Tag {
+        if is(Sabotage::TokenWithoutServer) {
+            return Tag::none();
+        }
         let server = server as u64 % 127 + 1;
         Tag(((server << 5) | (start % 32)) << UNIQUE_BITS)
     }

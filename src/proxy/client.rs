@@ -10,17 +10,14 @@ use crate::time::Time;
 /// A client with more unsent bytes than this is not read until half of them are gone.
 pub const OUT_MAX: usize = 256 * 1024;
 
-/// What a client may have under way is chosen so that the replies, with what is not written yet, are likely to fit into its
-/// window of so many bytes. The window begins small, so that a client that reads nothing holds little, and is doubled each time
-/// that much has been delivered and the client asks again.
-const WINDOW_FIRST: usize = 64 * 1024;
-const DOUBLED_MAX: u8 = 4;
+/// What a client may have under way is chosen so that the replies are likely to fit into this many bytes.
+const DUE_BYTES: usize = 1024 * 1024;
 
 /// A client never has more keys under way than this.
 const DUE_MAX: usize = 4096;
 
-/// What is assumed of the size of a reply before any came, and the least that is ever assumed.
-const ESTIMATE_FIRST: u32 = 16 * 1024;
+/// What is assumed of the size of a reply before the first one came, and the least that is ever assumed.
+const ESTIMATE_FIRST: usize = 16 * 1024;
 const ESTIMATE_MIN: usize = 256;
 
 /// The reply to a read of one key goes to the client as it comes when it is longer than this: holding it back until it is
@@ -116,13 +113,9 @@ pub struct Client {
     /// The first reply, if it is a long one that goes out as it comes.
     passing: Option<Box<Passing>>,
     /// Keys asked for whose reply is due.
-    due: u16,
+    due: u32,
     /// Expected bytes of a reply.
     estimate: u32,
-    /// How often its window has been doubled; see `WINDOW_FIRST`.
-    doubled: u8,
-    /// Sixteenths of the window written since then. Smaller writes do not count: they need no wide window.
-    delivered: u8,
 }
 
 impl Client {
@@ -143,52 +136,22 @@ impl Client {
             slots: Slots::default(),
             passing: None,
             due: 0,
-            estimate: match typical {
-                0 => ESTIMATE_FIRST,
-                known => u32::try_from(known.max(ESTIMATE_MIN)).unwrap_or(u32::MAX),
-            },
-            doubled: 0,
-            delivered: 0,
+            estimate: u32::try_from(typical.max(ESTIMATE_FIRST)).unwrap_or(u32::MAX),
         }
     }
 
     /// How many keys more it may ask for now.
     pub fn room(&self) -> usize {
-        if self.out.len() > self.out_max() {
+        if self.out.len() > OUT_MAX {
             return 0;
         }
-        let free = self.window().saturating_sub(self.out.len());
-        let keys = (free / self.estimate as usize).clamp(1, DUE_MAX);
-        keys.saturating_sub(self.due as usize)
-    }
-
-    fn window(&self) -> usize {
-        WINDOW_FIRST << self.doubled
-    }
-
-    fn out_max(&self) -> usize {
-        OUT_MAX.min(self.window())
-    }
-
-    /// So many bytes have been written; see [`Client::note_request`].
-    pub fn note_written(&mut self, bytes: usize) {
-        let sixteenths = bytes / (WINDOW_FIRST / 16) >> self.doubled;
-        let sixteenths = u8::try_from(sixteenths).unwrap_or(u8::MAX);
-        self.delivered = self.delivered.saturating_add(sixteenths);
-    }
-
-    /// It sends something. One that comes back after it was sent a window's worth, and nothing is due, has most likely read it:
-    /// that the kernel took it proves nothing.
-    pub fn note_request(&mut self) {
-        if self.delivered >= 16 && self.is_settled() && self.partial.is_empty() {
-            self.delivered = 0;
-            self.doubled = (self.doubled + 1).min(DOUBLED_MAX);
-        }
+        let window = (DUE_BYTES / self.estimate as usize).clamp(1, DUE_MAX);
+        window.saturating_sub(self.due as usize)
     }
 
     /// Whether a client that was held back has room enough again to go on.
     pub fn may_resume(&self) -> bool {
-        self.room() > 0 && self.out.len() <= self.out_max() / 2
+        self.room() > 0 && self.out.len() <= OUT_MAX / 2
     }
 
     /// Whether all that it asked is answered and written.
@@ -204,7 +167,7 @@ impl Client {
 
     /// Begins a reply for `keys` keys; its place in the order.
     pub fn open_slot(&mut self, keys: usize) -> u32 {
-        self.due += keys as u16;
+        self.due += keys as u32;
         self.slots.open()
     }
 
@@ -328,7 +291,7 @@ impl Client {
             }
             size += passing.sent;
         }
-        self.due -= keys as u16;
+        self.due -= keys as u32;
         let typical = estimate(self.estimate as usize, size / keys.max(1));
         self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
         if first {
@@ -402,8 +365,6 @@ mod tests {
     fn written(client: &mut Client, memory: &mut Memory) -> Vec<u8> {
         let mut out = Vec::new();
         assert!(client.out.write_to(&mut out, memory).unwrap());
-        client.note_written(out.len());
-        client.note_request();
         out
     }
 
@@ -429,7 +390,7 @@ mod tests {
     fn large_replies_narrow_the_window_and_small_ones_widen_it() {
         let mut memory = Memory::new(usize::MAX);
         let mut client = Client::new(1, Time(0), 0);
-        assert_eq!(client.room(), 4);
+        assert_eq!(client.room(), 64);
         let seq = client.open_slot(1);
         client.extend(seq, &vec![0; 1 << 20], 1 << 20, &mut memory);
         client.finish(seq, 1, b"", &mut memory).unwrap();
@@ -441,19 +402,7 @@ mod tests {
             client.finish(seq, 1, b"END\r\n", &mut memory).unwrap();
         }
         written(&mut client, &mut memory);
-        assert_eq!(client.room(), 2 * WINDOW_FIRST / ESTIMATE_MIN);
-        for _ in 0..4 {
-            let seq = client.open_slot(1);
-            let value = vec![0; WINDOW_FIRST << DOUBLED_MAX];
-            client.finish(seq, 1, &value, &mut memory).unwrap();
-            written(&mut client, &mut memory);
-        }
-        for _ in 0..60 {
-            let seq = client.open_slot(1);
-            client.finish(seq, 1, b"END\r\n", &mut memory).unwrap();
-            written(&mut client, &mut memory);
-        }
-        assert_eq!(client.room(), DUE_MAX);
+        assert_eq!(client.room(), 4096);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::cas::Tag;
 use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
 use super::route::Route;
+use super::sabotage::{is, Sabotage};
 use super::server::{LinkState, Role, Server, State};
 use super::txn::TxnId;
 use super::view::{Stamp, View};
@@ -242,7 +243,11 @@ impl Proxy {
         if empty {
             return self.let_in(index, true);
         }
+        if self.awaits_the_best() {
+            return;
+        }
         // Whether the journal tells all hangs on what the others say now.
+        let server = &self.servers[index];
         let since = server.attempted;
         if !self.has_stamps_since(since) {
             if self.servers[index].entry_due == 0 {
@@ -252,6 +257,15 @@ impl Proxy {
             return;
         }
         self.begin_entry(index, known && !started_anew);
+    }
+
+    /// Whether those that took part in the latest view are here, but may not be used yet. Another one, flushed and used in
+    /// the meantime, would leave them out of the next view, and with that all that they hold would be gone.
+    fn awaits_the_best(&self) -> bool {
+        let best =
+            |server: &&Server| server.view() == self.view && server.view() != View::default();
+        let mut best = self.servers.iter().filter(best).peekable();
+        best.peek().is_some() && best.all(|server| server.state == State::Waiting)
     }
 
     /// Whether the server may have been stopped, and may change under everybody's eyes when it goes on with what its kernel
@@ -265,8 +279,14 @@ impl Proxy {
     ) -> bool {
         let alone = !self.has_views();
         let server = &mut self.servers[index];
-        if self.settings.rejoin != Rejoin::Safe {
+        if self.settings.rejoin != Rejoin::Safe || is(Sabotage::NotSettled) {
             return false;
+        }
+        let view = server.view();
+        if current && view.owner != self.me && view > server.lost_in {
+            // Another proxy has stamped it since: it ran, only this proxy was cut off, and what it held of ours is over.
+            server.doubtful = false;
+            server.settled = true;
         }
         let suspect = server.doubtful || (!alone && (same_process || !(current || empty)));
         if suspect && !server.settled {
@@ -282,6 +302,9 @@ impl Proxy {
         let server = &mut self.servers[index];
         server.state = State::Entering;
         server.entry_due = 0;
+        if is(Sabotage::JournalIgnored) {
+            server.journal.clear();
+        }
         if same_process && ours && server.journal.is_complete() {
             let missed = server.journal.len();
             log::info!("server {}: {missed} keys to be forgotten", server.name);
@@ -346,7 +369,7 @@ impl Proxy {
     /// From now on the server is used.
     fn let_in(&mut self, index: usize, cold: bool) {
         let alone = self.routes.ranks() == 1;
-        let cold = cold && !alone;
+        let cold = cold && !alone && !is(Sabotage::WarmTooEarly);
         let now = self.now;
         let view = self.view;
         let server = &mut self.servers[index];

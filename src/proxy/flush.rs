@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::ids::ClientId;
 use super::op::{Held, Op};
+use super::sabotage::{is, Sabotage};
 use super::server::{Role, Server};
 use super::txn::{TxnId, NO_RANK};
 use super::Proxy;
@@ -143,14 +144,21 @@ impl Proxy {
         for server in 0..self.servers.len() {
             if !self.servers[server].is_up() {
                 self.leave_out(server);
-                self.servers[server].journal.note_flush();
+                if !is(Sabotage::FlushForgotten) {
+                    self.servers[server].journal.note_flush();
+                }
             }
         }
         for server in 0..self.servers.len() {
             if self.servers[server].is_up() {
                 // On each connection: what this proxy asks for itself (a key on its way to a cold server) has no transaction
                 // that could be waited for, and must not come in behind the flush on another one.
-                for conn in 0..self.servers[server].conns {
+                let conns = self.servers[server].conns;
+                for conn in 0..if is(Sabotage::FlushOvertaken) {
+                    1
+                } else {
+                    conns
+                } {
                     let link_id = Server::link_id(server, conn);
                     let purpose = (Role::Flush, Verb::FlushAll, Some(id));
                     self.queue_bytes(link_id, &line, None, Token::default(), purpose);

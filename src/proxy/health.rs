@@ -9,6 +9,7 @@
 use super::ids::{Action, CloseReason, LinkId};
 use super::read::key_token;
 use super::repair::is_base64;
+use super::sabotage::{is, Sabotage};
 use super::server::{
     InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_MAX, STAMP_EVERY,
 };
@@ -78,10 +79,10 @@ impl Proxy {
             }
         }
         self.pump_resync();
+        self.tidy();
         if self.memory.rest(now) {
             self.rest();
         }
-        self.tidy();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -293,6 +294,7 @@ impl Proxy {
         if server.is_connected() || first {
             log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
+            server.lost_in = self.view;
         }
         server.tried = true;
         server.failures[why as usize] += 1;
@@ -319,7 +321,7 @@ impl Proxy {
         } else if self.resync.source() == Some(index) {
             self.listing_closed(Server::link_id(index, self.servers[index].conns));
         }
-        let missed = |flight: &InFlight| flight.may_be_missed();
+        let missed = |flight: &InFlight| flight.may_be_missed() && !is(Sabotage::LossUnstamped);
         if lost.iter().any(|(fifo, ..)| fifo.iter().any(missed)) {
             // Ahead of what is asked of the others now: whoever takes over must see it.
             self.leave_out(index);
@@ -337,6 +339,9 @@ impl Proxy {
 
     /// Keeps in mind that a write may or may not have been carried out by a server that is lost.
     fn note_unknown(&mut self, flight: &InFlight, bytes: &[u8], server: usize) {
+        if is(Sabotage::UnknownKept) {
+            return;
+        }
         match flight.role {
             Role::Copy(_)
             | Role::Decide

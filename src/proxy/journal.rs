@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use super::sabotage::{is, Sabotage};
 use crate::proto::meta::encode_base64;
 
 /// A key as it stands in a request, and whether it is written in base64 there.
@@ -77,6 +78,10 @@ impl Journal {
         }
         self.keys.insert(key);
         if self.keys.len() > self.limit {
+            if is(Sabotage::OverflowUnnoticed) {
+                self.keys.clear();
+                return;
+            }
             self.forget();
         }
     }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::ids::LinkId;
 use super::read::key_token;
 use super::repair::is_base64;
+use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
@@ -47,6 +48,18 @@ impl Proxy {
 }
 
 impl Proxy {
+    /// Nothing, unless a bug is planted: what has just been asked on `id` is mirrored before it is decided.
+    pub(super) fn mirror_early(&mut self, id: LinkId, txn_id: TxnId) {
+        if !is(Sabotage::MirroredEarly) {
+            return;
+        }
+        if let Some(asked) = self.link_mut(id).fifo.back_mut() {
+            let body = asked.body.clone();
+            let flight = InFlight { body, ..*asked };
+            self.mirror_outcome(id, txn_id, &flight);
+        }
+    }
+
     /// A plain `mg` of a stale item has won the right to refill it: the other copies must not give it away once more.
     pub(super) fn mirror_win(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
         if self.routes.ranks() == 1 {

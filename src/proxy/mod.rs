@@ -33,6 +33,7 @@ mod read;
 mod repair;
 mod resync;
 mod route;
+pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
@@ -318,9 +319,7 @@ impl Proxy {
         }
         let before = client.out.len();
         let drained = client.out.write_to(writer, &mut self.memory)?;
-        let written = before - client.out.len();
-        client.note_written(written);
-        self.counters.bytes_written += written as u64;
+        self.counters.bytes_written += (before - client.out.len()) as u64;
         if client.stalled && client.may_resume() {
             self.resumable.push(id);
         } else if drained && client.closing && client.is_settled() {

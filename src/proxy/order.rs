@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::op::Held;
+use super::sabotage::{is, Sabotage};
 
 const BUCKETS: usize = 4096;
 
@@ -90,7 +91,8 @@ impl Order {
     /// Whether an operation must not be sent now. `settled`: it must not pass an undecided one either, because it goes
     /// to all copies at once, or to a server that may lack the key.
     pub fn is_blocked(&self, bucket: usize, settled: bool) -> bool {
-        self.exclusive[bucket] > 0 || (settled && self.undecided[bucket] > 0)
+        self.exclusive[bucket] > 0
+            || (settled && self.undecided[bucket] > 0 && !is(Sabotage::HoldSkipped))
     }
 
     /// An operation begins that nothing on its bucket may overtake before it is finished.

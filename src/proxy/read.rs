@@ -6,6 +6,7 @@ use super::journal::NotedKey;
 use super::op::Op;
 use super::order::bucket;
 use super::route::Route;
+use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
@@ -63,7 +64,11 @@ impl Proxy {
         txn.rank = rank as u8;
         txn.epoch = self.order.short_epoch(bucket(op.route.hash));
         self.counters.failovers += u64::from(rank > 0);
-        Some((self.link_for(server, op.route), id))
+        let mut link_id = self.link_for(server, op.route);
+        if is(Sabotage::ReadNotOrdered) {
+            link_id.conn = (link_id.conn + 1) % self.servers[server].conns as u16;
+        }
+        Some((link_id, id))
     }
 
     /// Queues a retrieval of one key.

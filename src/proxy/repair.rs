@@ -12,6 +12,7 @@ use super::journal::NotedKey;
 use super::order::bucket;
 use super::read::key_token;
 use super::route::Route;
+use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::{cas, Proxy};
@@ -111,7 +112,7 @@ impl Proxy {
             ReadRepair::Auto => self.servers[server].cold,
             ReadRepair::Always => true,
         };
-        suspect && self.has_other_copy(route, server)
+        suspect && !is(Sabotage::MissBelieved) && self.has_other_copy(route, server)
     }
 
     /// Whether another copy of the key is up.
@@ -142,6 +143,8 @@ impl Proxy {
     /// Asks the next copy for the key; when none is left, it is nowhere.
     pub(super) fn fetch_next(&mut self, id: u32) {
         let repair = &mut self.repairs[id as usize];
+        // Half an answer, if the server that gave it was lost in the middle.
+        self.memory.give(repair.answer.len());
         repair.answer.clear();
         let (route, target) = (repair.route, repair.target);
         if !self.meta && !matches!(repair.then, Then::Resync { expires: Some(_) }) {
@@ -235,7 +238,7 @@ impl Proxy {
         // out already, and the copy that was asked has not heard of it.
         let exclusive = matches!(repair.then, Then::Redo(_) | Then::Gather { .. });
         let undecided = !exclusive && self.order.is_deciding(bucket);
-        repair.epoch == self.order.epoch(bucket) && !undecided
+        is(Sabotage::RefillNotCancelled) || repair.epoch == self.order.epoch(bucket) && !undecided
     }
 
     /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
@@ -285,8 +288,11 @@ impl Proxy {
         push_decimal(
             &mut request,
             match item.ttl {
+                // A moment long ago.
+                None if is(Sabotage::ForeverAsNow) => RELATIVE_MAX + 1,
                 None => 0,
-                Some(ttl) if ttl > RELATIVE_MAX => unix + ttl,
+                Some(_) if is(Sabotage::TimeForgotten) => 0,
+                Some(ttl) if ttl > RELATIVE_MAX && !is(Sabotage::MonthAsRelative) => unix + ttl,
                 Some(ttl) => ttl,
             },
         );

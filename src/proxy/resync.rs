@@ -10,15 +10,16 @@
 //! The walk along the hash table meets every item. Servers that do not know it (before 1.6) walk along the order of use
 //! (`metadump all`), which passes over items that are in use at that moment, so they are listed twice.
 
-use super::classic::listed_expiry;
-use super::ids::{Action, LinkId};
+mod listing;
+
+use super::ids::Action;
 use super::journal::NotedKey;
 use super::repair::Then;
-use super::server::{LinkState, Role, Server};
+use super::server::LinkState;
 use super::Proxy;
+pub(super) use listing::is_busy;
+
 use crate::hash::Slices;
-use crate::proto::token::Token;
-use crate::proto::Verb;
 use crate::time::{Span, Time};
 
 /// Keys on their way at the same time.
@@ -225,133 +226,6 @@ impl Proxy {
         self.resync.retry = Some(self.now + pause);
     }
 
-    pub(super) fn listing_link(&self, source: usize) -> LinkId {
-        Server::link_id(source, self.servers[source].conns)
-    }
-
-    /// Whether `id` is a connection for listings.
-    pub(super) fn is_listing(&self, id: LinkId) -> bool {
-        usize::from(id.conn) == self.servers[usize::from(id.server)].conns
-    }
-
-    /// The connection for the listing is made.
-    pub(super) fn begin_listing(&mut self, id: LinkId) {
-        self.link_mut(id).state = LinkState::Ready;
-        if !self.meta {
-            self.resync.epochs = self.order.epochs();
-        }
-        let purpose = (Role::Listing, Verb::Stats, None);
-        let by_use = self.resync.by_use.contains(&usize::from(id.server));
-        let line: &[u8] = if by_use {
-            b"lru_crawler metadump all\r\n"
-        } else {
-            b"lru_crawler metadump hash\r\n"
-        };
-        self.queue_bytes(id, line, None, Token::default(), purpose);
-    }
-
-    /// The connection for the listing is gone: it is asked for again later.
-    pub(super) fn listing_closed(&mut self, id: LinkId) {
-        let memory = &mut self.memory;
-        self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
-        self.survey_closed(id);
-        if self.resync.source == Some(usize::from(id.server)) {
-            self.resync.source = None;
-            self.resync.retry = Some(self.now + RETRY);
-        }
-    }
-
-    /// A line of the listing. False: the connection has done its duty.
-    pub(super) fn take_listing(&mut self, id: LinkId, line: &[u8]) -> bool {
-        let source = usize::from(id.server);
-        if let Some(key) = line.strip_prefix(b"key=") {
-            let end = key
-                .iter()
-                .position(|&byte| byte == b' ')
-                .unwrap_or(key.len());
-            if let Some(key) = decode(&key[..end]) {
-                if self.routes.ejects() {
-                    self.note_surveyed(source, &key);
-                } else {
-                    self.note_listed(source, &key, line);
-                }
-            }
-            return true;
-        }
-        if line == b"OK" {
-            return true;
-        }
-        if self.routes.ejects() {
-            self.close_listing(id);
-            self.surveyed(source, line);
-            return false;
-        }
-        if line == b"END" || line.starts_with(b"NOTSTARTED") {
-            self.resync.listed = true;
-        } else if is_busy(line) {
-            self.resync.retry = Some(self.now + RETRY);
-        } else if !self.resync.by_use.contains(&source) {
-            // It may be one that walks along the order of use only.
-            self.resync.by_use.push(source);
-            self.resync.retry = Some(self.now);
-        } else {
-            // It cannot list: its keys come over as they are asked for, and the target stays cold.
-            log::warn!(
-                "server {}: lists no keys: {}",
-                self.servers[source].name,
-                line.escape_ascii()
-            );
-            self.resync.retry = Some(self.now + Span(RETRY.0 * 60));
-        }
-        self.close_listing(id);
-        if self.resync.listed {
-            self.check_listed();
-        } else {
-            self.resync.source = None;
-        }
-        false
-    }
-
-    /// Closes the connection for the listing.
-    pub(super) fn close_listing(&mut self, id: LinkId) {
-        let memory = &mut self.memory;
-        self.servers[usize::from(id.server)].links[usize::from(id.conn)].reset(memory);
-        self.actions.push_back(Action::CloseLink(id));
-    }
-
-    /// `line`: what the listing says of the key.
-    fn note_listed(&mut self, source: usize, key: &[u8], line: &[u8]) {
-        let Some(target) = self.resync.target else {
-            return;
-        };
-        if key == self.stamp_key {
-            return;
-        }
-        let route = self.routes.of(key);
-        let ranks = 0..self.routes.ranks();
-        let copies = ranks.filter_map(|rank| self.routes.server(route, rank));
-        let mut belongs = false;
-        let mut first_source = None;
-        for server in copies {
-            belongs |= server == target;
-            if server != target && first_source.is_none() && self.servers[server].is_up() {
-                first_source = Some(server);
-            }
-        }
-        // Each key is copied once, though several sources list it; the first is asked, then the others.
-        let listed_before = first_source
-            .is_some_and(|first| first != source && !self.resync.sources.contains(&first));
-        if belongs && !listed_before {
-            // In later slices the same keys are listed again.
-            self.resync.total += u64::from(self.resync.backlog.is_first());
-            let expires = listed_expiry(line).filter(|_| !self.meta);
-            self.resync.backlog.offer(key, || Listed {
-                key: NotedKey::listed(key),
-                expires,
-            });
-        }
-    }
-
     /// One key more has been dealt with.
     pub(super) fn resynced(&mut self) {
         self.resync.in_flight = self.resync.in_flight.saturating_sub(1);
@@ -466,39 +340,5 @@ impl Proxy {
         }
         // Keys still on their way count for nobody.
         self.resync = Resync::default();
-    }
-}
-
-/// Whether a server that was asked for a listing is to be asked again: it makes another one, or its hash table grows.
-pub(super) fn is_busy(line: &[u8]) -> bool {
-    line.starts_with(b"BUSY") || line.starts_with(b"ERROR locked")
-}
-
-/// A key as `metadump` writes it: bytes other than letters, digits and `-._~` as `%XX`.
-fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut key = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte != b'%' {
-            key.push(byte);
-            rest = after;
-            continue;
-        }
-        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-        key.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &after[2..];
-    }
-    Some(key)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listed_keys_are_decoded() {
-        assert_eq!(decode(b"key%3A0").as_deref(), Some(&b"key:0"[..]));
-        assert_eq!(decode(b"%e4%80").as_deref(), Some(&[0xe4, 0x80][..]));
-        assert_eq!(decode(b"a%4"), None);
     }
 }

@@ -105,9 +105,6 @@ pub struct InFlight {
     pub body: Option<Body>,
 }
 
-/// Room for so many requests is kept when none is in flight.
-const ROOM_KEPT: usize = 64;
-
 impl InFlight {
     /// Whether a server that did not do it lacks what another one may have.
     pub fn may_be_missed(&self) -> bool {
@@ -119,6 +116,9 @@ impl InFlight {
         }
     }
 }
+
+/// Room for so many requests is kept when none is in flight.
+const ROOM_KEPT: usize = 64;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -297,6 +297,8 @@ pub struct Server {
     pub journal: Journal,
     /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
     pub doubtful: bool,
+    /// The view when it was lost.
+    pub lost_in: View,
     /// When it has had the time for that; and that it has.
     pub settled_at: Option<Time>,
     /// See `settled_at`.
@@ -348,6 +350,7 @@ impl Server {
             cold: false,
             journal: Journal::new(journal_keys),
             doubtful: false,
+            lost_in: View::default(),
             settled_at: None,
             settled: false,
             entry_due: 0,

@@ -2,6 +2,7 @@
 
 use super::ids::LinkId;
 use super::op::Op;
+use super::sabotage::{is, Sabotage};
 use super::server::{LinkState, Role, Server};
 use super::txn::TxnId;
 use super::view::{Stamp, View};
@@ -46,6 +47,8 @@ impl Proxy {
         let text = std::mem::take(&mut self.servers[index].answer);
         let value = text.split(|&byte| byte == b'\n').nth(1);
         let stamp = value.and_then(Stamp::parse).filter(|_| code == Code::End);
+        let foreign = |stamp: &Stamp| stamp.view.owner != self.me;
+        let stamp = stamp.filter(|stamp| !is(Sabotage::ForeignStampIgnored) || !foreign(stamp));
         let active = self.is_active();
         let server = &mut self.servers[index];
         if server.restamps == 0 {
@@ -174,6 +177,9 @@ impl Proxy {
             return;
         }
         self.counters.degraded_writes += 1;
+        if is(Sabotage::StampSkipped) {
+            return;
+        }
         if self.needs_view_without(index) {
             self.raise_view();
         }

@@ -13,6 +13,7 @@ use super::order::bucket;
 use super::read::key_token;
 use super::repair::{is_base64, Redo, Then};
 use super::route::Route;
+use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::txn::{TxnId, NO_RANK};
 use super::version::{told, value_of};
@@ -81,6 +82,7 @@ impl Proxy {
         let link_id = self.link_for(server, op.route);
         let Some(token) = cas::condition(op.verb, op.line) else {
             self.queue_op(link_id, op, Role::Decide, id);
+            self.mirror_early(link_id, id);
             return;
         };
         let mut line = std::mem::take(&mut self.scratch);
@@ -104,6 +106,7 @@ impl Proxy {
         };
         self.queue_op(link_id, &opened, Role::Decide, id);
         self.scratch = line;
+        self.mirror_early(link_id, id);
     }
 
     /// What stores where there is nothing must not be asked of a server that may lack the key.
@@ -138,6 +141,11 @@ impl Proxy {
         self.finish_with(op.client, op.seq, 1, line);
     }
 
+    /// Whether the client hears what the acting primary says before the other copies have answered.
+    fn answers_early(&self) -> bool {
+        self.settings.ack == Ack::Primary
+    }
+
     /// A copy has answered an unconditional write.
     pub(super) fn copy_answered(
         &mut self,
@@ -169,10 +177,11 @@ impl Proxy {
                 let (client, seq) = (txn.client, txn.seq);
                 self.replace_reply(client, seq, Reply::None);
             }
+            let early = self.answers_early();
             let txn = self.txns.at(id);
             txn.best = rank;
             // With one copy, or once the others have answered, nothing needs to be kept.
-            let enough = self.settings.ack == Ack::Primary && rank == txn.rank;
+            let enough = early && rank == txn.rank;
             if txn.waiting == 0 || enough {
                 self.answer_write(id, code, tail);
                 return;
@@ -185,6 +194,9 @@ impl Proxy {
     /// Some copies took an unconditional write and some refused it: where it differs from the acting primary's outcome the
     /// key is deleted.
     fn heal_refused(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
+        if is(Sabotage::MirrorNotHealed) {
+            return;
+        }
         let txn = self.txns.at(id);
         let (route, first) = (txn.route, txn.rank.min(63));
         let wrong = if txn.erred & (1 << first) != 0 {
@@ -223,7 +235,9 @@ impl Proxy {
         let server = usize::from(id.server);
         let txn = self.txns.at(txn_id);
         let (route, repaired) = (txn.route, txn.repaired);
-        if says_absent(flight.verb, code) && !repaired && self.may_lack(server, route) {
+        // A client that was told that the outcome is unknown is not asked for again: its transaction ends here.
+        let asks_again = !repaired && !txn.answered;
+        if says_absent(flight.verb, code) && asks_again && self.may_lack(server, route) {
             let bytes = self.flight_bytes(id, flight).to_vec();
             self.repair_and_redo(txn_id, flight, &bytes, server);
             return;
@@ -232,11 +246,12 @@ impl Proxy {
         txn.undecided = false;
         txn.best = txn.rank;
         txn.number = counter(flight.verb, code, tail);
-        if took_effect(code) && self.routes.ranks() > 1 {
+        let mirrors = self.routes.ranks() > 1 && !is(Sabotage::MirroredEarly);
+        if took_effect(code) && mirrors {
             self.order.passes(bucket(route.hash));
             self.mirror_outcome(id, txn_id, flight);
         }
-        let enough = self.settings.ack == Ack::Primary;
+        let enough = self.answers_early();
         let txn = self.txns.at(txn_id);
         if txn.waiting == 0 || enough {
             if !txn.answered {
@@ -261,7 +276,8 @@ impl Proxy {
         let txn = self.txns.at(id);
         let route = txn.route;
         let same_number = txn.number == counter(flight.verb, code, tail);
-        if !took_effect(code) || !same_number {
+        let differs = !took_effect(code) || !same_number;
+        if differs && !is(Sabotage::MirrorNotHealed) {
             let bytes = self.flight_bytes(link, flight);
             let key = key_token(flight).of(bytes);
             let noted = NotedKey::new(key, is_base64(flight.verb, bytes));

@@ -3,8 +3,8 @@
 //! - [`rows`]: what is measured; [`peers`]: who; [`options`]: the bench's command line.
 //! - [`measure`]: one row, contenders in turn; [`report`]: the table.
 //! - [`load`], [`replies`], [`outbox`], [`corpus`]: the load generator, which checks every reply.
-//! - [`memory`], [`fair`], [`growth`] (with [`svg`]): measurements of their own, on common [`ground`].
 //! - [`returns`]: rows about servers that go and come back.
+//! - [`memory`], [`fair`], [`growth`] (with [`svg`]): measurements of their own, on common [`ground`].
 //! - [`lookalike`]: servers that cost less than memcached. [`procs`]: processes, CPUs, ports.
 //!
 //! This file is the entry and is not called `main.rs`, because cargo takes every directory below

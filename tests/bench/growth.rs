@@ -18,9 +18,8 @@ const ROUND: Duration = Duration::from_millis(1000);
 const LEAD_IN: Duration = Duration::from_millis(200);
 /// Descriptors that are kept for other things than clients.
 const DESCRIPTORS_SPARE: usize = 600;
-/// A cost that is so many times above the straight line through any earlier point grows worse than linearly; the rest is
-/// noise.
-const WORST: f64 = 1.15;
+/// A cost that grows faster than this power of its cause grows worse than linearly; the rest is noise.
+const WORST: f64 = 1.1;
 
 /// One thing that grows.
 struct Axis {
@@ -230,17 +229,14 @@ fn table(axis: &Axis, figures: &[Figure], out: &mut String) {
         "  {:>11} {:>10} {:>17} {:>9} {:>5} {:>6}",
         axis.x, "CPU us", "from-to", "ops/s", "busy", "power"
     );
-    for (at, figure) in figures.iter().enumerate() {
-        let times = |earlier: &Figure| figure.x as f64 / earlier.x as f64;
-        let shown = match at.checked_sub(1).map(|before| &figures[before]) {
-            Some(before) => {
-                let power = (figure.cost / before.cost).ln() / times(before).ln();
-                format!("{power:.2}")
-            }
-            None => String::new(),
-        };
-        let above = |earlier: &Figure| figure.cost > earlier.cost * times(earlier) * WORST;
-        let bad = if figures[..at].iter().any(above) {
+    let mut before: Option<&Figure> = None;
+    for figure in figures {
+        let power = before.map(|before| {
+            let causes = figure.x as f64 / before.x as f64;
+            (figure.cost / before.cost).ln() / causes.ln()
+        });
+        let shown = power.map_or(String::new(), |power| format!("{power:.2}"));
+        let bad = if power.is_some_and(|power| power > WORST) {
             "  worse than linear"
         } else {
             ""
@@ -254,6 +250,7 @@ fn table(axis: &Axis, figures: &[Figure], out: &mut String) {
             figure.ops,
             figure.busy * 100.0
         );
+        before = Some(figure);
     }
     out.push('\n');
 }

@@ -180,6 +180,11 @@ impl Servers {
         Ok(Servers { children, ports })
     }
 
+    /// Where a server listens.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        local(self.ports[index])
+    }
+
     /// Kills a real server and starts it again, empty.
     pub fn restart(&mut self, place: &Place, index: usize) -> Result<(), String> {
         let dead = self.children.remove(index);

@@ -56,7 +56,8 @@ impl Asker {
 
     /// The statistics as they come.
     fn stats(&mut self, which: &str) -> Result<Vec<String>, String> {
-        self.send(format!("stats {which}\r\n").as_bytes())?;
+        self.send(format!("stats {which}").trim_end().as_bytes())?;
+        self.send(b"\r\n")?;
         let mut lines = Vec::new();
         loop {
             match self.line()? {
@@ -127,19 +128,18 @@ pub fn resync(place: &mut Place, options: &Options, outcome: &mut Outcome) -> Re
         servers.restart(place, 0)?;
         asker.wait_filling()?;
         let (began, first) = (Instant::now(), asker.number("resync", "keys_done")?);
-        let mut last = 0;
         asker.wait("the server is filled", |asker| {
-            let done = asker.number("resync", "keys_done")?;
-            last = done.unwrap_or(last);
-            Ok(done.is_none())
+            Ok(asker.number("resync", "keys_done")?.is_none())
         })?;
         let count = (KEYS as u64).saturating_sub(first.unwrap_or(0));
         let rate = count as f64 / began.elapsed().as_secs_f64();
         let cpu = (cpu_ns(&peer)? - before) as f64 / 1e3 / KEYS as f64;
         rates.push((rate, cpu));
         asker.wait_warm()?;
-        if last > KEYS as u64 + 10 {
-            return Err(format!("{last} keys gone through"));
+        // All of them, and the stamp.
+        let there = Asker::connect(servers.address(0))?.number("", "curr_items")?;
+        if there.is_none_or(|there| there < KEYS as u64) {
+            return Err(format!("{there:?} keys are there"));
         }
         eprint!(".");
     }

@@ -104,6 +104,8 @@ pub mod history {
         pub request: Rc<Request>,
         /// Which of the request's keys it is.
         pub index: usize,
+        /// Tokens are compared here, with what they were handed out with.
+        pub expects: Option<Bytes>,
         /// Microseconds.
         pub asked: u64,
         /// When the reply was there; of an unknown outcome: when it can take effect no more.
@@ -209,6 +211,7 @@ impl History {
                 session: false,
                 times: true,
                 item_max: 1 << 20,
+                drift: 10,
             },
             blind: false,
             checked: 0,
@@ -264,6 +267,7 @@ impl History {
                 client,
                 request: Rc::clone(&request),
                 index: if flush { 0 } else { index },
+                expects: None,
                 asked: now,
                 until: u64::MAX,
                 seen: Seen::Pending,

@@ -80,8 +80,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts one in the clients' namespace; its keys begin with `prefix`.
-    pub fn start(prefix: &str, server: (Ipv4Addr, u16)) -> Outcome<Client> {
+    /// Starts one in the clients' namespace; its keys begin with `prefix`. With different turns to begin
+    /// with, some write while others read.
+    pub fn start(prefix: &str, turn: u64, server: (Ipv4Addr, u16)) -> Outcome<Client> {
         let now = Instant::now();
         let window = Arc::new(Mutex::new(Window::open(now, now)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -92,7 +93,7 @@ impl Client {
             window: window.clone(),
             stop: stop.clone(),
             ready: ready.clone(),
-            turn: 0,
+            turn,
             fresh: 0,
             doubtful: None,
         };

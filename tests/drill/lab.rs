@@ -14,7 +14,7 @@ use super::witness::{both, Witness};
 use super::{wait_for, Outcome};
 
 /// Clients; the first one's time is measured, all are checked.
-const CLIENTS: usize = 3;
+const CLIENTS: u64 = 3;
 
 /// One of the two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +121,7 @@ impl Lab {
         lab.b.start_services()?;
         wait_for("B's proxy runs", || setup.guide || lab.b.has_proxy())?;
         for number in 0..CLIENTS {
-            let client = Client::start(&format!("c{number}."), VIP)?;
+            let client = Client::start(&format!("c{number}."), number, VIP)?;
             lab.clients.push(client);
         }
         wait_for("the first keys are written", || {

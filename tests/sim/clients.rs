@@ -101,10 +101,18 @@ impl World {
     }
 
     /// All clients ask and ask for a moment.
-    pub fn hurry_all(&mut self) {
+    pub fn hurry_all(&mut self, times: u32) {
         for client in 0..self.clients.len() {
             let pause = self.rng.below(2 * self.plan.delay_max);
-            self.after(pause, Event::Hurry(client, 12));
+            self.after(pause, Event::Hurry(client, times));
+        }
+    }
+
+    /// Each client asks once more soon.
+    pub fn hurry_later(&mut self) {
+        for client in 0..self.clients.len() {
+            let pause = self.rng.below(self.plan.config.timeout.0);
+            self.after(pause, Event::Hurry(client, 1));
         }
     }
 
@@ -112,6 +120,8 @@ impl World {
         let me = &self.clients[client];
         let may = me.connected && !me.finished && self.budget > 0;
         if may && me.sent.len() < self.plan.pipeline {
+            let flushes = self.plan.flushes > 0 && left == 6 && self.rng.one_in(6);
+            self.clients[client].generator.flush_next |= flushes;
             self.send_batch(client);
         }
         if left > 1 {

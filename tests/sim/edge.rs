@@ -82,7 +82,11 @@ impl World {
                 Action::Connect(id) => self.connect_link(host, id),
                 Action::CloseLink(id) => {
                     if let Some(link) = self.hosts[host].links.remove(&key_of(id)) {
-                        self.reset(link.conn, 0);
+                        if self.sabotage.resets() {
+                            self.reset(link.conn, 0);
+                        } else if self.net.close(link.conn, 0) {
+                            self.send_off(link.conn, 0);
+                        }
                     }
                 }
                 Action::CloseClient(id) => self.close_accepted(host, id),
@@ -95,7 +99,7 @@ impl World {
     fn connect_link(&mut self, host: usize, id: LinkId) {
         if self.plan.hurry && usize::from(id.conn) == self.plan.config.server_conns {
             // A listing begins: the server that lacks keys is about to get them.
-            self.hurry_all();
+            self.hurry_all(12);
         }
         let from = End::HostLink(host, id.server, id.conn);
         let conn = self.net.ask(from, End::Server(usize::from(id.server)));

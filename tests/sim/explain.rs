@@ -9,7 +9,7 @@ use super::request::{parse, Request, Verb};
 use super::world::EPOCH;
 
 /// Seconds by which two servers, or a server and this check, may differ about a time to live.
-const SLACK: i64 = 3;
+pub const SLACK: i64 = 3;
 
 /// Versions beyond this are the check's own.
 const FRESH: u64 = 1 << 60;
@@ -133,6 +133,18 @@ impl Search {
                 old.exp
             };
             self.settle_version(old, request, reply, shown);
+            let stored = reply.is_some_and(|reply| {
+                reply.starts_with(b"STORED") || reply.starts_with(b"HD") || reply.starts_with(b"VA")
+            });
+            if stored
+                && op
+                    .expects
+                    .as_ref()
+                    .is_some_and(|expected| *expected != old.value)
+            {
+                // The token was taken for another version than the one it was handed out with.
+                return false;
+            }
         }
         let mut env = Env {
             now,
@@ -178,10 +190,7 @@ impl Search {
         reply: Option<&[u8]>,
         shown: Option<u64>,
     ) {
-        let compared: Option<u64> = match request.verb {
-            Verb::Cas => Some(request.cas),
-            _ => request.flag(b'C').and_then(parse),
-        };
+        let compared = compared(request);
         if self.rules.cas {
             // Whoever reads a stale item to repair a copy has to mark it once more, which makes a version.
             let known = item.cas != 0 && !item.stale;
@@ -192,7 +201,7 @@ impl Search {
                 item.cas = shown.unwrap_or(0);
             }
         } else if let (Some(version), Some(reply)) = (compared, reply) {
-            // Nothing is promised: what was said is believed.
+            // Of refusals nothing is promised: what was said is believed.
             let refused = reply.starts_with(b"EX");
             item.cas = if refused { 0 } else { version };
         } else if let Some(version) = compared {
@@ -229,6 +238,25 @@ pub(super) fn from_nothing(op: &Op, rules: Rules) -> State {
         }
         _ => State::Any,
     }
+}
+
+/// The version that a request compares with.
+pub fn compared(request: &Request) -> Option<u64> {
+    match request.verb {
+        Verb::Cas => Some(request.cas),
+        _ => request.flag(b'C').and_then(parse),
+    }
+}
+
+/// The version that a reply shows, and the value of that version, if it shows both.
+pub fn token_and_value<'a>(request: &Request, reply: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    if !matches!(request.verb, Verb::Gets | Verb::Gats | Verb::Mg) {
+        return None;
+    }
+    let token = token(request, reply)?;
+    let newline = memchr::memchr(b'\n', reply)?;
+    let value = reply[newline + 1..].strip_suffix(b"\r\n")?;
+    Some((token, value))
 }
 
 /// The version that a reply shows.
@@ -294,7 +322,7 @@ fn same_reply(request: &Request, expected: &[u8], heard: &[u8], rules: Rules) ->
                 && place > 0
                 && !one.is_empty()
                 && one.first() == other.first()
-                && fuzzy(one, other));
+                && fuzzy(one, other, rules.drift));
         if !fits {
             return false;
         }
@@ -303,11 +331,11 @@ fn same_reply(request: &Request, expected: &[u8], heard: &[u8], rules: Rules) ->
 }
 
 /// Words whose numbers depend on a server's clock, or on who read the item before.
-fn fuzzy(one: &[u8], other: &[u8]) -> bool {
+fn fuzzy(one: &[u8], other: &[u8], drift: i64) -> bool {
     match one[0] {
         b'h' | b'l' => true,
         b't' => match (parse::<i64>(&one[1..]), parse::<i64>(&other[1..])) {
-            (Some(a), Some(b)) => a != -1 && b != -1 && (a - b).abs() <= SLACK + 1,
+            (Some(a), Some(b)) => a != -1 && b != -1 && (a - b).abs() <= drift,
             _ => false,
         },
         _ => false,

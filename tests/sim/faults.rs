@@ -19,6 +19,8 @@ pub struct Faults {
     pause_max: u64,
     timeout: u64,
     mended_at: u64,
+    /// The next server goes, while clients are in a hurry.
+    goes: bool,
     /// Clients may stop asking.
     pub settled: bool,
     /// When all servers were last seen to be up and warm.
@@ -45,6 +47,7 @@ impl Faults {
             pause_max: (2 * span / (left + 1)).max(2000),
             settled: !plan.profile.returns(),
             mended_at: 0,
+            goes: false,
             whole_at: 0,
             timeout: plan.config.timeout.0,
             routes: Routes::new(&plan.config),
@@ -122,6 +125,12 @@ impl World {
     pub(super) fn send_away_when_whole(&mut self) {
         const LOOK: u64 = 100_000;
         const LAST: u64 = 10;
+        if std::mem::take(&mut self.faults.goes) {
+            self.send_away();
+            // Others ask before it is noticed.
+            self.hurry_later();
+            return self.next_fault(LOOK);
+        }
         let whole = self.faults.mends.is_empty() && self.is_whole();
         if whole {
             self.faults.whole_at = self.now;
@@ -141,6 +150,13 @@ impl World {
         if whole && self.budget > LAST && self.rng.one_in(4) {
             self.faults.left = self.faults.left.saturating_sub(1);
             self.tally.faults += 1;
+            if self.plan.hurry {
+                self.hurry_all(2);
+                let pause = self.rng.below(8 * self.plan.delay_max);
+                self.after(pause, Event::Fault);
+                self.faults.goes = true;
+                return;
+            }
             self.send_away();
         }
         let pause = self.rng.range(1, LOOK);

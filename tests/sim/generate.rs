@@ -18,6 +18,8 @@ pub struct Generator {
     /// different times.
     hours: i64,
     flushes: u64,
+    /// The next request is one.
+    pub flush_next: bool,
     /// The last version seen of each key.
     pub tokens: Vec<u64>,
 }
@@ -46,6 +48,7 @@ impl Generator {
             vivify: plan.vivify,
             hours: if plan.profile.returns() { 40_000 } else { 100 },
             flushes: plan.flushes,
+            flush_next: false,
             tokens: vec![0; plan.keys],
         }
     }
@@ -97,7 +100,8 @@ impl Generator {
     /// Appends a request, or a few that belong together; where each ends.
     pub fn push(&mut self, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
         let index = self.rng.index(self.keys);
-        if self.flushes > 0 && self.rng.one_in(self.flushes) {
+        let flushes = std::mem::take(&mut self.flush_next);
+        if flushes || (self.flushes > 0 && self.rng.one_in(self.flushes)) {
             // Not with a delay: servers count it by their own seconds, so copies may differ after one.
             let line =
                 self.rng
@@ -154,10 +158,11 @@ impl Generator {
                 }
             ));
         }
-        let keys = if self.rng.one_in(3) {
-            self.rng.range(2, 40)
-        } else {
-            1
+        let most = 2 * self.keys.min(20) as u64;
+        let keys = match self.rng.below(60) {
+            0 => self.rng.range(2, 40),
+            1..20 => self.rng.range(2, most.min(8)),
+            _ => 1,
         };
         line.push(' ');
         line.push_str(&key(index));

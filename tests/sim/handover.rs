@@ -9,6 +9,14 @@ impl World {
     pub fn hand_over(&mut self) {
         let (old, other) = (self.active, 1 - self.active);
         let idle = self.now >= self.moved_at;
+        if self.budget > 0 && idle && self.plan.hurry && !self.armed {
+            // It happens while clients ask.
+            self.armed = true;
+            self.hurry_all(2);
+            let pause = self.rng.below(8 * self.plan.delay_max);
+            return self.after(pause, Event::Handover);
+        }
+        self.armed = false;
         if self.budget > 0 && idle {
             self.tally.moves += 1;
             match self.rng.below(5) {

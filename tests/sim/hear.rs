@@ -205,7 +205,10 @@ impl World {
             let key = &request.keys[index];
             // A key that was asked for more than once and found once: nobody can tell which of them missed.
             let twin = |other: usize| !blocks[other].is_empty() && request.keys[other] == *key;
-            let seen = if block.is_empty() && (0..blocks.len()).any(twin) {
+            // The same found twice says no more than once.
+            let again = |other: usize| request.keys[other] == *key && blocks[other] == *block;
+            let seen = if (block.is_empty() && (0..blocks.len()).any(twin)) || (0..index).any(again)
+            {
                 Seen::Never
             } else {
                 Seen::Reply(Rc::from(*block))

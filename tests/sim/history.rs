@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::explain;
 use super::generate;
 use super::linear::{self, Config, Rules, State};
 use super::profile::{Guarantees, Plan};
@@ -39,6 +40,8 @@ pub struct Op {
     pub request: Rc<Request>,
     /// Which of the request's keys it is.
     pub index: usize,
+    /// A conditional write with a token: the value that the token was handed out with.
+    pub expects: Option<Bytes>,
     pub asked: u64,
     /// When the reply was there; of an unknown outcome: when it can take effect no more.
     pub until: u64,
@@ -50,10 +53,16 @@ struct Key {
     ops: Vec<Op>,
     pending: usize,
     configs: Vec<Config>,
+    /// The values that tokens were handed out with.
+    tokens: BTreeMap<u64, Bytes>,
     /// Operations of unknown outcome that may still take effect.
     carried: Vec<Op>,
     /// A proxy died with a write to it under way: its copies may differ until the next plain write.
     torn: bool,
+    /// When its time to live was last set by a `gat`, which does not wait for the other copies.
+    touched: Option<u64>,
+    /// A proxy died right after that: the copies may end at different times, until the next write.
+    apart: bool,
     /// All its copies are lost since then: it has no state any more.
     unserved: Option<u64>,
 }
@@ -66,6 +75,8 @@ pub struct History {
     errors: bool,
     /// How long an operation of unknown outcome may linger.
     linger: u64,
+    /// A server that has not answered for so long is left out, and what it missed is noted.
+    timeout: u64,
     pub checked: u64,
     pub unchecked: u64,
 }
@@ -84,8 +95,11 @@ impl History {
                 state: State::Known(None),
                 done: 0,
             }],
+            tokens: BTreeMap::new(),
             carried: Vec::new(),
             torn: false,
+            touched: None,
+            apart: false,
             unserved: None,
         });
         History {
@@ -102,9 +116,16 @@ impl History {
                 lossy: guarantees.lossy,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
+                // Each time that an item is brought from one server to another it may lose or gain a second.
+                drift: if plan.profile.returns() {
+                    60
+                } else {
+                    explain::SLACK + 1
+                },
             },
             enabled: guarantees.history,
             errors: guarantees.errors,
+            timeout: plan.config.timeout.0,
             linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
             checked: 0,
             unchecked: 0,
@@ -142,7 +163,9 @@ impl History {
         let mut ids = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             let place = &mut self.keys[key];
+            let compared = explain::compared(request);
             let op = Op {
+                expects: compared.and_then(|token| place.tokens.get(&token).cloned()),
                 client,
                 request: Rc::clone(request),
                 index: if request.verb == Verb::FlushAll {
@@ -177,11 +200,32 @@ impl History {
             now
         };
         op.seen = seen;
+        if let Seen::Reply(reply) = &op.seen {
+            if let Some((token, value)) = explain::token_and_value(&op.request, reply) {
+                let first = key.tokens.entry(token).or_insert_with(|| Rc::from(value));
+                if **first != *value {
+                    return Err(format!(
+                        "key {}: the token {token} stands for {:?} and for {:?}",
+                        key.name.escape_ascii(),
+                        first.escape_ascii().to_string(),
+                        value.escape_ascii().to_string()
+                    ));
+                }
+            }
+        }
         // A miss or an error says nothing about a key that no server has.
         let lost = key.unserved.is_some_and(|since| now >= since);
         let nothing = matches!(&op.seen, Seen::Reply(reply) if says_nothing(&op.request, reply));
         if lost && self.errors && (nothing || op.request.is_quiet()) {
             op.seen = Seen::Never;
+        }
+        match op.request.verb {
+            Verb::Gat | Verb::Gats => key.touched = Some(now),
+            _ if !linear::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
+                key.touched = None;
+                key.apart = false;
+            }
+            _ => {}
         }
         key.pending -= 1;
         if key.pending == 0 {
@@ -197,6 +241,13 @@ impl History {
         key.unserved.get_or_insert(now);
     }
 
+    /// A server begins to count anew: its tokens say so in a few bits only.
+    pub fn forget_tokens(&mut self) {
+        for key in &mut self.keys {
+            key.tokens.clear();
+        }
+    }
+
     /// The proxy dies: what is under way may have been done at some copies and not at others.
     pub fn tear(&mut self, now: u64) {
         for key in &mut self.keys {
@@ -204,12 +255,13 @@ impl History {
                 |op: &Op| op.seen == Seen::Pending || (op.seen == Seen::Unknown && op.until > now);
             let mut ops = key.ops.iter().chain(&key.carried);
             key.torn |= ops.any(|op| lingers(op) && !linear::is_read(&op.request));
+            key.apart |= key.touched.is_some_and(|at| at + self.timeout > now);
         }
     }
 
     /// Whether the copies of a key may differ, because a proxy died.
     pub fn is_torn(&self, key: usize) -> bool {
-        self.keys[key].torn
+        self.keys[key].torn || self.keys[key].apart
     }
 
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {

@@ -11,7 +11,7 @@ use super::request::{parse, Bytes, Request, Verb};
 const MONTH: i64 = 60 * 60 * 24 * 30;
 
 /// What a server holds for a key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Item {
     pub value: Bytes,
     pub flags: u32,

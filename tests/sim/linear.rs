@@ -4,8 +4,9 @@
 //!
 //! Reads that fit a state are used up at once: they change nothing, so there is no better moment for them.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::explain::from_nothing;
 use super::history::{Op, Seen};
@@ -13,7 +14,7 @@ use super::item::Item;
 use super::request::{Request, Verb};
 
 /// What a key may hold.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum State {
     /// Anything: nothing is known.
     Any,
@@ -51,10 +52,12 @@ pub struct Rules {
     /// A read does not see what its own client asked for behind it.
     pub session: bool,
     pub item_max: usize,
+    /// Seconds by which a remaining time to live may be off.
+    pub drift: i64,
 }
 
 /// More configurations than this are not looked at; the key is unknown then.
-const CONFIGS_MAX: usize = 1000;
+const CONFIGS_MAX: usize = 400;
 
 /// Slots of a configuration.
 const SLOTS: usize = 128;
@@ -69,13 +72,17 @@ pub fn search(
 ) -> Result<bool, String> {
     if configs.iter().any(|config| config.state == State::Any) {
         // Every reply fits a key of which nothing is known. It is known again when one write stands alone.
-        carried.retain(|op| op.until > now);
-        if let ([op], []) = (&ops[..], &carried[..]) {
-            let state = from_nothing(op, rules);
-            *configs = vec![Config { state, done: 0 }];
-        }
-        carried.extend(ops.into_iter().filter(|op| op.seen == Seen::Unknown));
-        return Ok(false);
+        let Some((state, rest)) = restart(carried, &ops, rules) else {
+            carried.extend(ops.into_iter().filter(|op| op.seen == Seen::Unknown));
+            carried.retain(|op| op.until > now);
+            return Ok(false);
+        };
+        carried.clear();
+        *configs = vec![Config { state, done: 0 }];
+        return match search(configs, carried, ops[rest..].to_vec(), rules, now) {
+            Ok(_) => Ok(false),
+            err => err,
+        };
     }
     let old = carried.len();
     let mut all = std::mem::take(carried);
@@ -88,6 +95,10 @@ pub fn search(
         ops: all,
         rules,
         optional: 0,
+        states: Vec::new(),
+        numbers: HashMap::default(),
+        steps: HashMap::default(),
+        after: Vec::new(),
     };
     for index in 0..old {
         search.enter(index);
@@ -107,6 +118,25 @@ pub fn search(
         }
         Err(why) => Err(why),
     }
+}
+
+/// The last write that leaves a known state, and nothing else under way with it: that state, and which operations follow.
+fn restart(carried: &[Op], ops: &[Op], rules: Rules) -> Option<(State, usize)> {
+    let mut busy_until = carried.iter().map(|op| op.until).max().unwrap_or(0);
+    let mut found = None;
+    for (index, op) in ops.iter().enumerate() {
+        let next = ops.get(index + 1).map_or(u64::MAX, |next| next.asked);
+        if op.asked > busy_until && next > op.until {
+            match from_nothing(op, rules) {
+                State::Any => {}
+                state => found = Some((state, index + 1)),
+            }
+        }
+        if op.seen != Seen::Never {
+            busy_until = busy_until.max(op.until);
+        }
+    }
+    found
 }
 
 /// What an operation may pass and be passed by.
@@ -177,11 +207,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Where a read may be asked again, writes behind it may pass it, but other reads do not.
+    /// Where a read may be asked again, what its client has asked for behind it without waiting may pass it.
     fn may_go(&self, op: &Op, kind: Kind, rules: Rules) -> bool {
         let before = match kind.class {
             Class::Write if !rules.session => self.writes,
-            Class::Touch if !rules.session => self.writes | self.touches,
+            Class::Touch | Class::Read if !rules.session => self.writes | self.touches,
             _ => self.writes | self.touches | self.reads,
         };
         before & (1 << op.client) == 0
@@ -198,6 +228,46 @@ impl Waiting {
     }
 }
 
+/// A state by its number, and the slots of operations that are used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Place {
+    done: u128,
+    state: u32,
+}
+
+/// A quick hash, the same in every run.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_u128(&mut self, word: u128) {
+        self.write_u64(word as u64);
+        self.write_u64((word >> 64) as u64);
+    }
+}
+
+type Hashed = BuildHasherDefault<Mix>;
+
 pub(super) struct Search {
     pub(super) ops: Vec<Op>,
     pub(super) kinds: Vec<Kind>,
@@ -209,11 +279,21 @@ pub(super) struct Search {
     pub(super) rules: Rules,
     /// Slots of operations that need not take effect.
     optional: u128,
+    /// All states that were met, each once.
+    states: Vec<State>,
+    numbers: HashMap<State, u32, Hashed>,
+    /// What follows a state when an operation takes effect: where its states are in `after`, and how many.
+    steps: HashMap<(u32, u32), (u32, u32), Hashed>,
+    after: Vec<u32>,
 }
 
 impl Search {
     fn enter(&mut self, index: usize) -> bool {
-        if matches!(self.ops[index].seen, Seen::Never | Seen::Refused) {
+        let unknown = self.kinds[index].unknown;
+        // A read that nobody heard the reply of; but `mg` may have been given the right to refill.
+        let may_win = self.rules.leases && self.ops[index].request.verb == Verb::Mg;
+        let nothing = unknown && self.kinds[index].class == Class::Read && !may_win;
+        if nothing || matches!(self.ops[index].seen, Seen::Never | Seen::Refused) {
             return true;
         }
         let Some(slot) = self.free.pop() else {
@@ -221,7 +301,7 @@ impl Search {
         };
         self.slots[index] = slot;
         self.active.push(index);
-        if self.ops[index].seen == Seen::Unknown {
+        if unknown {
             self.optional |= 1 << slot;
         }
         true
@@ -230,6 +310,13 @@ impl Search {
     /// Operations are finished in the order of their replies. One of unknown outcome is finished when it can take effect
     /// no more; one that still can at `now` goes on.
     fn run(&mut self, configs: &mut Vec<Config>, first: usize, now: u64) -> Result<bool, String> {
+        let mut places: Vec<Place> = configs
+            .drain(..)
+            .map(|config| Place {
+                done: config.done,
+                state: self.number(config.state),
+            })
+            .collect();
         let ends = |op: &Op| match op.seen {
             Seen::Reply(_) | Seen::Silent => true,
             Seen::Unknown => op.until <= now,
@@ -248,23 +335,26 @@ impl Search {
                 }
                 next += 1;
             }
-            let optional = self.kinds[due].unknown;
-            let untouched = optional.then(|| self.without(configs, due));
-            let Some(mut found) = self.explain(configs, due) else {
-                return Ok(false);
-            };
-            found.extend(untouched.into_iter().flatten());
-            if found.is_empty() {
-                return Err(self.accuse(configs, due));
+            let slot = self.slots[due];
+            if slot == usize::MAX {
+                continue;
             }
-            *configs = if optional {
-                self.undominated(found.into_iter().collect())
-            } else {
-                found
-            };
+            let optional = self.kinds[due].unknown;
+            let bit = 1u128 << slot;
+            let untouched = places
+                .iter()
+                .filter(|place| optional && place.done & bit == 0);
+            let mut found: Vec<Place> = untouched.copied().collect();
+            if !self.explain(&places, due, &mut found) {
+                return Ok(false);
+            }
+            if found.is_empty() {
+                return Err(self.accuse(&places, due));
+            }
+            places = self.undominated(found);
             self.active.retain(|&index| index != due);
-            self.optional &= !(1 << self.slots[due]);
-            self.free.push(self.slots[due]);
+            self.optional &= !bit;
+            self.free.push(slot);
         }
         while next < self.ops.len() {
             if !self.enter(next) {
@@ -272,113 +362,145 @@ impl Search {
             }
             next += 1;
         }
+        configs.extend(places.iter().map(|place| Config {
+            done: place.done,
+            state: self.states[place.state as usize].clone(),
+        }));
         Ok(true)
     }
 
-    /// The configurations in which `due` has not taken effect.
-    fn without(&self, configs: &[Config], due: usize) -> Vec<Config> {
-        let bit = 1u128 << self.slots[due];
-        let untouched = configs.iter().filter(|config| config.done & bit == 0);
-        untouched.cloned().collect()
+    /// The number of a state.
+    fn number(&mut self, state: State) -> u32 {
+        if let Some(&number) = self.numbers.get(&state) {
+            return number;
+        }
+        let number = self.states.len() as u32;
+        self.states.push(state.clone());
+        self.numbers.insert(state, number);
+        number
     }
 
-    /// All configurations in which `due` has taken effect.
-    fn explain(&self, configs: &[Config], due: usize) -> Option<Vec<Config>> {
-        let bit = 1u128 << self.slots[due];
-        if let ([config @ Config { done: 0, .. }], [_]) = (configs, &self.active[..]) {
-            let states = self.step(&config.state, due, self.ops[due].until);
-            return Some(
-                states
-                    .into_iter()
-                    .map(|state| Config { state, done: 0 })
-                    .collect(),
-            );
+    /// The states that can follow `state` when the operation takes effect until `by`: their places in `after`.
+    fn follow(&mut self, state: u32, index: usize, by: u64) -> std::ops::Range<usize> {
+        let name = (state, index as u32);
+        if let Some(&(start, count)) = self.steps.get(&name) {
+            return start as usize..(start + count) as usize;
         }
-        let mut found = BTreeSet::new();
-        let mut seen: BTreeSet<Config> = BTreeSet::new();
-        let mut stack: Vec<Config> = configs.to_vec();
-        while let Some(mut config) = stack.pop() {
-            self.use_reads(&mut config, due);
-            if config.done & bit != 0 {
-                config.done &= !bit;
-                found.insert(config);
+        let states = self.step(&self.states[state as usize], index, by);
+        let start = self.after.len();
+        for state in states {
+            let number = self.number(state);
+            self.after.push(number);
+        }
+        let count = self.after.len() - start;
+        self.steps.insert(name, (start as u32, count as u32));
+        start..start + count
+    }
+
+    /// Adds to `found` all configurations in which `due` has taken effect. False: there are too many.
+    fn explain(&mut self, places: &[Place], due: usize, found: &mut Vec<Place>) -> bool {
+        let bit = 1u128 << self.slots[due];
+        let by = self.ops[due].until;
+        if self.rules.times {
+            // What an operation does may hang on the time until which it may take effect.
+            self.steps.clear();
+            self.after.clear();
+        }
+        if let ([Place { done: 0, state }], [_]) = (places, &self.active[..]) {
+            let after = self.follow(*state, due, by);
+            let places = self.after[after].iter();
+            found.extend(places.map(|&state| Place { done: 0, state }));
+            return true;
+        }
+        let mut seen: HashSet<Place, Hashed> = HashSet::default();
+        let mut stack = places.to_vec();
+        while let Some(mut place) = stack.pop() {
+            self.use_reads(&mut place, by);
+            if place.done & bit != 0 {
+                place.done &= !bit;
+                found.push(place);
                 continue;
             }
-            if !seen.insert(config.clone()) {
+            if !seen.insert(place) {
                 continue;
             }
             if seen.len() > CONFIGS_MAX {
-                return None;
+                return false;
             }
             let mut waiting = Waiting::default();
-            for &index in &self.active {
-                let (op, kind) = (&self.ops[index], self.kinds[index]);
+            for n in 0..self.active.len() {
+                let index = self.active[n];
+                let kind = self.kinds[index];
                 let bit = 1 << self.slots[index];
-                if config.done & bit != 0 {
+                if place.done & bit != 0 {
                     continue;
                 }
-                if waiting.may_go(op, kind, self.rules) {
-                    let done = config.done | bit;
-                    for state in self.step(&config.state, index, self.ops[due].until) {
-                        stack.push(Config { state, done });
-                    }
+                if waiting.may_go(&self.ops[index], kind, self.rules) {
+                    let done = place.done | bit;
+                    let after = self.follow(place.state, index, by);
+                    let places = self.after[after].iter();
+                    stack.extend(places.map(|&state| Place { done, state }));
                 }
-                waiting.note(op, kind);
+                waiting.note(&self.ops[index], kind);
             }
         }
-        Some(self.undominated(found))
+        true
     }
 
     /// Of two equal states, the one that has used up less of what is optional is as good as both.
-    fn undominated(&self, found: BTreeSet<Config>) -> Vec<Config> {
+    fn undominated(&self, mut found: Vec<Place>) -> Vec<Place> {
+        found.sort_unstable();
+        found.dedup();
         if self.optional == 0 {
-            return found.into_iter().collect();
+            return found;
         }
-        let mut kept: Vec<Config> = Vec::new();
-        for config in found {
-            let better = |other: &Config| {
-                let more = config.done & !other.done;
-                other.state == config.state
-                    && other.done & !config.done == 0
+        let mut kept: Vec<Place> = Vec::with_capacity(found.len());
+        for place in found {
+            let better = |other: &Place| {
+                let more = place.done & !other.done;
+                other.state == place.state
+                    && other.done & !place.done == 0
                     && more & !self.optional == 0
             };
             if !kept.iter().any(better) {
-                kept.push(config);
+                kept.push(place);
             }
         }
         kept
     }
 
     /// Uses up what is there to be read in this state. Not what would tell the state's version: that is a choice.
-    fn use_reads(&self, config: &mut Config, due: usize) {
-        let until = self.ops[due].until;
+    fn use_reads(&mut self, place: &mut Place, by: u64) {
         let mut waiting = Waiting::default();
-        for &index in &self.active {
-            let (op, kind) = (&self.ops[index], self.kinds[index]);
+        for n in 0..self.active.len() {
+            let index = self.active[n];
+            let kind = self.kinds[index];
             let bit = 1 << self.slots[index];
-            if config.done & bit != 0 {
+            if place.done & bit != 0 {
                 continue;
             }
-            let fits = kind.harmless
-                && waiting.may_go(op, kind, self.rules)
-                && matches!(&self.step(&config.state, index, until)[..], [state] if *state == config.state);
+            let fits = kind.harmless && waiting.may_go(&self.ops[index], kind, self.rules) && {
+                let after = self.follow(place.state, index, by);
+                self.after[after] == [place.state]
+            };
             if fits {
-                config.done |= bit;
+                place.done |= bit;
             } else {
-                waiting.note(op, kind);
+                waiting.note(&self.ops[index], kind);
             }
         }
     }
 
-    fn accuse(&self, configs: &[Config], due: usize) -> String {
+    fn accuse(&self, places: &[Place], due: usize) -> String {
         let op = &self.ops[due];
         let mut text = format!(
             "no order explains {}\n  it {}",
             self.show(due),
             "could have found:\n"
         );
-        for config in configs.iter().take(5) {
-            text.push_str(&format!("    {} after {:b}\n", config.state, config.done));
+        for place in places.iter().take(5) {
+            let state = &self.states[place.state as usize];
+            text.push_str(&format!("    {state} after {:b}\n", place.done));
         }
         text.push_str("  under way with it:\n");
         for &index in self.active.iter().filter(|&&index| index != due) {

@@ -24,6 +24,8 @@ mod memcached;
 mod meta;
 mod net;
 mod node;
+#[cfg(feature = "sabotage")]
+mod planted;
 mod profile;
 mod real;
 mod reply;

@@ -237,6 +237,7 @@ impl World {
                 self.reset(conn, 1);
             }
         }
+        self.history.forget_tokens();
         let node = &mut self.nodes[server];
         node.starts += 1;
         node.health = Health::Running;
@@ -268,11 +269,25 @@ impl World {
                 continue;
             }
             for side in [0, 1] {
-                if self.net.restart(conn, side) {
+                if !self.net.restart(conn, side) {
+                    continue;
+                }
+                if self.net.holds(conn, side) {
                     self.send_off(conn, side);
+                } else {
+                    // Its kernel tries again less and less often.
+                    let pause = self.rng.below(5_000_000);
+                    self.after(pause, Event::Deliver(conn, side));
                 }
             }
-            if self.nodes[server].served.contains_key(&conn) {
+            let Some(served) = self.nodes[server].served.get_mut(&conn) else {
+                continue;
+            };
+            if served.doomed && !std::mem::replace(&mut served.scheduled, true) {
+                // Its thread is the last to run again.
+                let pause = self.rng.below(100_000);
+                self.after(pause, Event::Serve(server, conn));
+            } else {
                 self.wake_server(server, conn);
             }
         }

@@ -129,7 +129,8 @@ pub struct Guarantees {
     /// A client's read never sees what the same client asked for behind it. Not so after a failover: the read is asked
     /// again, behind what was mirrored meanwhile.
     pub session: bool,
-    /// A token is good for the version that it was handed out with, and for no other.
+    /// A token is good for the version that it was handed out with. That it is good for no other always holds; but where
+    /// servers change, a good one may be refused.
     pub cas: bool,
     /// Of several clients that find an item stale or about to end, one is told to refill it, also over a failover.
     pub leases: bool,
@@ -163,7 +164,7 @@ pub struct Plan {
     pub service_max: u64,
     /// Longest pause of a client between two batches.
     pub think_max: u64,
-    /// Clients do not think while a server is being filled.
+    /// Clients do not think while a server goes, or is being filled.
     pub hurry: bool,
     /// Once in so many turns a backup has no memory; 0: never.
     pub out_of_memory: u64,
@@ -221,6 +222,17 @@ impl Plan {
         };
         // A request may wait for a chain of others on its key; in calm runs none of them may take a whole time limit.
         let delay_max = rng.pick(&[30, 200, 800]).min(timeout_ms * 20);
+        let clients = rng.range(1, 5) as usize;
+        let keys = match profile {
+            Profile::Cold => rng.pick(&[2, 3, 5, 8]),
+            _ => rng.pick(&[3, 8, 16, 40]),
+        } as usize;
+        // With more requests under way for a key the search for their order is given up more often than it is worth.
+        let deep = rng.one_in(10);
+        let pipeline = match rng.pick(&[1, 20, 20, 100]) {
+            any if deep => any,
+            most => most.min(5 * keys / clients).max(1),
+        };
         let mut plan = Plan {
             profile,
             config: Config {
@@ -234,11 +246,8 @@ impl Plan {
                 resync_rate: rng.pick(&[100, 1000, 20_000]),
                 ..Config::default()
             },
-            clients: rng.range(1, 5) as usize,
-            keys: match profile {
-                Profile::Cold => rng.pick(&[2, 3, 5]),
-                _ => rng.pick(&[3, 8, 16, 40]),
-            } as usize,
+            clients,
+            keys,
             delay_min: rng.range(1, delay_max / 2),
             delay_max,
             service_max: rng.pick(&[5, 50, 200]),
@@ -247,7 +256,7 @@ impl Plan {
             } else {
                 rng.pick(&[100, 3000, 30_000])
             },
-            hurry: profile == Profile::Cold,
+            hurry: profile == Profile::Cold || (profile == Profile::Takeover && rng.one_in(2)),
             out_of_memory: if profile == Profile::Full { 20 } else { 0 },
             window: if rng.one_in(3) {
                 rng.range(if quick { 1500 } else { 300 }, 3000) as usize
@@ -256,13 +265,17 @@ impl Plan {
             },
             short_writes: rng.pick(&[0, 3, 20]),
             client_faults: rng.pick(&[0, 30, 100]),
-            flushes: rng.pick(&[0, 0, 100]),
+            flushes: if profile == Profile::Cold {
+                rng.pick(&[0, 30])
+            } else {
+                rng.pick(&[0, 0, 100])
+            },
             batch_max: if returns {
                 rng.pick(&[1, 2, 4])
             } else {
                 rng.pick(&[1, 4, 20])
             },
-            pipeline: rng.pick(&[1, 20, 20, 100]),
+            pipeline,
             times,
             short_times: times && !(returns || profile == Profile::Failover),
             deadly_gats: !(returns || profile == Profile::Failover),

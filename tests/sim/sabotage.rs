@@ -31,9 +31,12 @@ pub enum Bug {
     ReplyLost,
     /// Two answers in a row change places.
     RepliesSwapped,
+    /// A proxy closes what it has given up in the ordinary way: its kernel goes on to deliver it.
+    ClosedWithoutReset,
 }
 
 impl Bug {
+    /// Those that runs without returning servers find.
     pub const ALL: [Bug; 11] = [
         Bug::MirrorDropped,
         Bug::MirrorSwapped,
@@ -82,6 +85,11 @@ impl Sabotage {
             _ => return None,
         };
         self.rng.one_in(4).then_some(lie)
+    }
+
+    /// Whether connections that are given up are reset.
+    pub fn resets(&self) -> bool {
+        self.bug != Bug::ClosedWithoutReset
     }
 
     /// Spoils what a proxy reads from a server, whole lines at a time.

@@ -6,7 +6,7 @@ use super::profile::Profile;
 use super::sabotage::{Bug, Sabotage};
 use super::world::{Tally, World};
 
-fn knob(name: &str) -> Option<u64> {
+pub(super) fn knob(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(
         text.parse()
@@ -14,13 +14,13 @@ fn knob(name: &str) -> Option<u64> {
     )
 }
 
-struct Run {
-    tally: Tally,
-    digest: u64,
-    outcome: Result<(), String>,
+pub(super) struct Run {
+    pub(super) tally: Tally,
+    pub(super) digest: u64,
+    pub(super) outcome: Result<(), String>,
 }
 
-fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -> Run {
+pub(super) fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -> Run {
     let mut world = World::new(seed, profile, steps, sabotage);
     world.trace = env::var("MAGENT_SIM_TRACE").is_ok_and(|value| value == "1");
     if world.trace {

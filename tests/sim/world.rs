@@ -73,6 +73,8 @@ pub struct World {
     pub hosts: Vec<Host>,
     /// The proxy that clients connect to.
     pub active: usize,
+    /// Something is about to happen to the proxies.
+    pub armed: bool,
     /// From then on it can be reached.
     pub moved_at: u64,
     pub clients: Vec<Client>,
@@ -116,6 +118,7 @@ impl World {
                 .map(|host| Host::new(&plan.config, host, 0))
                 .collect(),
             active: 0,
+            armed: false,
             moved_at: 0,
             clients: (0..plan.clients)
                 .map(|_| Client::new(rng.next(), &plan))

@@ -1,0 +1,72 @@
+//! Bugs that the simulator plants in the core, one at a time, to see that its checks find them.
+//!
+//! Without the feature `sabotage` (that is, in every program that serves) [`is`] is false at compile time, and nothing of this
+//! is left.
+
+/// The bugs. Each is a mechanism left out or done wrongly, at the place where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sabotage {
+    /// A write leaves a server out, and no view is raised.
+    StampSkipped,
+    /// A server is lost with writes in flight, and no view is raised.
+    LossUnstamped,
+    /// Stamps of other proxies are not heeded.
+    ForeignStampIgnored,
+    /// A conditional write is mirrored before it is decided.
+    MirroredEarly,
+    /// What goes to all copies passes an undecided conditional write on its key.
+    HoldSkipped,
+    /// A key on its way to a cold server is put there though a write has passed.
+    RefillNotCancelled,
+    /// A copy that took a write otherwise than the acting primary is left as it is.
+    MirrorNotHealed,
+    /// An item without end is brought over as one that ends at once.
+    ForeverAsNow,
+    /// The remaining time of an item is not brought over.
+    TimeForgotten,
+    /// More than a month of it is brought over as a relative time.
+    MonthAsRelative,
+    /// Keys whose writes a server missed are not deleted on its return.
+    JournalIgnored,
+    /// A journal that is full forgets keys without saying so.
+    OverflowUnnoticed,
+    /// A write whose outcome nobody has heard is not noted.
+    UnknownKept,
+    /// A server that was stopped is used at once.
+    NotSettled,
+    /// A `flush_all` that a server missed is not made up for.
+    FlushForgotten,
+    /// `flush_all` goes over one connection of each server only.
+    FlushOvertaken,
+    /// A miss of a cold server is believed.
+    MissBelieved,
+    /// A server that came back empty counts as warm.
+    WarmTooEarly,
+    /// A read goes over another connection than the writes to its key.
+    ReadNotOrdered,
+    /// A CAS token does not name the server that gave it.
+    TokenWithoutServer,
+}
+
+#[cfg(feature = "sabotage")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants `bug` in all proxies of this thread, in place of the one before.
+#[cfg(feature = "sabotage")]
+pub fn plant(bug: Option<Sabotage>) {
+    PLANTED.set(bug);
+}
+
+/// Whether `bug` is planted.
+#[cfg(feature = "sabotage")]
+pub(super) fn is(bug: Sabotage) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// No bug is planted.
+#[cfg(not(feature = "sabotage"))]
+pub(super) const fn is(_: Sabotage) -> bool {
+    false
+}
