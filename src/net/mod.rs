@@ -39,6 +39,7 @@ use self::phase::{Phase, Told};
 use self::presence::{Presence, STOOD_STILL};
 use self::resolve::Resolver;
 use self::token::{Origin, Tokens};
+use crate::buf::CHUNK;
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
 use crate::sys::activation::Passed;
@@ -55,10 +56,8 @@ pub use self::listener::{places, Place};
 pub use self::resolve::Addresses;
 pub(crate) use self::stream::Stream;
 
-/// One read of one connection: large enough for a socket buffer's worth, shared by all of them.
-const SCRATCH: usize = 48 * 1024;
 /// Most reads of one connection in one turn, or a fast one would starve the others.
-const READS_MAX: usize = 16;
+const READS_MAX: usize = 4;
 /// Most events taken at once.
 const EVENTS_MAX: usize = 1024;
 /// Most rounds of actions and writes before new input is looked at.
@@ -163,7 +162,7 @@ pub struct Server {
     again: Vec<ConnId>,
     /// Connections that were blocked and can be written again.
     writable: Vec<ConnId>,
-    scratch: Box<[u8]>,
+    scratch: Vec<u8>,
     phase: Phase,
     drain: Span,
     started: Instant,
@@ -212,7 +211,7 @@ impl Server {
             lingering: Lingering::default(),
             again: Vec::new(),
             writable: Vec::new(),
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            scratch: vec![0; CHUNK],
             // Connect and first answer may take the timeout each.
             phase: Phase::Starting(now + config.timeout + config.timeout),
             drain: config.drain,

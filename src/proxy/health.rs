@@ -67,6 +67,10 @@ impl Proxy {
             self.resumed = now;
         }
         self.last_tick = now;
+        // Before the signs of life that this tick may ask for: they stand in the queues.
+        if self.memory.rest(now) {
+            self.rest();
+        }
         for index in 0..self.servers.len() {
             match self.servers[index].state {
                 State::Down(retry) if retry <= now => self.connect(index),
@@ -80,9 +84,6 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
-        if self.memory.rest(now) {
-            self.rest();
-        }
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();

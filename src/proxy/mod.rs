@@ -29,6 +29,7 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod passing;
 mod read;
 mod repair;
 mod resync;
@@ -319,7 +320,9 @@ impl Proxy {
         }
         let before = client.out.len();
         let drained = client.out.write_to(writer, &mut self.memory)?;
-        self.counters.bytes_written += (before - client.out.len()) as u64;
+        let written = before - client.out.len();
+        client.note_written(written);
+        self.counters.bytes_written += written as u64;
         if client.stalled && client.may_resume() {
             self.resumable.push(id);
         } else if drained && client.closing && client.is_settled() {
@@ -329,7 +332,7 @@ impl Proxy {
         Ok(drained)
     }
 
-    /// True once after a burst is over: freed memory may go back to the system.
+    /// True when a burst is over: freed memory may go back to the system.
     pub fn has_calmed(&mut self) -> bool {
         self.memory.has_calmed()
     }
