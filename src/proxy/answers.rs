@@ -294,8 +294,11 @@ impl Proxy {
             self.count_reply(verb, code);
         }
         if let Some(part) = part {
-            let bytes = self.flight_bytes(id, flight).to_vec();
-            self.end_part(part, server, flight, &bytes);
+            if hits < keys {
+                let bytes = self.flight_bytes(id, flight).to_vec();
+                self.repair_missing(part, server, flight, &bytes);
+            }
+            self.end_part(part);
             return;
         }
         let silent = (quiet && code == Code::MetaMiss) || (code == Code::End && !last);

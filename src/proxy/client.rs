@@ -283,6 +283,35 @@ impl Client {
         self.passing.is_some() && self.slots.is_first(seq)
     }
 
+    /// Makes `pieces` the reply of `seq`, but for its tail; they go out at once if it is its turn.
+    pub fn put_together<'a>(
+        &mut self,
+        seq: u32,
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
+        memory: &mut Memory,
+    ) {
+        self.discard(seq, memory);
+        let first = self.slots.is_first(seq);
+        let Some(slot) = self.slots.get(seq) else {
+            return;
+        };
+        if first {
+            let before = self.out.len();
+            for piece in pieces {
+                self.out.push(piece, memory);
+            }
+            slot.sent = u32::try_from(self.out.len() - before).unwrap_or(u32::MAX);
+            return;
+        }
+        let mut reply = memory.buffer();
+        reply.reserve(pieces.clone().map(<[u8]>::len).sum());
+        for piece in pieces {
+            reply.extend_from_slice(piece);
+        }
+        memory.take(reply.len());
+        slot.reply = Reply::Bytes(reply);
+    }
+
     /// Throws away what came of the reply of `seq`: it begins anew.
     pub fn discard(&mut self, seq: u32, memory: &mut Memory) {
         if self.slots.is_first(seq) {
@@ -319,7 +348,7 @@ impl Client {
         let Some(slot) = self.slots.get(seq) else {
             return Ok(());
         };
-        let mut size = slot.reply.len() + tail.len();
+        let mut size = slot.sent as usize + slot.reply.len() + tail.len();
         if !first {
             slot.done = true;
             if !tail.is_empty() {

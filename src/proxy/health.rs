@@ -93,6 +93,7 @@ impl Proxy {
     /// Gives back the room of queues that were long and are empty now.
     fn rest(&mut self) {
         self.txns.rest();
+        self.gathers.rest();
         for link in self.servers.iter_mut().flat_map(|server| &mut server.links) {
             link.rest();
         }

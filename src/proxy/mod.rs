@@ -4,8 +4,8 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gather`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
+//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
+//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
@@ -19,6 +19,7 @@ mod eject;
 mod enter;
 mod flush;
 mod gather;
+mod gathers;
 mod health;
 mod ids;
 mod intake;
@@ -62,7 +63,7 @@ use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
 use flush::Barrier;
-use gather::Gather;
+use gathers::Gathers;
 use order::Order;
 use repair::Repair;
 use resync::Resync;
@@ -99,7 +100,7 @@ pub struct Proxy {
     /// Addresses of `-l`, as the edge sees them.
     addresses: Vec<Address>,
     txns: Txns,
-    gathers: Slab<Gather>,
+    gathers: Gathers,
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
@@ -178,7 +179,7 @@ impl Proxy {
             routes,
             addresses: Vec::new(),
             txns: Txns::default(),
-            gathers: Slab::new(),
+            gathers: Gathers::default(),
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),

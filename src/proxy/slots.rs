@@ -19,6 +19,8 @@ pub struct Slots {
 pub struct Slot {
     /// Nothing more belongs to it.
     pub done: bool,
+    /// Bytes of it that went out at once.
+    pub sent: u32,
     /// What came of the reply.
     pub reply: Reply,
 }
