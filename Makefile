@@ -14,7 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PREFIX SYSCONFDIR DESTDIR
 
 .DEFAULT_GOAL := build
-.PHONY: build deps run test simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
+.PHONY: build deps clients run test test-clients simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
 	core-bench core-bench-baseline drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
@@ -23,20 +23,28 @@ build:            ## build the release binary (the default)
 deps:             ## install what run, test and bench need, where it is missing
 	@tests/scripts/deps.sh
 
+clients:          # the clients of other people that the tests run
+	@tests/clients/fetch.sh
+
 run: deps build   ## two primaries, a backup and magent in front, on loopback; PORT=12000
 	@tests/scripts/run.sh $(BIN) $(PORT)
 
-test: deps        ## formatting, lints, and all tests: unit, integration, simulator
+test: deps clients ## formatting, lints, and all tests: unit, integration, simulator
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features sabotage --test sim -- -D warnings
 	$(CARGO) test --locked
-	$(CARGO) test --locked --features sabotage --test sim bugs_in_the_core
+	$(CARGO) test --locked --features sabotage --test sim planted::
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 
-simulate:         ## the simulator alone, as long as you like: SEEDS=1000 STEPS=5000 [SEED=42]
-	$(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) $(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) \
-	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) \
-	$(CARGO) test --profile tools --locked --test sim -- --nocapture
+test-clients: deps clients ## real clients in pinned versions, while a server dies and comes back
+	$(CARGO) test --locked --test clients -- --nocapture
+
+simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42 TRACE=1]
+	$(if $(TIME),MAGENT_SIM_TIME=$(TIME)) $(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) \
+	$(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) $(if $(PROFILE),MAGENT_SIM_PROFILE=$(PROFILE)) \
+	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) $(if $(TRACE),MAGENT_SIM_TRACE=$(TRACE)) \
+	$(CARGO) test --profile tools --locked --test sim sweep -- --nocapture
 
 chaos:            ## random commands while real servers die and stop: SECONDS=60
 	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test chaos -- --nocapture

@@ -1,6 +1,6 @@
 //! The binary: command line in, exit code out.
 //!
-//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 0, 1, 2 as [`check`] says (`--check`); 64 a wrong command line; 71 what the system
+//! Exit codes: 0 success, also when a magent already holds the place; 1 copies differ (`--verify`); 0, 1, 2 as [`check`] says (`--check`); 64 a wrong command line or file (with `-t` 1); 71 what the system
 //! refuses (names, users, files, sockets).
 
 use std::io::{self, Write};
@@ -9,12 +9,15 @@ use std::process;
 use magent::check;
 use magent::config::args::{self, Parsed};
 use magent::config::Config;
+use magent::lookup;
+use magent::pools::{self, Failure};
 use magent::start::{self, Started, Supervisor};
 use magent::sys::daemon::{self, Detached, Herald};
 use magent::sys::reason;
 use magent::verify::{self, Outcome};
 
 const DIFFERENT: u8 = 1;
+const WRONG: u8 = 1;
 const USAGE: u8 = 64;
 const SYSTEM: u8 = 71;
 
@@ -31,7 +34,15 @@ fn main() {
             Outcome::Different => DIFFERENT,
             Outcome::Unreadable => SYSTEM,
         },
-        Ok(Parsed::Run(config)) => launch(&config, supervisor),
+        Ok(Parsed::Run(config)) => match pools::read(&config) {
+            Ok(pools) => launch(&config, pools, supervisor),
+            Err(failure) => complain_of(&failure),
+        },
+        Ok(Parsed::Test(config)) => test(&config),
+        Ok(Parsed::Route(config, keys)) => match pools::read(&config) {
+            Ok(pools) => print(&lookup::lines(&pools, &keys)),
+            Err(failure) => complain_of(&failure),
+        },
         Ok(Parsed::Check(config)) => check::run(&config),
         Ok(Parsed::Watch(config)) => match check::watch(&config, supervisor.notifier) {
             Ok(()) => 0,
@@ -42,10 +53,29 @@ fn main() {
     process::exit(i32::from(code));
 }
 
+/// `-t`: says what is wrong in the file.
+fn test(config: &Config) -> u8 {
+    match pools::read(config) {
+        Ok(pools) => {
+            let file = config.file.clone().unwrap_or_default();
+            let count = pools.len();
+            let pools = if count == 1 { "pool" } else { "pools" };
+            print(&format!(
+                "magent: {}: {count} {pools}, nothing is wrong\n",
+                file.display()
+            ))
+        }
+        Err(failure) => {
+            complain_of(&failure);
+            WRONG
+        }
+    }
+}
+
 /// Goes to the background first, unless asked not to: what follows then happens in the process that will serve.
-fn launch(config: &Config, supervisor: Supervisor) -> u8 {
+fn launch(config: &Config, pools: Vec<Config>, supervisor: Supervisor) -> u8 {
     if config.foreground {
-        return serve(config, supervisor, Herald::default());
+        return serve(config, pools, supervisor, Herald::default());
     }
     if !supervisor.passed.is_empty() {
         return complain(
@@ -57,16 +87,16 @@ fn launch(config: &Config, supervisor: Supervisor) -> u8 {
     // has keepalived's environment.
     drop(supervisor);
     match daemon::detach() {
-        Ok(Detached::Child(herald)) => serve(config, Supervisor::default(), herald),
+        Ok(Detached::Child(herald)) => serve(config, pools, Supervisor::default(), herald),
         Ok(Detached::Parent(0, _)) => 0,
         Ok(Detached::Parent(code, text)) => complain(code, &text),
         Err(error) => complain(SYSTEM, &format!("to the background: {}", reason(&error))),
     }
 }
 
-fn serve(config: &Config, supervisor: Supervisor, mut herald: Herald) -> u8 {
+fn serve(config: &Config, pools: Vec<Config>, supervisor: Supervisor, mut herald: Herald) -> u8 {
     let supervised = supervisor.notifier.is_heard();
-    let (code, text) = match start::prepare(config, herald.is_daemon(), supervisor) {
+    let (code, text) = match start::prepare(config, pools, herald.is_daemon(), supervisor) {
         Ok(Started::Ready(mut running)) => match herald.ready() {
             Ok(()) => match running.run() {
                 Ok(()) => return 0,
@@ -96,6 +126,18 @@ fn print(text: &str) -> u8 {
     // A reader that went away (`magent -h | head`) is no reason to fail.
     let _ = io::stdout().write_all(text.as_bytes());
     0
+}
+
+/// Each mistake in a line of its own.
+fn complain_of(failure: &Failure) -> u8 {
+    let code = match failure {
+        Failure::System(_) => SYSTEM,
+        Failure::Mistakes(..) => USAGE,
+    };
+    for line in failure.to_string().lines() {
+        complain(code, line);
+    }
+    code
 }
 
 fn complain(code: u8, text: &str) -> u8 {

@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, Copies, ServerSpec, PROXY_ID_MAX};
-use crate::hash::djb31;
-use crate::net::{self, Addresses, Listeners, Parts, Place, Server};
+use crate::config::{Config, Copies};
+use crate::net::{self, Parts, Place, Server};
+use crate::pools::{self, Plan};
 use crate::sys::activation::Passed;
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::log::Logs;
 use crate::sys::notify::Notifier;
 use crate::sys::pidfile::PidFile;
 use crate::sys::user::Identity;
-use crate::sys::{self, limits, SystemError};
+use crate::sys::{limits, SystemError};
 
 /// A mark may belong to a magent that was told to end a moment ago.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
@@ -67,9 +67,11 @@ impl Running {
     }
 }
 
-/// Does everything that can fail. `daemon`: the process is in the background, its stderr soon gone.
+/// Does everything that can fail. `pools`: what [`crate::pools::read`] found. `daemon`: the process is in the background, its
+/// stderr soon gone.
 pub fn prepare(
-    config: &Config,
+    process: &Config,
+    pools: Vec<Config>,
     daemon: bool,
     supervisor: Supervisor,
 ) -> Result<Started, SystemError> {
@@ -77,9 +79,9 @@ pub fn prepare(
         notifier,
         mut passed,
     } = supervisor;
-    let paths = Paths::of(config)?;
-    let places = net::places(config)?;
-    let marks = match take_marks(&places, paths.socket.as_deref())? {
+    let paths = Paths::of(process)?;
+    let plans = pools::plan(pools)?;
+    let marks = match take_marks(&plans)? {
         Ok(marks) => marks,
         Err(place) => {
             return Ok(Started::Already(format!(
@@ -87,49 +89,53 @@ pub fn prepare(
             )))
         }
     };
-    let config = &named(config, &paths)?;
-    let identity = Identity::resolve(config.user.as_deref(), config.group.as_deref())?;
-    let mut addresses = resolve("-s", &config.servers)?;
-    addresses.extend(resolve("-b", &config.backups)?);
-
+    let identity = Identity::resolve(process.user.as_deref(), process.group.as_deref())?;
     let logs = Logs::open(
         paths.log_file.as_deref(),
         daemon,
-        config.verbose,
+        process.verbose,
+        process.log_format,
         identity.owner(),
     )?;
     let warned = daemon || paths.log_file.is_some();
-    raise_limit(config, places.len(), warned);
-    tell_copies(config);
+    raise_limit(&plans, warned);
+    plans.iter().for_each(|plan| tell_copies(&plan.config));
     let pidfile = paths.pidfile.as_deref().map(PidFile::create).transpose()?;
-    net::check_passed(&passed, &places, paths.socket.as_deref())?;
-    let mut listeners = Listeners::default();
-    for place in &places {
-        listeners.add_tcp(place, &mut passed, &marks)?;
+    check_passed(&passed, &plans)?;
+    let mut pools = Vec::with_capacity(plans.len());
+    for plan in plans {
+        pools.push(net::open(plan, &mut passed, &marks, identity.owner())?);
     }
-    if let Some(path) = &paths.socket {
-        listeners.add_unix(path, &mut passed, identity.owner())?;
-    }
+
+    let admin = process.admin.map(net::admin::open).transpose()?;
 
     identity.assume()?;
     let parts = Parts {
-        listeners,
-        addresses,
+        pools,
+        admin,
         marks,
         logs,
         notifier,
+        drain: process.drain,
     };
-    let server =
-        Server::new(config, parts).map_err(|error| SystemError::io("event loop", &error))?;
+    let server = Server::new(parts).map_err(|error| SystemError::io("event loop", &error))?;
     Ok(Started::Ready(Box::new(Running {
         server,
         _pidfile: pidfile,
     })))
 }
 
+fn check_passed(passed: &Passed, plans: &[Plan]) -> Result<(), SystemError> {
+    let places = plans.iter().flat_map(|plan| plan.places.iter().cloned());
+    let sockets = plans
+        .iter()
+        .filter_map(|plan| plan.config.socket.as_deref());
+    let (places, sockets): (Vec<Place>, Vec<&Path>) = (places.collect(), sockets.collect());
+    net::check_passed(passed, &places, &sockets)
+}
+
 /// The paths of the command line, made absolute while the working directory is still the user's.
 struct Paths {
-    socket: Option<PathBuf>,
     pidfile: Option<PathBuf>,
     log_file: Option<PathBuf>,
 }
@@ -141,73 +147,43 @@ impl Paths {
             path.map_err(|error| SystemError::io(option, &error))
         };
         Ok(Paths {
-            socket: absolute("-f", &config.socket)?,
             pidfile: absolute("--pidfile", &config.pidfile)?,
             log_file: absolute("--log-file", &config.log_file)?,
         })
     }
 }
 
-/// The configuration with a proxy id: the given one, or one made of where the proxy runs and listens.
-fn named(config: &Config, paths: &Paths) -> Result<Config, SystemError> {
-    let mut config = config.clone();
-    if config.proxy_id.is_empty() {
-        let host = sys::host_name().map_err(|error| SystemError::io("--proxy-id", &error))?;
-        config.proxy_id = default_proxy_id(&host, &config, paths.socket.as_deref());
-    }
-    Ok(config)
-}
-
-/// Host name and first address as given: the same after a restart, and not the same as another proxy's. The addresses
-/// alone would not do, as that of `-l` moves between two nodes.
-fn default_proxy_id(host: &str, config: &Config, socket: Option<&Path>) -> String {
-    let place = match (config.port, socket, config.listen.first()) {
-        (0, Some(path), _) => path.to_string_lossy().into_owned(),
-        (port, _, None) => format!("*:{port}"),
-        (port, _, Some(v6)) if v6.contains(':') => format!("[{v6}]:{port}"),
-        (port, _, Some(address)) => format!("{address}:{port}"),
-    };
-    let whole = format!("{host}/{place}");
-    let plain = whole.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain && whole.len() <= PROXY_ID_MAX {
-        return whole;
-    }
-    // What has to be changed to fit could become another's; the hash of the whole keeps them apart.
-    let hash = format!("~{:08x}", djb31(whole.as_bytes()));
-    let kept = whole.chars().take(PROXY_ID_MAX - hash.len());
-    let plain = kept.map(|letter| match letter {
-        '!'..='~' => letter,
-        _ => '_',
-    });
-    plain.collect::<String>() + &hash
-}
-
-/// Takes the marks of all places; `Err` is the place that a running magent holds.
-fn take_marks(
-    places: &[Place],
-    socket: Option<&Path>,
-) -> Result<Result<Marks, String>, SystemError> {
+/// Takes the marks of all places; `Err` is the place that a running magent holds. Where several processes may listen
+/// (`reuseport`) there is no mark.
+fn take_marks(plans: &[Plan]) -> Result<Result<Marks, String>, SystemError> {
     let mut marks = Marks::default();
-    for place in places {
+    let places = plans.iter().flat_map(|plan| &plan.places);
+    let mut any = false;
+    for place in places.filter(|place| !place.reuseport) {
         let name = instance::tcp_mark(&place.address);
         if take(&mut marks, &name, &place.asked)? == Taken::Theirs {
             return Ok(Err(place.asked.clone()));
         }
+        any = true;
     }
-    let Some(path) = socket else {
-        return Ok(Ok(marks));
-    };
-    let asked = format!("-f {}", path.display());
-    let name = instance::socket_mark(path).map_err(|error| SystemError::io(&asked, &error))?;
-    match take(&mut marks, &name, &asked)? {
-        Taken::Ours => Ok(Ok(marks)),
-        Taken::Theirs if places.is_empty() => Ok(Err(asked)),
-        // The ports are free, so that one is not this one called again: an exit with 0 would hide a mistake.
-        Taken::Theirs => Err(SystemError::new(
-            asked,
-            "already in use by a magent with other options",
-        )),
+    for plan in plans {
+        let Some(path) = &plan.config.socket else {
+            continue;
+        };
+        let asked = net::asked_unix(&plan.config, path);
+        let name = instance::socket_mark(path).map_err(|error| SystemError::io(&asked, &error))?;
+        if take(&mut marks, &name, &asked)? == Taken::Theirs {
+            if !any {
+                return Ok(Err(asked));
+            }
+            // The ports are free, so that one is not this one called again: an exit with 0 would hide a mistake.
+            return Err(SystemError::new(
+                asked,
+                "already in use by a magent with other options",
+            ));
+        }
     }
+    Ok(Ok(marks))
 }
 
 fn take(marks: &mut Marks, name: &str, asked: &str) -> Result<Taken, SystemError> {
@@ -220,22 +196,19 @@ fn take(marks: &mut Marks, name: &str, asked: &str) -> Result<Taken, SystemError
     marks.take(name).map_err(failed)
 }
 
-fn resolve(option: &str, specs: &[ServerSpec]) -> Result<Vec<Addresses>, SystemError> {
-    specs
+fn raise_limit(plans: &[Plan], also_on_stderr: bool) {
+    let configs = plans.iter().map(|plan| &plan.config);
+    let listeners = plans
         .iter()
-        .map(|spec| Addresses::resolve(option, spec))
-        .collect()
-}
-
-fn raise_limit(config: &Config, listeners: usize, also_on_stderr: bool) {
-    let needed = net::descriptors_needed(config, listeners);
+        .map(|plan| plan.places.len() + usize::from(plan.config.socket.is_some()));
+    let needed = net::descriptors_needed(configs.clone(), listeners.sum());
     let Err(limit) = limits::raise_open_files(needed) else {
         return;
     };
-    let clients = limit.saturating_sub(needed.saturating_sub(config.max_conns as u64));
+    let most = configs.map(|config| config.max_conns).sum::<usize>();
+    let clients = limit.saturating_sub(needed.saturating_sub(most as u64));
     let text = format!(
-        "-n {} needs {needed} open files, but only {limit} are allowed (ulimit -n): room for {clients} clients",
-        config.max_conns
+        "-n {most} needs {needed} open files, but only {limit} are allowed (ulimit -n): room for {clients} clients"
     );
     log::warn!("{text}");
     if also_on_stderr {
@@ -255,50 +228,6 @@ fn tell_copies(config: &Config) {
                 );
             }
             _ => log::info!("each key is copied to all {backups} backups (--copies all)"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(host: &str, port: u16, listen: &[&str], socket: Option<&str>) -> String {
-        let config = Config {
-            port,
-            listen: listen.iter().map(ToString::to_string).collect(),
-            ..Config::default()
-        };
-        default_proxy_id(host, &config, socket.map(Path::new))
-    }
-
-    #[test]
-    fn a_proxy_is_called_by_its_host_and_address() {
-        assert_eq!(id("n1", 11211, &[], None), "n1/*:11211");
-        assert_eq!(
-            id("n1", 12000, &["10.0.0.1", "::1"], Some("/s")),
-            "n1/10.0.0.1:12000"
-        );
-        assert_eq!(id("n1", 12000, &["::1"], None), "n1/[::1]:12000");
-        assert_eq!(id("n1", 0, &["::1"], Some("/run/m.sock")), "n1//run/m.sock");
-    }
-
-    #[test]
-    fn a_name_that_does_not_fit_stays_distinct() {
-        let long = "é".repeat(100);
-        let names = [
-            id(&"h".repeat(64), 1, &[], None),
-            id(&"h".repeat(64), 2, &[], None),
-            id(&"h".repeat(63), 1, &[], None),
-            id("n1", 0, &[], Some(&format!("/run/a b/{long}/1"))),
-            id("n1", 0, &[], Some(&format!("/run/a b/{long}/2"))),
-            id("a b", 1, &[], None),
-            id("a_b", 1, &[], None),
-        ];
-        for (index, name) in names.iter().enumerate() {
-            assert!((1..=PROXY_ID_MAX).contains(&name.len()), "{name}");
-            assert!(name.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
-            assert!(!names[..index].contains(name), "{name}");
         }
     }
 }

@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
 use common::{wait_for, Client, Magent, Memcached, PATIENCE};
 
 const RELEASE: &str = "trixie";
@@ -136,4 +139,45 @@ fn classic_words_and_numbers_stay_what_they_are() {
         );
     }
     assert_eq!(client.get("own").as_deref(), Some("y"));
+}
+
+/// These releases leave an item behind in a `flush_all` while another thread looks at it. Not through the proxy.
+#[test]
+fn what_was_flushed_while_the_keys_are_listed_stays_away() {
+    let Some(server) = Memcached::of_release(RELEASE, &[]) else {
+        return;
+    };
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    let mut filler = server.client();
+    for index in 0..2000 {
+        filler.set(&format!("other{index}"), "x");
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let lister = std::thread::spawn({
+        let (over, port) = (over.clone(), server.port());
+        move || {
+            let mut direct = Client::connect(port);
+            let mut listings = 0;
+            while !over.load(Ordering::Relaxed) {
+                direct.send("lru_crawler metadump all\r\n");
+                let first = direct.line();
+                if !first.starts_with(b"END") && !first.starts_with(b"BUSY") {
+                    direct.until(b"END\r\n");
+                }
+                listings += 1;
+            }
+            listings
+        }
+    });
+    let mut client = proxy.client();
+    let mut kept = 0;
+    for _ in 0..5000 {
+        client.send("set k 0 0 1\r\nx\r\nflush_all\r\nmg k\r\n");
+        assert_eq!(client.line(), b"STORED\r\n");
+        assert_eq!(client.line(), b"OK\r\n");
+        kept += u32::from(client.line() != b"EN\r\n");
+    }
+    over.store(true, Ordering::Relaxed);
+    assert!(lister.join().unwrap() > 100);
+    assert_eq!(kept, 0);
 }

@@ -266,3 +266,74 @@ fn the_tools_of_libmemcached_understand_it() {
     tool("memcflush", proxy.port());
     assert_eq!(proxy.client().get("a"), None);
 }
+
+/// The numbers of one `stats` of the servers, under their names.
+fn numbers(client: &mut Client, command: &str) -> HashMap<String, u64> {
+    let reply = client.ask(command);
+    let lines: Vec<_> = reply.lines().collect();
+    assert_eq!(lines.last(), Some(&"END"), "{reply}");
+    let pair = |line: &&str| {
+        let mut words = line.strip_prefix("STAT ")?.splitn(2, ' ');
+        Some((words.next()?.to_string(), words.next()?.parse().ok()?))
+    };
+    lines.iter().filter_map(pair).collect()
+}
+
+/// The keys that `stats cachedump` lists, in order.
+fn dumped(client: &mut Client, command: &str) -> Vec<String> {
+    let reply = client.ask(command);
+    assert!(reply.ends_with("END"), "{reply}");
+    let key = |line: &str| Some(line.strip_prefix("ITEM ")?.split(' ').next()?.to_string());
+    let mut keys: Vec<_> = reply.lines().filter_map(key).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn statistics_of_the_servers_are_added_up_and_copies_are_not() {
+    // Without its maintainer memcached dumps all items of a class; else only those that have lain a while.
+    let mut servers = [(); 3].map(|()| Memcached::with(&["-o", "no_lru_maintainer"]));
+    let proxy = Magent::front(
+        &[servers[0].port(), servers[1].port()],
+        &[servers[2].port()],
+    )
+    .start();
+    let mut client = proxy.client();
+    let keys: Vec<_> = (10..30).map(|n| format!("key{n}")).collect();
+    for key in &keys {
+        client.set(key, "x");
+    }
+    let own: Vec<u64> = servers[..2]
+        .iter()
+        .map(|server| numbers(&mut server.client(), "stats items")["items:1:number"])
+        .collect();
+    assert!(own.iter().all(|&number| number > 0), "on both: {own:?}");
+    let items = numbers(&mut client, "stats items");
+    assert_eq!(items["items:1:number"], own.iter().sum::<u64>());
+    let one = numbers(&mut servers[0].client(), "stats slabs");
+    let both = numbers(&mut client, "stats slabs");
+    assert_eq!(both["1:chunk_size"], one["1:chunk_size"]);
+    assert_eq!(both["active_slabs"], one["active_slabs"]);
+    assert_eq!(both["1:total_pages"], 2 * one["1:total_pages"]);
+    assert!(client.ask("stats sizes").ends_with("END"));
+    assert_eq!(dumped(&mut client, "stats cachedump 1 0"), keys);
+    assert_eq!(dumped(&mut client, "stats cachedump 1 3").len(), 6);
+
+    // One that hangs is left out, and does not hold up what comes after for longer than the time limit.
+    servers[1].freeze();
+    let left = numbers(&mut client, "stats items");
+    assert_eq!(left["items:1:number"], own[0]);
+    servers[1].thaw();
+
+    // With a primary down its keys are listed by the backup, and the others still once.
+    servers[0].kill();
+    wait_for("the listing is whole", PATIENCE, || {
+        let _ = client.ask("get key10");
+        dumped(&mut client, "stats cachedump 1 0") == keys
+    });
+    servers[1].kill();
+    servers[2].kill();
+    wait_for("nobody is left", PATIENCE, || {
+        client.ask("stats items") == "END" && client.ask("stats cachedump 1 0") == "END"
+    });
+}

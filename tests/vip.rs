@@ -6,7 +6,7 @@ mod common;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::magent::MagentCommand;
 use common::{timed, wait_for, Magent, Memcached, PATIENCE};
@@ -252,5 +252,61 @@ fn a_request_in_flight_does_no_harm_to_others() {
         let answer = cut.read(&mut [0; 16]).map_err(|error| error.kind());
         let nothing = [Err(ErrorKind::WouldBlock), Err(ErrorKind::ConnectionReset)];
         assert!(nothing.contains(&answer), "{answer:?}");
+    });
+}
+
+/// Stopped with writes that the server has not taken yet: its clients have gone to another proxy since, and may have
+/// written the same keys there.
+#[test]
+fn what_was_taken_in_before_a_stop_is_not_written_after_it() {
+    in_own_network(|| {
+        let server = Memcached::start();
+        ip(&format!("addr add {VIP}/32 dev lo"));
+        let proxy = Magent::front(&[server.port()], &[])
+            .args(&["-l", VIP, "--timeout", "60000"])
+            .start();
+        let mut kept = proxy.client();
+        server.freeze();
+        let mut cut = client(VIP, proxy.port());
+        let sender = std::thread::spawn(move || {
+            let value = vec![b'x'; 1_000_000];
+            for key in 0..40 {
+                let head = format!("set key{key} 0 0 {}\r\n", value.len());
+                if cut.write_all(head.as_bytes()).is_err()
+                    || cut.write_all(&value).is_err()
+                    || cut.write_all(b"\r\n").is_err()
+                {
+                    return key;
+                }
+            }
+            40
+        });
+        // More than the kernel takes for the server.
+        wait_for("the writes wait in the proxy", PATIENCE, || {
+            kept.stat("cmd_set").parse::<u32>().unwrap() >= 12
+        });
+        proxy.process().freeze();
+        let stopped = Instant::now();
+        server.thaw();
+        let mut direct = server.client();
+        let mut held = String::new();
+        wait_for("the server has what was on its way", PATIENCE, || {
+            let before = std::mem::replace(&mut held, direct.stat("cmd_set"));
+            std::thread::sleep(Duration::from_millis(100));
+            before == held
+        });
+        assert_eq!(direct.ask("flush_all"), "OK");
+        std::thread::sleep(Duration::from_millis(1500).saturating_sub(stopped.elapsed()));
+        proxy.process().thaw();
+        wait_for("all is begun anew", PATIENCE, || {
+            proxy.client().stat("magent_begun_anew") == "1"
+        });
+        assert!(sender.join().unwrap() < 40, "the client is closed");
+        let mut client = proxy.client();
+        client.set("after", "x");
+        assert_eq!(client.get("after").as_deref(), Some("x"));
+        for key in 0..40 {
+            assert!(direct.get(&format!("key{key}")).is_none(), "key{key}");
+        }
     });
 }

@@ -77,6 +77,7 @@ fn parse(text: &str, weightless: Option<&str>, form: &str) -> Result<ServerSpec,
         host: host.to_owned(),
         port,
         weight,
+        name: None,
     })
 }
 
@@ -153,6 +154,7 @@ mod tests {
             host: host.into(),
             port,
             weight,
+            name: None,
         })
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 
 use super::asking::{asking, Asking};
+use super::friends;
 use super::options::{Row, TABLE};
 use super::{Check, Config, Rejoin, Watch};
 
@@ -22,6 +23,10 @@ pub enum Parsed {
     Version,
     /// Run a proxy, or with `--verify` compare the copies.
     Run(Box<Config>),
+    /// `-t`: say what is wrong in the file.
+    Test(Box<Config>),
+    /// `--route`: say where these keys go.
+    Route(Box<Config>, Vec<String>),
     /// `--check`: ask a proxy once.
     Check(Check),
     /// `--watch`: ask a proxy for ever.
@@ -50,6 +55,8 @@ pub fn help() -> String {
     let defaults = Config::default();
     let mut text = format!(
         "{}\nUsage: magent [OPTION]... -s HOST[:PORT][:WEIGHT] [-s ...] [-b HOST[:PORT]]...\n       \
+         magent [OPTION]... -c FILE [-t]\n       \
+         magent [-c FILE | -s ... [-b ...]] --route KEY...\n       \
          magent --check ADDR [--timeout MS]\n       \
          magent --watch ADDR --track-file PATH [--interval MS] [--timeout MS]\n",
         version()
@@ -73,7 +80,7 @@ pub fn help() -> String {
     text.push_str(
         "Without -D or -v magent goes to the background once everything has succeeded.\n\
          Exit codes: 0 success (also: a magent already listens there), 1 copies differ (--verify), 64 wrong options,\n\
-         71 system error. With --check: 0 healthy, 1 degraded (some keys have no live copy), 2 not answering.\n",
+         71 system error. With -t: 0 nothing is wrong, 1 something is. With --check: 0 healthy, 1 degraded (some keys have no live copy), 2 not answering.\n",
     );
     text
 }
@@ -91,6 +98,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
             ))),
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let args = friends::translate(args);
     let matches = options().parse(&args).map_err(|fail| usage(&fail))?;
     if matches.opt_present("help") {
         return Ok(Parsed::Help);
@@ -98,7 +106,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     if matches.opt_present("version") {
         return Ok(Parsed::Version);
     }
-    if let Some(word) = matches.free.first() {
+    let routes = matches.opt_present("route");
+    if let Some(word) = matches.free.first().filter(|_| !routes) {
         let word = shown(word);
         return Err(UsageError(format!(
             "{word}: not an option, and nothing else is taken"
@@ -106,6 +115,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     }
     let mut config = Config::default();
     let all = in_order(&matches, &args);
+    if all.iter().any(|given| given.row.long == "config") {
+        with_file(&all)?;
+    }
     for given in &all {
         (given.row.set)(&mut config, &given.value).map_err(|wrong| {
             let value = shown(&given.value);
@@ -118,9 +130,47 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     match asking(&config, &all).map_err(UsageError)? {
         Some(Asking::Check(check)) => return Ok(Parsed::Check(check)),
         Some(Asking::Watch(watch)) => return Ok(Parsed::Watch(watch)),
+        // Whether what they say fits together is looked at for each pool.
+        None if config.file.is_some() => {}
+        None if config.test => {
+            let wrong = "-t: which file? (needs -c FILE)";
+            return Err(UsageError(wrong.into()));
+        }
         None => check_together(&config, &all)?,
     }
+    if config.daemon {
+        if all.iter().any(|given| given.row.long == "foreground") {
+            return Err(UsageError("-d: not with -D".into()));
+        }
+        config.foreground = false;
+    }
+    if routes {
+        if matches.free.is_empty() {
+            return Err(UsageError(
+                "--route: which keys? (they stand behind all options)".into(),
+            ));
+        }
+        return Ok(Parsed::Route(Box::new(config), matches.free.clone()));
+    }
+    if config.test {
+        return Ok(Parsed::Test(Box::new(config)));
+    }
     Ok(Parsed::Run(Box::new(config)))
+}
+
+/// What belongs into the file when there is one.
+fn with_file(all: &[Given]) -> Result<(), UsageError> {
+    const IN_FILE: [&str; 8] = [
+        "server", "backup", "port", "listen", "socket", "ketama", "eject", "verify",
+    ];
+    if let Some(stray) = all.iter().find(|given| IN_FILE.contains(&given.row.long)) {
+        let hint = friends::hint(&stray.written).unwrap_or("the pools are in the file");
+        return Err(UsageError(format!(
+            "{}: not with -c ({hint})",
+            stray.written
+        )));
+    }
+    Ok(())
 }
 
 /// What only the options together can get wrong.
@@ -275,7 +325,11 @@ fn usage(fail: &Fail) -> UsageError {
         Fail::OptionDuplicated(name) => (name, "given more than once"),
     };
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
-    UsageError(format!("{dashes}{}: {wrong}", one_line(name)))
+    let written = format!("{dashes}{}", one_line(name));
+    match (fail, friends::hint(&written)) {
+        (Fail::UnrecognizedOption(_), Some(hint)) => UsageError(format!("{written}: {hint}")),
+        _ => UsageError(format!("{written}: {wrong}")),
+    }
 }
 
 /// A word of the command line in a message; an empty one must not vanish.

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
+use crate::config::Distribution;
 use crate::config::{Ack, Copies, ReadRepair, Rejoin, ServerSpec};
 use crate::time::Span;
 
@@ -40,6 +41,7 @@ fn server(host: &str, port: u16, weight: u32) -> ServerSpec {
         host: host.into(),
         port,
         weight,
+        name: None,
     }
 }
 
@@ -84,7 +86,9 @@ fn each_option_short_long_glued_and_apart() {
             c.max_conns = 51200
         }),
         (&["-i 4", "--server-conns 4"], |c| c.server_conns = 4),
-        (&["-k", "--ketama"], |c| c.ketama = true),
+        (&["-k", "--ketama"], |c| {
+            c.distribution = Distribution::MagentKetama
+        }),
         (&["-D", "--foreground"], |c| c.foreground = true),
         (&["-v", "--verbose"], |c| {
             c.foreground = true;
@@ -98,7 +102,7 @@ fn each_option_short_long_glued_and_apart() {
             },
         ),
         (&["-kDp 80", "-Dkp80"], |c| {
-            c.ketama = true;
+            c.distribution = Distribution::MagentKetama;
             c.foreground = true;
             c.port = 80;
         }),

@@ -6,7 +6,7 @@ use super::asking::parse_target;
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
-use super::{Ack, Config, Copies, ReadRepair, Rejoin};
+use super::{Ack, Config, Copies, Distribution, LogFormat, ReadRepair, Rejoin};
 use crate::time::Span;
 
 /// Most servers, primaries and backups together.
@@ -19,16 +19,18 @@ pub const CONNS_MAX: u64 = 10_000_000;
 pub const SOCKET_PATH_MAX: usize = 107;
 
 /// Most keys that a journal may hold: at some 100 bytes each, more memory than a host has.
-const JOURNAL_KEYS_MAX: u64 = 1_000_000_000;
+pub(super) const JOURNAL_KEYS_MAX: u64 = 1_000_000_000;
 
 /// The highest rate of the background copy: more than any server gives.
-const RESYNC_RATE_MAX: u64 = 100_000_000;
+pub(super) const RESYNC_RATE_MAX: u64 = 100_000_000;
 
-const ACKS: &[(&str, Ack)] = &[("all", Ack::All), ("primary", Ack::Primary)];
+pub(super) const ACKS: &[(&str, Ack)] = &[("all", Ack::All), ("primary", Ack::Primary)];
 
-const REJOINS: &[(&str, Rejoin)] = &[("safe", Rejoin::Safe), ("as-is", Rejoin::AsIs)];
+pub(super) const REJOINS: &[(&str, Rejoin)] = &[("safe", Rejoin::Safe), ("as-is", Rejoin::AsIs)];
 
-const READ_REPAIRS: &[(&str, ReadRepair)] = &[
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+pub(super) const READ_REPAIRS: &[(&str, ReadRepair)] = &[
     ("auto", ReadRepair::Auto),
     ("always", ReadRepair::Always),
     ("off", ReadRepair::Off),
@@ -65,6 +67,34 @@ pub(super) const TABLE: &[Row] = &[
         long: "version",
         value: "",
         meaning: "print the version and exit",
+        default: none,
+        set: |_, _| Ok(()),
+    },
+    Row {
+        short: "c",
+        long: "config",
+        value: "FILE",
+        meaning: "the pools are in this YAML file, in twemproxy's schema; SIGHUP reads it again. Instead of -s, -b, -p, \
+                  -l, -f, -k and --eject; the other options hold for pools that say nothing else",
+        default: none,
+        set: |c, v| put_path(&mut c.file, v),
+    },
+    Row {
+        short: "t",
+        long: "test-config",
+        value: "",
+        meaning: "serve nobody: say everything that is wrong in the file of -c, exit 0 if nothing is, 1 if anything is",
+        default: none,
+        set: |c, _| {
+            c.test = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "route",
+        value: "",
+        meaning: "serve nobody: print where the keys given behind all options go: pool, hash, primary, backups in order",
         default: none,
         set: |_, _| Ok(()),
     },
@@ -174,7 +204,18 @@ pub(super) const TABLE: &[Row] = &[
         meaning: "place keys by ketama instead of modulo",
         default: none,
         set: |c, _| {
-            c.ketama = true;
+            c.distribution = Distribution::MagentKetama;
+            Ok(())
+        },
+    },
+    Row {
+        short: "d",
+        long: "daemon",
+        value: "",
+        meaning: "go to the background, also with -v; without -D and -v it is done anyway",
+        default: none,
+        set: |c, _| {
+            c.daemon = true;
             Ok(())
         },
     },
@@ -413,11 +454,34 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "admin",
+        value: "ADDR:PORT",
+        meaning: "serve metrics, health and a page over HTTP at this IP address; anybody who gets there can read them",
+        default: none,
+        set: |c, v| {
+            let address = v.parse().map_err(|_| "not an IP address and port (127.0.0.1:12001 or [::1]:12001)")?;
+            c.admin = Some(address);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "pidfile",
         value: "PATH",
         meaning: "write the process id here; removed at exit",
         default: none,
         set: |c, v| put_path(&mut c.pidfile, v),
+    },
+    Row {
+        short: "o",
+        long: "log-format",
+        value: "text|json",
+        meaning: "lines of the log for people, or JSON objects",
+        default: |c| word(c.log_format, LOG_FORMATS),
+        set: |c, v| {
+            c.log_format = choice(v, LOG_FORMATS)?;
+            Ok(())
+        },
     },
     Row {
         short: "",

@@ -1,21 +1,29 @@
 //! From a key to the index of a server: modula (the default) or ketama (`-k`).
 
+use std::collections::BTreeSet;
+
 use md5::{Digest, Md5};
 
-use super::djb31;
+use super::modern::{self, Drawer};
+use super::{djb31, KeyHash};
 
 /// A distribution of keys over servers, fixed once built.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    kind: Kind,
+    pub(super) hash: KeyHash,
+    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(super) enum Kind {
     /// `hash % slots.len()`; a server stands there once per weight.
     Modula { slots: Vec<u16> },
     /// Points on a circle of 32 bits, ascending, with the server that owns each.
     Ketama { points: Vec<(u32, u16)> },
+    /// `jump(hash, slots.len())`; a server stands there once per weight.
+    Jump { slots: Vec<u16> },
+    /// Who draws highest; `equal`: all weights are the same.
+    Rendezvous { drawers: Vec<Drawer>, equal: bool },
 }
 
 impl Ring {
@@ -26,7 +34,16 @@ impl Ring {
             slots.extend((0..weight).map(|_| index as u16));
         }
         Ring {
+            hash: KeyHash::Djb31,
             kind: Kind::Modula { slots },
+        }
+    }
+
+    /// The slots of a modula ring.
+    pub(super) fn into_slots(self) -> Vec<u16> {
+        match self.kind {
+            Kind::Modula { slots } => slots,
+            _ => Vec::new(),
         }
     }
 
@@ -53,6 +70,7 @@ impl Ring {
         // Stable: of equal points the lower server stays first.
         points.sort_by_key(|point| point.0);
         Ring {
+            hash: KeyHash::Md5,
             kind: Kind::Ketama { points },
         }
     }
@@ -63,23 +81,35 @@ impl Ring {
     }
 
     /// The same, with `djb31(key)` at hand.
-    pub fn pick_hashed(&self, hash: u32, key: &[u8]) -> usize {
+    pub fn pick_hashed(&self, djb: u32, key: &[u8]) -> usize {
+        let hash = match self.hash {
+            KeyHash::Djb31 => djb,
+            other => other.of(key),
+        };
         match &self.kind {
             Kind::Modula { slots } => usize::from(slots[hash as usize % slots.len()]),
             Kind::Ketama { points } => {
-                let digest = Md5::digest(key);
-                let hash = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]);
                 let at = points.partition_point(|point| point.0 < hash);
                 usize::from(points[at % points.len()].1)
             }
+            Kind::Jump { slots } => usize::from(slots[modern::jump(hash, slots.len())]),
+            Kind::Rendezvous { drawers, equal } => modern::winner(hash, drawers, *equal),
         }
+    }
+
+    /// The hash that chooses the server.
+    pub fn hash(&self) -> KeyHash {
+        self.hash
     }
 
     /// Which servers of this ring and of `other` some key has in common, as pairs of indices, ascending, each once.
     /// Of rings of two kinds it is said that all meet.
     pub fn meetings(&self, other: &Ring) -> Vec<(u16, u16)> {
         let mut meet = Meetings::new(self.servers(), other.servers());
+        // With two hashes a key's place in one ring says nothing of that in the other.
+        let others = self.hash != other.hash;
         match (&self.kind, &other.kind) {
+            _ if others => self.all_meet(other, &mut meet),
             (Kind::Modula { slots: ours }, Kind::Modula { slots: theirs }) => {
                 // Two remainders of one number belong together when they are equal modulo the common divisor.
                 let classes = gcd(ours.len(), theirs.len());
@@ -115,26 +145,29 @@ impl Ring {
                         .count();
                 }
             }
-            // Whatever the keys, with one server on either side.
-            _ => {
-                for our in self.owners() {
-                    for their in other.owners() {
-                        meet.note(our, their);
-                    }
-                }
-            }
+            _ => self.all_meet(other, &mut meet),
         }
         meet.pairs()
     }
 
+    fn all_meet(&self, other: &Ring, meet: &mut Meetings) {
+        let theirs: BTreeSet<u16> = other.owners().collect();
+        for our in self.owners().collect::<BTreeSet<u16>>() {
+            for &their in &theirs {
+                meet.note(our, their);
+            }
+        }
+    }
+
     /// The servers that own anything, with repetitions.
     fn owners(&self) -> impl Iterator<Item = u16> + '_ {
-        let (slots, points): (&[u16], _) = match &self.kind {
-            Kind::Modula { slots } => (slots, &[][..]),
-            Kind::Ketama { points } => (&[], &points[..]),
+        let (slots, points, drawers): (&[u16], _, _) = match &self.kind {
+            Kind::Modula { slots } | Kind::Jump { slots } => (slots, &[][..], 0),
+            Kind::Ketama { points } => (&[], &points[..], 0),
+            Kind::Rendezvous { drawers, .. } => (&[], &[][..], drawers.len() as u16),
         };
         let of_points = points.iter().map(|point| point.1);
-        slots.iter().copied().chain(of_points)
+        slots.iter().copied().chain(of_points).chain(0..drawers)
     }
 
     /// One more than the highest index of a server.
@@ -143,11 +176,11 @@ impl Ring {
         highest.map_or(0, |server| usize::from(server) + 1)
     }
 
-    /// Ketama's points, ascending; empty for modula.
+    /// Ketama's points, ascending; empty for the others.
     pub fn points(&self) -> &[(u32, u16)] {
         match &self.kind {
-            Kind::Modula { .. } => &[],
             Kind::Ketama { points } => points,
+            _ => &[],
         }
     }
 }

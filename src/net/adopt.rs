@@ -10,6 +10,7 @@ use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::listener::{self, Listener, Place};
+use crate::config::Config;
 use crate::sys::activation::{self, Passed};
 use crate::sys::SystemError;
 
@@ -32,7 +33,11 @@ pub(super) fn tcp(passed: &mut Passed, place: &Place) -> Result<Option<Listener>
 }
 
 /// The socket that was passed for a path, if there is one. Its file is the supervisor's.
-pub(super) fn unix(passed: &mut Passed, path: &Path) -> Result<Option<Listener>, SystemError> {
+pub(super) fn unix(
+    passed: &mut Passed,
+    config: &Config,
+    path: &Path,
+) -> Result<Option<Listener>, SystemError> {
     let fits = |fd: &OwnedFd| {
         let address = listening(fd).and_then(|socket| socket.local_addr().ok());
         address.is_some_and(|address| address.as_pathname() == Some(path))
@@ -41,7 +46,7 @@ pub(super) fn unix(passed: &mut Passed, path: &Path) -> Result<Option<Listener>,
         return Ok(None);
     };
     let listener = StdUnixListener::from(fd);
-    let failed = |error| SystemError::io(format!("-f {}", path.display()), &error);
+    let failed = |error| SystemError::io(listener::asked_unix(config, path), &error);
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(Some(Listener::Unix {
         _file: None,
@@ -54,7 +59,7 @@ pub(super) fn unix(passed: &mut Passed, path: &Path) -> Result<Option<Listener>,
 pub(super) fn all_are_asked_for(
     passed: &Passed,
     places: &[Place],
-    path: Option<&Path>,
+    paths: &[&Path],
 ) -> Result<(), SystemError> {
     for fd in passed.iter() {
         let what = format!("LISTEN_FDS: descriptor {}", activation::number(fd));
@@ -66,12 +71,12 @@ pub(super) fn all_are_asked_for(
             .map_err(|e| SystemError::io(&what, &e))?;
         let shown = match (local.as_socket(), local.as_pathname()) {
             (Some(address), _) if places.iter().any(|place| place.address == address) => continue,
-            (_, Some(there)) if path == Some(there) => continue,
+            (_, Some(there)) if paths.contains(&there) => continue,
             (Some(address), _) => address.to_string(),
             (_, Some(there)) => there.display().to_string(),
             _ => "its address".into(),
         };
-        let why = format!("{shown} is asked for by none of -l, -p and -f");
+        let why = format!("{shown} is asked for by none of -l, -p and -f, nor by the file of -c");
         return Err(SystemError::new(what, why));
     }
     Ok(())

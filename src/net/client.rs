@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use mio::event::Event;
 use mio::Interest;
 
+use super::pool::Pool;
 use super::stream::Stream;
-use super::{Server, READS_MAX};
+use super::READS_MAX;
 use crate::proxy::{ClientId, ConnId};
 use crate::sys;
 use crate::time::{Span, Time};
@@ -56,7 +57,7 @@ pub(super) enum Accepting {
     Exhausted(Time),
 }
 
-impl Server {
+impl Pool {
     /// Accepts from one listener until it is empty or the turn's share is used up.
     pub(super) fn accept(&mut self, index: usize, now: Time) {
         for _ in 0..ACCEPTS_MAX {
@@ -105,10 +106,9 @@ impl Server {
             return;
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered =
-            self.poll
-                .registry()
-                .register(&mut stream, self.tokens.client(id), interest);
+        let registered = self
+            .registry
+            .register(&mut stream, self.tokens.client(id), interest);
         if let Err(error) = registered {
             log::warn!("a client could not be watched: {}", sys::reason(&error));
             self.proxy.client_closed(id, now);
@@ -239,7 +239,7 @@ impl Server {
             if !client.finished {
                 let mut stream = client.stream;
                 // It would wake the loop for bytes that nobody wants. Should it fail, they are ignored.
-                let _ = self.poll.registry().deregister(&mut stream);
+                let _ = self.registry.deregister(&mut stream);
                 self.lingering.put(stream, now);
             }
         }

@@ -2,16 +2,16 @@
 //! a name's addresses is ours.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use mio::Interest;
 use socket2::SockRef;
 
-use super::stream::established;
-use super::Server;
+use super::pool::Pool;
+use super::resolve::Endpoint;
+use super::stream::Stream;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
 
@@ -21,8 +21,8 @@ const LINK_READS_MAX: usize = 1;
 
 /// A connection to a server, being made or made.
 pub(super) struct Link {
-    pub(super) stream: TcpStream,
-    address: SocketAddr,
+    pub(super) stream: Stream,
+    address: Endpoint,
     /// While it is being made: how many more addresses may be tried after this one.
     left: usize,
     connected: bool,
@@ -34,7 +34,17 @@ pub(super) struct Link {
     ended: bool,
 }
 
-impl Server {
+impl Link {
+    /// Closes it so that bytes that are still on their way are not carried out later.
+    pub(super) fn reset(self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            // Should it fail, the connection is closed in the ordinary way.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl Pool {
     pub(super) fn link(&mut self, id: LinkId) -> Option<&mut Link> {
         let index = self.tokens.link_index(id);
         self.links.get_mut(index)?.as_mut()
@@ -58,12 +68,15 @@ impl Server {
 
     /// For the background connection: where the others lead. A name may mean another host by now, and what that one
     /// holds says nothing of this one.
-    fn address_in_use(&mut self, id: LinkId) -> Option<SocketAddr> {
+    fn address_in_use(&mut self, id: LinkId) -> Option<Endpoint> {
         if !self.tokens.is_background(id) {
             return None;
         }
         let mut others = (0..id.conn).map(|conn| LinkId { conn, ..id });
-        others.find_map(|other| self.link(other).filter(|l| l.connected).map(|l| l.address))
+        others.find_map(|other| {
+            let link = self.link(other).filter(|link| link.connected)?;
+            Some(link.address.clone())
+        })
     }
 
     fn put_link(&mut self, id: LinkId, link: Link) {
@@ -79,25 +92,30 @@ impl Server {
             let Some(server) = self.resolver.server(id.server) else {
                 break;
             };
-            let address = server.current();
-            match self.begin(id, address, left) {
+            let address = server.current().clone();
+            match self.begin(id, address.clone(), left) {
                 Ok(link) => return self.put_link(id, link),
                 Err(error) => {
                     log::debug!("{address}: {}", crate::sys::reason(&error));
                     why = reason(&error);
-                    server_failed(self, id, address, now);
+                    server_failed(self, id, &address, now);
                 }
             }
         }
         self.proxy.link_closed(id, why, now);
     }
 
-    fn begin(&self, id: LinkId, address: SocketAddr, left: usize) -> io::Result<Link> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
+    fn begin(&self, id: LinkId, address: Endpoint, left: usize) -> io::Result<Link> {
+        let mut stream = match &address {
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                Stream::Tcp(stream)
+            }
+            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
+        self.registry
             .register(&mut stream, self.tokens.link(id), interest)?;
         Ok(Link {
             stream,
@@ -115,7 +133,7 @@ impl Server {
             return;
         };
         if !link.connected {
-            match established(&link.stream) {
+            match link.stream.is_established() {
                 Ok(false) => return,
                 Ok(true) => {
                     link.connected = true;
@@ -141,7 +159,7 @@ impl Server {
     fn connect_failed(&mut self, id: LinkId, error: &io::Error, now: Time) {
         if let Some(link) = self.take_link(id) {
             log::debug!("{}: {}", link.address, crate::sys::reason(error));
-            server_failed(self, id, link.address, now);
+            server_failed(self, id, &link.address, now);
             self.connect_any(id, link.left, reason(error), now);
         }
     }
@@ -201,21 +219,21 @@ impl Server {
         }
     }
 
-    /// The core gives the connection up, with a reset: bytes that are still on their way must not be executed later.
+    /// The core gives the connection up.
     pub(super) fn close_link(&mut self, id: LinkId, now: Time) {
         let Some(link) = self.take_link(id) else {
             return;
         };
-        // Should it fail, the connection is closed in the ordinary way.
-        let _ = SockRef::from(&link.stream).set_linger(Some(Duration::ZERO));
-        if link.connected {
+        let (connected, address) = (link.connected, link.address.clone());
+        link.reset();
+        if connected {
             // The background connection is closed when its work is done: no sign of trouble.
             if !self.tokens.is_background(id) {
                 self.resolver.renew(id.server, now);
             }
         } else {
             // It took too long: the next attempt goes to the next address.
-            server_failed(self, id, link.address, now);
+            server_failed(self, id, &address, now);
         }
     }
 
@@ -227,7 +245,7 @@ impl Server {
     }
 }
 
-fn server_failed(shell: &mut Server, id: LinkId, address: SocketAddr, now: Time) {
+fn server_failed(shell: &mut Pool, id: LinkId, address: &Endpoint, now: Time) {
     if let Some(server) = shell.resolver.server(id.server) {
         server.failed(address);
     }

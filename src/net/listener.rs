@@ -19,8 +19,6 @@ use crate::config::Config;
 use crate::sys::instance::Marks;
 use crate::sys::{self, SystemError};
 
-const BACKLOG: i32 = 1024;
-
 /// A vanished client is noticed after about two minutes: one that leaves without a word would count against `-n` for ever.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -37,16 +35,18 @@ pub struct Place {
     pub(super) only_v6: bool,
     /// Without IPv6 on this host all IPv4 addresses will do.
     or_v4: bool,
+    backlog: i32,
+    /// Other processes may listen there as well.
+    pub reuseport: bool,
 }
 
-/// The TCP addresses that `-l` and `-p` ask for, names resolved, in a fixed order without repetition.
+/// The TCP addresses that `-l` and `-p`, or `listen` in a file, ask for, names resolved, in a fixed order without repetition.
 pub fn places(config: &Config) -> Result<Vec<Place>, SystemError> {
-    if config.port == 0 {
-        return Ok(Vec::new());
-    }
     let port = config.port;
-    if config.listen.is_empty() {
+    if config.listen.is_empty() && port > 0 {
         return Ok(vec![Place {
+            backlog: config.backlog,
+            reuseport: config.reuseport,
             address: (Ipv6Addr::UNSPECIFIED, port).into(),
             asked: format!("-p {port}"),
             only_v6: false,
@@ -54,11 +54,21 @@ pub fn places(config: &Config) -> Result<Vec<Place>, SystemError> {
         }]);
     }
     let mut places: Vec<Place> = Vec::new();
-    for host in &config.listen {
-        let asked = format!("-l {host} -p {port}");
+    let ours = config.listen.iter().filter(|_| port > 0).map(|host| {
+        let option = format!("-l {host}");
+        (host, port, format!("{option} -p {port}"), option)
+    });
+    let files = config.listen_at.iter().map(|(host, port)| {
+        let pool = config.pool.as_deref().unwrap_or_default();
+        let asked = format!("pool '{pool}': listen: {host}:{port}");
+        (host, *port, asked.clone(), asked)
+    });
+    for (host, port, asked, name) in ours.chain(files) {
         let found = (host.as_str(), port).to_socket_addrs();
-        let found = found.map_err(|error| resolve::failure(format!("-l {host}"), &error))?;
+        let found = found.map_err(|error| resolve::failure(name, &error))?;
         places.extend(found.map(|address| Place {
+            backlog: config.backlog,
+            reuseport: config.reuseport,
             address,
             asked: asked.clone(),
             only_v6: false,
@@ -76,6 +86,14 @@ pub fn places(config: &Config) -> Result<Vec<Place>, SystemError> {
         place.only_v6 = any_v4 || place.address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     }
     Ok(places)
+}
+
+/// How a Unix socket was asked for, for messages.
+pub fn asked_unix(config: &Config, path: &Path) -> String {
+    match &config.pool {
+        Some(pool) => format!("pool '{pool}': listen: {}", path.display()),
+        None => format!("-f {}", path.display()),
+    }
 }
 
 /// Something that accepts clients.
@@ -116,8 +134,12 @@ impl Listener {
     }
 
     /// Binds a Unix socket that its owner and group may connect to. A file that nobody listens at any more is replaced.
-    pub fn unix(path: &Path, owner: (Option<u32>, Option<u32>)) -> Result<Listener, SystemError> {
-        let asked = format!("-f {}", path.display());
+    pub fn unix(
+        config: &Config,
+        path: &Path,
+        owner: (Option<u32>, Option<u32>),
+    ) -> Result<Listener, SystemError> {
+        let asked = asked_unix(config, path);
         let failed = |error: &io::Error| SystemError::io(&asked, error);
         let address =
             SockAddr::unix(path).map_err(|_| SystemError::new(&asked, "too long for a socket"))?;
@@ -125,11 +147,12 @@ impl Listener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| failed(&e))?;
         socket.set_nonblocking(true).map_err(|e| failed(&e))?;
         // The mode is right from the first moment: nobody else can connect in between.
-        sys::daemon::with_umask(0o117, || socket.bind(&address)).map_err(|e| failed(&e))?;
+        sys::daemon::with_umask(0o777 & !config.socket_mode, || socket.bind(&address))
+            .map_err(|e| failed(&e))?;
         let file = SocketFile::at(path).map_err(|e| failed(&e))?;
         // Without the right to give it away the file stays ours, and so do the ids.
         let _ = std::os::unix::fs::chown(path, owner.0, owner.1);
-        socket.listen(BACKLOG).map_err(|e| failed(&e))?;
+        socket.listen(config.backlog).map_err(|e| failed(&e))?;
         let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(
             std::os::fd::OwnedFd::from(socket),
         ));
@@ -165,6 +188,14 @@ impl Listener {
             }
         }
     }
+
+    /// Takes back [`Listener::register`]: clients wait in the kernel's queue.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => listener.deregister(registry),
+            Listener::Unix { listener, .. } => listener.deregister(registry),
+        }
+    }
 }
 
 fn open_tcp(place: &Place) -> io::Result<TcpListener> {
@@ -177,9 +208,12 @@ fn open_tcp(place: &Place) -> io::Result<TcpListener> {
     } else {
         let _ = socket.set_freebind_v4(true);
     }
+    if place.reuseport {
+        socket.set_reuse_port(true)?;
+    }
     set_options(&socket)?;
     socket.bind(&place.address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(place.backlog)?;
     Ok(TcpListener::from_std(socket.into()))
 }
 

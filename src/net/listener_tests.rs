@@ -24,6 +24,8 @@ fn place(ip: &str) -> Place {
         asked: format!("-l {ip} -p 0"),
         only_v6: true,
         or_v4: false,
+        backlog: 16,
+        reuseport: false,
     }
 }
 
@@ -106,7 +108,9 @@ fn accepted_sockets_inherit_their_options() {
 fn a_stale_socket_file_is_replaced_and_ours_removed() {
     let path = temporary("stale");
     drop(StdListener::bind(&path).unwrap());
-    let listener = Listener::unix(&path, (None, None)).ok().unwrap();
+    let listener = Listener::unix(&Config::default(), &path, (None, None))
+        .ok()
+        .unwrap();
     assert!(UnixStream::connect(&path).is_ok());
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
@@ -119,7 +123,7 @@ fn a_live_socket_or_a_file_is_left_alone() {
     let path = temporary("live");
     let _live = StdListener::bind(&path).unwrap();
     let error = |path: &Path| {
-        Listener::unix(path, (None, None))
+        Listener::unix(&Config::default(), path, (None, None))
             .err()
             .map(|e| e.to_string())
     };
@@ -135,7 +139,9 @@ fn a_live_socket_or_a_file_is_left_alone() {
 #[test]
 fn a_newcomers_socket_file_is_not_removed() {
     let path = temporary("newcomer");
-    let ours = Listener::unix(&path, (None, None)).ok().unwrap();
+    let ours = Listener::unix(&Config::default(), &path, (None, None))
+        .ok()
+        .unwrap();
     fs::remove_file(&path).unwrap();
     let _theirs = StdListener::bind(&path).unwrap();
     drop(ours);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::pool::Door;
 use super::Server;
 use crate::sys::signal::Signal;
 use crate::time::{Span, Time};
@@ -12,12 +13,12 @@ const STATUS_EVERY: Span = Span::from_millis(1000);
 /// Where the process stands between start and end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Servers are being connected to; clients wait in the kernel's queue until that time at most.
-    Starting(Time),
+    /// Some pool is not open yet.
+    Starting,
     /// Clients are served.
     Serving,
-    /// No new clients; those there are get their answers until that time at most.
-    Draining(Time),
+    /// No new clients; those there are get their answers.
+    Draining,
     /// The end, now.
     Over,
 }
@@ -32,18 +33,23 @@ pub(super) struct Told {
 impl Server {
     /// Steps from phase to phase.
     pub(super) fn advance(&mut self, now: Time) -> io::Result<()> {
+        for slot in &mut self.pools {
+            let Some(pool) = slot else {
+                continue;
+            };
+            pool.open(now)?;
+            if pool.is_over(now) {
+                *slot = None;
+            }
+        }
+        let mut pools = self.pools.iter().flatten();
         match self.phase {
-            Phase::Starting(until) if self.proxy.is_ready() || now >= until => {
-                for (index, listener) in self.listeners.iter_mut().enumerate() {
-                    listener.register(self.poll.registry(), self.tokens.listener(index))?;
-                }
+            Phase::Starting if pools.all(|pool| pool.door == Door::Open) => {
                 self.phase = Phase::Serving;
                 log::info!("serving clients");
                 self.notifier.say("READY=1");
             }
-            Phase::Draining(until) if self.proxy.is_drained() || now >= until => {
-                self.phase = Phase::Over;
-            }
+            Phase::Draining if pools.next().is_none() => self.phase = Phase::Over,
             _ => {}
         }
         Ok(())
@@ -59,7 +65,9 @@ impl Server {
             return;
         }
         self.told.next = now + STATUS_EVERY;
-        let (servers, live) = self.proxy.server_counts();
+        let pools = self.pools.iter().flatten();
+        let counts = pools.map(|pool| pool.proxy.server_counts());
+        let (servers, live) = counts.fold((0, 0), |sum, pool| (sum.0 + pool.0, sum.1 + pool.1));
         if self.told.counts != Some((servers, live)) {
             self.told.counts = Some((servers, live));
             self.notifier
@@ -78,25 +86,18 @@ impl Server {
 
     /// The first signal lets clients finish, the second ends at once.
     fn end(&mut self, now: Time) {
-        if let Phase::Draining(_) = self.phase {
+        if self.phase == Phase::Draining {
             self.phase = Phase::Over;
             return;
         }
         log::info!("ending: no new clients, requests in flight finish");
         self.notifier
             .say("STOPPING=1\nSTATUS=ending: requests in flight finish");
-        if self.phase == Phase::Serving {
-            // What had reached this host before the signal is still answered: those who wait at the door come in, and
-            // what they and the others have sent is read.
-            for index in 0..self.listeners.len() {
-                self.accept(index, now);
-            }
-            self.read_all(now);
+        for pool in self.pools.iter_mut().flatten() {
+            pool.close(now + self.drain, now);
         }
         // A magent started now may have the place: it must not take this one for a running one.
-        self.listeners.clear();
         self.marks = None;
-        self.proxy.begin_drain(now);
-        self.phase = Phase::Draining(now + self.drain);
+        self.phase = Phase::Draining;
     }
 }

@@ -7,11 +7,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry};
+use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::pool::Pool;
 use super::stream::Stream;
-use super::{token, Listeners, Server};
+use super::Listeners;
 use crate::proxy::ClientId;
 use crate::sys;
 use crate::sys::netlink::{Addresses, Changes};
@@ -19,9 +20,6 @@ use crate::time::{Span, Time};
 
 /// An address that is back after this time keeps its clients: some programs take addresses away to set them again.
 const GRACE: Span = Span::from_millis(500);
-
-/// After standing still for so long, the address may have been elsewhere meanwhile.
-pub(super) const STOOD_STILL: Span = Span::from_millis(1000);
 
 /// The addresses of this host, as far as they matter here.
 pub(super) struct Presence {
@@ -37,7 +35,7 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Reads the addresses and asks for word of changes.
-    pub fn new(listeners: &Listeners, registry: &Registry) -> Presence {
+    pub fn new(listeners: &Listeners, registry: &Registry, token: Token) -> Presence {
         let mut presence = Presence {
             addresses: None,
             listened: listeners.ips().filter(|ip| !ip.is_unspecified()).collect(),
@@ -49,7 +47,7 @@ impl Presence {
         }
         let opened = Addresses::open().and_then(|addresses| {
             let mut source = SourceFd(&addresses.as_raw_fd());
-            registry.register(&mut source, token::ADDRESSES, Interest::READABLE)?;
+            registry.register(&mut source, token, Interest::READABLE)?;
             Ok(addresses)
         });
         match opened {
@@ -81,7 +79,7 @@ impl Presence {
     }
 }
 
-impl Server {
+impl Pool {
     /// Says of each address of `-l` whether it is here.
     pub(super) fn note_addresses(&mut self, now: Time) {
         let Some(addresses) = &self.presence.addresses else {
@@ -90,10 +88,6 @@ impl Server {
         for &ip in &self.presence.listened {
             // Of the loopback network every address is here, though one is listed.
             let is_here = ip.is_loopback() || addresses.has(ip);
-            if !ip.is_loopback() {
-                let place = if is_here { "here" } else { "not here" };
-                log::info!("address {ip}: {place}");
-            }
             self.proxy.note_address(ip, is_here, now);
         }
     }
@@ -107,7 +101,6 @@ impl Server {
         for ip in came {
             self.presence.leaving.retain(|(leaving, _)| *leaving != ip);
             if self.presence.listened.contains(&ip) {
-                log::info!("address {ip}: here");
                 self.proxy.note_address(ip, true, now);
             }
         }
@@ -116,50 +109,11 @@ impl Server {
                 continue;
             }
             if self.presence.listened.contains(&ip) {
-                log::info!("address {ip}: not here");
                 self.proxy.note_address(ip, false, now);
             }
             self.presence.leaving.retain(|(leaving, _)| *leaving != ip);
             self.presence.leaving.push((ip, now + GRACE));
         }
-    }
-
-    /// This process was stopped, or its host was. What clients have sent meanwhile, or just before, they have given up since
-    /// and may have written anew by way of another proxy, which has or had the address. Carried out now it would undo that:
-    /// it is not read. Who comes by the loopback network or a Unix socket cannot have gone elsewhere.
-    pub(super) fn close_unread(&mut self, still: Span, now: Time) {
-        let mut closed = 0;
-        for index in 0..self.clients.len() {
-            let Some(client) = &self.clients[index] else {
-                continue;
-            };
-            if !may_move(&client.stream) {
-                continue;
-            }
-            forget(&client.stream);
-            let id = ClientId {
-                index: index as u32,
-                generation: client.generation(),
-            };
-            self.client_broke(id, now);
-            closed += 1;
-        }
-        // Those at the door as well. An error is an empty queue, or is met again when the listener is next asked.
-        for index in 0..self.listeners.len() {
-            while let Some(Ok(stream)) = self.listeners.get(index).map(|listener| listener.accept())
-            {
-                if may_move(&stream) {
-                    forget(&stream);
-                    closed += 1;
-                } else {
-                    self.welcome(stream, now);
-                }
-            }
-        }
-        log::warn!(
-            "stood still for {} ms: {closed} clients closed unread",
-            still.0 / 1000
-        );
     }
 
     /// Closes the clients of addresses that left and are not back.
@@ -196,12 +150,12 @@ impl Server {
 }
 
 /// Whether the address by which the client came can be another host's later.
-fn may_move(stream: &Stream) -> bool {
+pub(super) fn may_move(stream: &Stream) -> bool {
     stream.local_ip().is_some_and(|ip| !ip.is_loopback())
 }
 
 /// No goodbye, which could not leave this host anyway and would be tried again for minutes.
-fn forget(stream: &Stream) {
+pub(super) fn forget(stream: &Stream) {
     if let Stream::Tcp(stream) = stream {
         // Should it fail, the connection is closed in the ordinary way.
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));

@@ -1,8 +1,10 @@
 //! The servers' addresses. Names are resolved at the start, and again after a connection to that server failed: in
 //! a thread of its own, as the C library can take many seconds and the event loop none. Numeric addresses never are.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{mpsc, Arc};
 use std::thread;
@@ -19,13 +21,31 @@ const INTERVAL: Span = Span::from_secs(1);
 /// Most threads that ask at once. A server that finds none free is asked for at its next failure.
 const THREADS_MAX: usize = 16;
 
-type Answer = (usize, io::Result<Vec<SocketAddr>>);
+/// Where one connection goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// By TCP.
+    Tcp(SocketAddr),
+    /// To a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+type Answer = (usize, io::Result<Vec<Endpoint>>);
 
 /// Addresses of one server; made before the process goes to the background.
 pub struct Addresses {
     spec: ServerSpec,
     numeric: bool,
-    known: Vec<SocketAddr>,
+    known: Vec<Endpoint>,
     /// Index into `known`: where the next connection goes.
     current: usize,
     asking: bool,
@@ -36,10 +56,13 @@ impl Addresses {
     /// Resolves `spec`, given by `option`; waits for the answer.
     pub fn resolve(option: &str, spec: &ServerSpec) -> Result<Addresses, SystemError> {
         let asked = format!("{option} {}", spec.host);
-        let known = look_up(&spec.host, spec.port).map_err(|error| failure(asked, &error))?;
+        let known = match spec.is_unix() {
+            true => vec![Endpoint::Unix(PathBuf::from(&spec.host))],
+            false => look_up(&spec.host, spec.port).map_err(|error| failure(asked, &error))?,
+        };
         Ok(Addresses {
             spec: spec.clone(),
-            numeric: spec.host.parse::<IpAddr>().is_ok(),
+            numeric: spec.is_unix() || spec.host.parse::<IpAddr>().is_ok(),
             known,
             current: 0,
             asking: false,
@@ -53,27 +76,27 @@ impl Addresses {
     }
 
     /// Where the next connection goes.
-    pub fn current(&self) -> SocketAddr {
+    pub fn current(&self) -> &Endpoint {
         // `known` is never empty and `current` always below its length.
-        self.known[self.current]
+        &self.known[self.current]
     }
 
     /// `address` did not work. When it is still the current one, the next is.
-    pub fn failed(&mut self, address: SocketAddr) {
+    pub fn failed(&mut self, address: &Endpoint) {
         if self.current() == address {
             self.current = (self.current + 1) % self.known.len();
         }
     }
 
     /// Takes a new answer; the address in use stays current when it is still among them. True when anything changed.
-    fn replace(&mut self, mut found: Vec<SocketAddr>) -> bool {
-        let current = self.current();
+    fn replace(&mut self, mut found: Vec<Endpoint>) -> bool {
+        let current = self.current().clone();
         // Round-robin answers come in any order: a different order is no change.
         let same = found.len() == self.known.len() && found.iter().all(|a| self.known.contains(a));
         if same || found.is_empty() {
             return false;
         }
-        self.current = found.iter().position(|&a| a == current).unwrap_or(0);
+        self.current = found.iter().position(|a| *a == current).unwrap_or(0);
         std::mem::swap(&mut self.known, &mut found);
         true
     }
@@ -89,13 +112,13 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub fn new(servers: Vec<Addresses>, waker: Waker) -> Resolver {
+    pub fn new(servers: Vec<Addresses>, waker: Arc<Waker>) -> Resolver {
         let (sender, answers) = mpsc::channel();
         Resolver {
             servers,
             sender,
             answers,
-            waker: Arc::new(waker),
+            waker,
             threads: 0,
         }
     }
@@ -164,9 +187,9 @@ pub(super) fn failure(asked: String, error: &io::Error) -> SystemError {
     SystemError::new(asked, format_args!("does not resolve ({})", why(error)))
 }
 
-fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let mut found: Vec<SocketAddr> = Vec::new();
-    for address in (host, port).to_socket_addrs()? {
+fn look_up(host: &str, port: u16) -> io::Result<Vec<Endpoint>> {
+    let mut found: Vec<Endpoint> = Vec::new();
+    for address in (host, port).to_socket_addrs()?.map(Endpoint::Tcp) {
         if !found.contains(&address) {
             found.push(address);
         }
@@ -185,8 +208,8 @@ fn why(error: &io::Error) -> String {
     }
 }
 
-fn join(addresses: &[SocketAddr]) -> String {
-    let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+fn join(addresses: &[Endpoint]) -> String {
+    let texts: Vec<String> = addresses.iter().map(Endpoint::to_string).collect();
     texts.join(", ")
 }
 
@@ -199,11 +222,12 @@ mod tests {
             host: host.into(),
             port: 7,
             weight: 1,
+            name: None,
         }
     }
 
-    fn address(n: u8) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, n], 7))
+    fn address(n: u8) -> Endpoint {
+        Endpoint::Tcp(SocketAddr::from(([127, 0, 0, n], 7)))
     }
 
     fn addresses(known: &[u8]) -> Addresses {
@@ -216,12 +240,15 @@ mod tests {
     fn numbers_and_names() {
         let numeric = Addresses::resolve("-s", &spec("127.0.0.1")).unwrap();
         assert!(numeric.numeric);
-        assert_eq!((numeric.current(), numeric.count()), (address(1), 1));
+        assert_eq!((numeric.current(), numeric.count()), (&address(1), 1));
         assert!(
             !Addresses::resolve("-s", &spec("localhost"))
                 .unwrap()
                 .numeric
         );
+        let unix = spec("/run/m.sock");
+        let unix = Addresses::resolve("-s", &unix).unwrap();
+        assert!(unix.numeric && unix.current().to_string() == "/run/m.sock");
         let error = Addresses::resolve("-b", &spec("no-such-host.invalid")).err();
         let error = error.map(|e| e.to_string()).unwrap_or_default();
         assert!(
@@ -233,26 +260,26 @@ mod tests {
     #[test]
     fn failures_go_round() {
         let mut server = addresses(&[1, 2, 3]);
-        server.failed(address(1));
-        server.failed(address(1)); // A second connection's news about the same address.
-        assert_eq!(server.current(), address(2));
-        server.failed(address(2));
-        server.failed(address(3));
-        assert_eq!(server.current(), address(1));
+        server.failed(&address(1));
+        server.failed(&address(1)); // A second connection's news about the same address.
+        assert_eq!(server.current(), &address(2));
+        server.failed(&address(2));
+        server.failed(&address(3));
+        assert_eq!(server.current(), &address(1));
     }
 
     #[test]
     fn a_new_answer_keeps_the_address_in_use() {
         let mut server = addresses(&[1, 2]);
-        server.failed(address(1));
+        server.failed(&address(1));
         assert!(
             !server.replace(vec![address(2), address(1)]),
             "only another order"
         );
         assert!(!server.replace(Vec::new()), "no answer");
         assert!(server.replace(vec![address(3), address(2)]));
-        assert_eq!(server.current(), address(2));
+        assert_eq!(server.current(), &address(2));
         assert!(server.replace(vec![address(4)]));
-        assert_eq!(server.current(), address(4));
+        assert_eq!(server.current(), &address(4));
     }
 }

@@ -1,7 +1,7 @@
-//! Poll tokens: dense ranges of numbers, so that an event finds its connection by an index.
+//! Poll tokens: numbers from which an event finds its connection by an index, without a search.
 //!
 //! ```text
-//!   0 signals | 1 waker | 2 addresses | listeners ... | links: server * conns + conn ... | clients: index ...
+//!   pool | index | kind: 0 the process (signals, waker, admin), 1 listeners (and addresses), 2 links, 3 clients
 //! ```
 
 use mio::Token;
@@ -11,16 +11,42 @@ use crate::proxy::{ClientId, LinkId};
 /// The signal descriptor.
 pub(super) const SIGNALS: Token = Token(0);
 /// The waker of the resolver's threads.
-pub(super) const WAKER: Token = Token(1);
-/// The kernel has word of addresses.
-pub(super) const ADDRESSES: Token = Token(2);
-const FIRST: usize = 3;
+pub(super) const WAKER: Token = Token(4);
+/// The listener of `--admin`; its connections follow, four apart.
+pub(super) const ADMIN: Token = Token(8);
+/// Most connections of `--admin`.
+pub(super) const ADMIN_CONNS: usize = 16;
+
+/// A connection of `--admin`.
+pub(super) fn admin_conn(place: usize) -> Token {
+    Token(ADMIN.0 + ((1 + place) << KIND_BITS))
+}
+
+const KIND_BITS: u32 = 2;
+/// Enough for [`crate::config::file::POOLS_MAX`].
+const POOL_BITS: u32 = 10;
+const INDEX_BITS: u32 = usize::BITS - POOL_BITS - KIND_BITS;
+const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+
+const LISTENER: usize = 1;
+const LINK: usize = 2;
+const CLIENT: usize = 3;
 
 /// Where an event comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
     Signals,
     Waker,
+    Admin,
+    /// The place of one of its connections.
+    AdminConn(usize),
+    /// A pool, and what of it.
+    Pool(usize, Part),
+}
+
+/// What of a pool an event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
     Addresses,
     Listener(usize),
     Link(LinkId),
@@ -28,28 +54,60 @@ pub(super) enum Origin {
     Client(usize),
 }
 
-/// The ranges of one server's tokens.
+/// Where an event with this token comes from; `conns` has the links of each server of a pool.
+pub(super) fn origin(token: Token, conns: impl Fn(usize) -> usize) -> Origin {
+    let (kind, rest) = (token.0 & ((1 << KIND_BITS) - 1), token.0 >> KIND_BITS);
+    let (pool, index) = (rest >> INDEX_BITS, rest & INDEX_MASK);
+    let part = match kind {
+        CLIENT => Part::Client(index),
+        LINK => {
+            let conns = conns(pool).max(1);
+            // Both fit: they were made of a LinkId's own numbers.
+            Part::Link(LinkId {
+                server: (index / conns) as u16,
+                conn: (index % conns) as u16,
+            })
+        }
+        LISTENER if index == INDEX_MASK => Part::Addresses,
+        LISTENER => Part::Listener(index),
+        _ if token == SIGNALS => return Origin::Signals,
+        _ if token == WAKER => return Origin::Waker,
+        _ if token == ADMIN => return Origin::Admin,
+        _ => return Origin::AdminConn(((token.0 - ADMIN.0) >> KIND_BITS) - 1),
+    };
+    Origin::Pool(pool, part)
+}
+
+/// The tokens of one pool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tokens {
-    links: usize,
-    clients: usize,
+    pool: usize,
     /// Links of each server, the background one included.
     conns: usize,
 }
 
 impl Tokens {
-    pub fn new(listeners: usize, servers: usize, conns: usize) -> Tokens {
-        let links = FIRST + listeners;
-        let clients = links + servers * conns;
-        Tokens {
-            links,
-            clients,
-            conns,
-        }
+    /// `pool`: below [`crate::config::file::POOLS_MAX`].
+    pub fn new(pool: usize, conns: usize) -> Tokens {
+        Tokens { pool, conns }
+    }
+
+    fn token(&self, kind: usize, index: usize) -> Token {
+        Token((self.pool << INDEX_BITS | index & INDEX_MASK) << KIND_BITS | kind)
+    }
+
+    /// Links of each server.
+    pub fn conns(&self) -> usize {
+        self.conns
+    }
+
+    /// The kernel has word of addresses.
+    pub fn addresses(&self) -> Token {
+        self.token(LISTENER, INDEX_MASK)
     }
 
     pub fn listener(&self, index: usize) -> Token {
-        Token(FIRST + index)
+        self.token(LISTENER, index)
     }
 
     /// The place of a link in a table of all links.
@@ -63,29 +121,11 @@ impl Tokens {
     }
 
     pub fn link(&self, id: LinkId) -> Token {
-        Token(self.links + self.link_index(id))
+        self.token(LINK, self.link_index(id))
     }
 
     pub fn client(&self, id: ClientId) -> Token {
-        Token(self.clients + id.index as usize)
-    }
-
-    pub fn origin(&self, token: Token) -> Origin {
-        match token {
-            SIGNALS => Origin::Signals,
-            WAKER => Origin::Waker,
-            ADDRESSES => Origin::Addresses,
-            Token(n) if n < self.links => Origin::Listener(n - FIRST),
-            Token(n) if n < self.clients => {
-                let index = n - self.links;
-                // Both fit: they were made of a LinkId's own numbers.
-                Origin::Link(LinkId {
-                    server: (index / self.conns) as u16,
-                    conn: (index % self.conns) as u16,
-                })
-            }
-            Token(n) => Origin::Client(n - self.clients),
-        }
+        self.token(CLIENT, id.index as usize)
     }
 }
 
@@ -95,32 +135,28 @@ mod tests {
 
     #[test]
     fn every_token_finds_its_way_back() {
-        let tokens = Tokens::new(3, 5, 4);
-        assert_eq!(tokens.origin(SIGNALS), Origin::Signals);
-        assert_eq!(tokens.origin(WAKER), Origin::Waker);
-        assert_eq!(tokens.origin(ADDRESSES), Origin::Addresses);
-        let mut last = ADDRESSES;
-        let mut next = |token: Token| {
-            assert_eq!(token.0, last.0 + 1);
-            last = token;
-            tokens.origin(token)
-        };
-        for index in 0..3 {
-            assert_eq!(next(tokens.listener(index)), Origin::Listener(index));
-        }
-        for server in 0..5 {
-            for conn in 0..4 {
-                let id = LinkId { server, conn };
-                assert_eq!(next(tokens.link(id)), Origin::Link(id));
-                assert_eq!(tokens.is_background(id), conn == 3);
+        let origin = |token| origin(token, |_| 4);
+        assert_eq!(origin(SIGNALS), Origin::Signals);
+        assert_eq!(origin(WAKER), Origin::Waker);
+        for pool in [0, 1, 999] {
+            let tokens = Tokens::new(pool, 4);
+            let part = |part| Origin::Pool(pool, part);
+            assert_eq!(origin(tokens.addresses()), part(Part::Addresses));
+            for index in [0, 1, 70_000] {
+                assert_eq!(origin(tokens.listener(index)), part(Part::Listener(index)));
+                let id = ClientId {
+                    index: index as u32,
+                    generation: 7,
+                };
+                assert_eq!(origin(tokens.client(id)), part(Part::Client(index)));
             }
-        }
-        for index in 0..10 {
-            let id = ClientId {
-                index,
-                generation: 7,
-            };
-            assert_eq!(next(tokens.client(id)), Origin::Client(index as usize));
+            for server in [0, 5, 999] {
+                for conn in 0..4 {
+                    let id = LinkId { server, conn };
+                    assert_eq!(origin(tokens.link(id)), part(Part::Link(id)));
+                    assert_eq!(tokens.is_background(id), conn == 3);
+                }
+            }
         }
     }
 }

@@ -48,6 +48,20 @@ lines! {
     FLAGS_TOO_LONG = "CLIENT_ERROR options flags too long";
     /// `stats detail` without a known word.
     STATS_DETAIL_USAGE = "CLIENT_ERROR usage: stats detail on|off|dump";
+    /// `stats cachedump` without class and limit.
+    BAD_CACHEDUMP = "CLIENT_ERROR bad command line";
+    /// `stats cachedump` of a class that cannot be.
+    ILLEGAL_SLAB = "CLIENT_ERROR Illegal slab id";
+    /// `shutdown`
+    NO_SHUTDOWN = "ERROR: shutdown not enabled";
+    /// `watch`, as with memcached's option `-W`.
+    NO_WATCH = "CLIENT_ERROR watch commands not allowed";
+    /// `slabs reassign`, as with `no_slab_reassign`.
+    NO_REASSIGN = "CLIENT_ERROR slab reassignment disabled";
+    /// `lru_crawler`, as where the crawler is off.
+    NO_CRAWLER = "CLIENT_ERROR lru crawler disabled";
+    /// `cache_memlimit` with too small a number.
+    MEMLIMIT_TOO_SMALL = "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m";
     /// A value over the limit.
     TOO_LARGE = "SERVER_ERROR object too large for cache";
     /// Over `--memory-limit`.

@@ -105,7 +105,13 @@ pub fn parse(line: &[u8], explicit_cas: bool) -> Parsed<'_> {
         b"version" => words.request(Verb::Version),
         b"quit" => words.request(Verb::Quit),
         b"stats" => words.request(Verb::Stats),
-        b"shutdown" => refused(b"ERROR: shutdown not enabled\r\n"),
+        b"shutdown" => refused(replies::NO_SHUTDOWN),
+        b"cache_memlimit" => words.memlimit(),
+        b"watch" => refused(replies::NO_WATCH),
+        b"slabs" if words.text(1) == b"reassign" && words.count() > 3 => {
+            refused(replies::NO_REASSIGN)
+        }
+        b"lru_crawler" => words.crawler(),
         _ => words.unknown(command),
     }
 }
@@ -360,6 +366,32 @@ impl<'a> Words<'a, '_> {
             quiet,
             ..blank(Verb::Verbosity, self.line)
         })
+    }
+
+    /// The memory is the servers': taken note of, and without effect.
+    fn memlimit(&self) -> Parsed<'a> {
+        if self.count() != 2 && self.count() != 3 {
+            return refused(replies::ERROR);
+        }
+        let quiet = self.noreply();
+        match parse_u32(self.text(1)) {
+            None => self.refuse(replies::ERROR, quiet),
+            Some(megabytes) if megabytes < 8 => self.refuse(replies::MEMLIMIT_TOO_SMALL, quiet),
+            Some(_) => self.refuse(replies::OK, quiet),
+        }
+    }
+
+    /// The servers' crawlers are the proxy's own tool.
+    fn crawler(&self) -> Parsed<'a> {
+        match self.text(1) {
+            b"crawl" | b"metadump" if self.count() > 2 => refused(replies::NO_CRAWLER),
+            b"tocrawl" | b"sleep" if self.count() > 2 && parse_u32(self.text(2)).is_none() => {
+                refused(replies::BAD_FORMAT)
+            }
+            b"tocrawl" | b"sleep" if self.count() > 2 => refused(replies::NO_CRAWLER),
+            b"enable" | b"disable" => refused(replies::NO_CRAWLER),
+            _ => refused(replies::ERROR),
+        }
     }
 
     fn meta(&self, verb: Verb, command: meta::Command) -> Parsed<'a> {

@@ -20,7 +20,7 @@ pub enum Code {
     Value,
     End,
     Version,
-    /// A line of statistics.
+    /// A line of statistics, or of `stats cachedump`.
     Stat,
     /// `HD`: done, or hit without the value.
     MetaDone,
@@ -78,7 +78,7 @@ pub fn code(line: &[u8]) -> Code {
         b"TOUCHED" => Code::Touched,
         b"OK" => Code::Ok,
         b"VERSION" => Code::Version,
-        b"STAT" => Code::Stat,
+        b"STAT" | b"ITEM" => Code::Stat,
         b"ERROR" => Code::Error,
         b"CLIENT_ERROR" => Code::ClientError,
         b"SERVER_ERROR" => Code::ServerError,

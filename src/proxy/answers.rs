@@ -3,6 +3,7 @@
 //! An answer that does not fit its request means that the two ends have lost each other: the connection is given up
 //! before one client reads what belongs to another.
 
+use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::mirror::has_flag;
 use super::server::{InFlight, LinkState, Role};
@@ -43,6 +44,7 @@ impl Proxy {
     /// Bytes from a server.
     pub fn link_received(&mut self, id: LinkId, bytes: &[u8], now: Time) {
         self.now = now;
+        self.servers[usize::from(id.server)].bytes_received += bytes.len() as u64;
         let link = self.link_mut(id);
         if !matches!(link.state, LinkState::Unproven | LinkState::Ready) {
             return;
@@ -96,11 +98,9 @@ impl Proxy {
             self.actions.push_back(Action::CloseLink(id));
             return Step::Gone;
         }
-        log::warn!(
-            "server {}: unexpected answer: {}",
-            self.servers[usize::from(id.server)].name,
-            bytes[..bytes.len().min(80)].escape_ascii()
-        );
+        let shown = bytes[..bytes.len().min(80)].escape_ascii();
+        let detail = format!("unexpected answer: {shown}");
+        self.happened_to(usize::from(id.server), Kind::ServerStrange, detail);
         self.server_lost(usize::from(id.server), CloseReason::Nonsense);
         Step::Gone
     }
@@ -136,7 +136,10 @@ impl Proxy {
             return self.nonsense(id, bytes);
         }
         if code == Code::Stat {
-            self.note_process(usize::from(id.server), line);
+            match role {
+                Role::Inquire(inquiry) => self.inquiry_line(inquiry, line),
+                _ => self.note_process(usize::from(id.server), line),
+            }
             return Step::Used(next);
         }
         if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
@@ -188,7 +191,11 @@ impl Proxy {
         let link = &mut server.links[usize::from(id.conn)];
         let hits = link.hits;
         let Some(flight) = link.pop() else { return };
-        server.latency.note(self.now.since(flight.queued).0);
+        let micros = self.now.since(flight.queued).0;
+        server.latency.note(micros);
+        if flight.txn.is_some() {
+            self.commands.note(flight.verb, micros);
+        }
         match flight.txn {
             Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),
             None => self.finish_own(id, &flight, code, tail),
@@ -209,6 +216,7 @@ impl Proxy {
                 self.tidy();
             }
             Role::Entry => self.entry_answered(id, flight.verb, code),
+            Role::Inquire(inquiry) => self.inquiry_answered(inquiry, code, tail),
             Role::Echo
                 if flight.verb == Verb::Touch
                     && !matches!(code, Code::Touched | Code::NotFound) =>
@@ -238,7 +246,7 @@ impl Proxy {
             Role::Copy(rank) => self.copy_answered(id, txn_id, flight, rank, code, tail),
             Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail),
             Role::Behind => self.answer_if_all_did(txn_id),
-            Role::Flush => self.flush_answered(txn_id, code, tail),
+            Role::Flush(more) => self.flush_answered(id, txn_id, more, code, tail),
             Role::Refill => self.answer_if_all_did(txn_id),
             Role::Fence => {
                 self.answer_if_all_did(txn_id);

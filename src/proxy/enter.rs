@@ -8,6 +8,7 @@
 //! ```
 
 use super::cas::Tag;
+use super::events::Kind;
 use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
 use super::route::Route;
@@ -179,6 +180,14 @@ impl Proxy {
     fn adopt(&mut self, view: View) {
         self.adopt_ejected(view);
         self.view = view;
+        let detail = format!("another proxy served: view {}", view.number);
+        self.happened(Kind::TakeOver, "", detail, self.now);
+        let mut stamps = self
+            .servers
+            .iter()
+            .filter_map(|server| server.stamp.as_ref());
+        let stamp = stamps.find(|stamp| stamp.view == view);
+        self.origin = stamp.and_then(|stamp| stamp.origin.clone());
         for server in &mut self.servers {
             if !server.is_up() && server.known_process.is_some() {
                 server.journal.note_others();
@@ -192,13 +201,19 @@ impl Proxy {
 
     /// Servers that another proxy's view left out are not used before they are made safe.
     fn demote(&mut self) {
-        for server in &mut self.servers {
-            if server.is_up() && server.view() < self.view && server.restamps == 0 {
-                log::warn!("server {}: missed writes of another proxy", server.name);
+        for index in 0..self.servers.len() {
+            let missed = {
+                let server = &self.servers[index];
+                server.view() < self.view && server.restamps == 0 && !self.only_stamp_lost(server)
+            };
+            let server = &mut self.servers[index];
+            if server.is_up() && missed {
                 server.state = State::Waiting;
                 server.journal.forget();
                 // Counted when the connection was made: it may have been empty then.
                 server.items = None;
+                let detail = "missed writes of another proxy";
+                self.happened_to(index, Kind::ServerStale, detail);
             } else if !server.is_up() && server.known_process.is_some() {
                 // Perhaps lost before it was asked.
                 server.journal.note_others();
@@ -207,6 +222,7 @@ impl Proxy {
         if std::mem::take(&mut self.raise_due) {
             self.raise_view();
         }
+        self.stamp_cold();
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
@@ -216,7 +232,8 @@ impl Proxy {
         let known = server.known_process.is_some();
         let started_anew = known && server.known_process != server.process;
         let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty;
-        let current = !self.is_safe() || alone || server.view() == view;
+        let took_part = server.view() == view || self.only_stamp_lost(server);
+        let current = !self.is_safe() || alone || took_part;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
             self.servers[index].doubtful = false;
@@ -310,13 +327,16 @@ impl Proxy {
             log::info!("server {}: {missed} keys to be forgotten", server.name);
             self.pump_entry(index);
         } else {
-            log::info!("server {}: flushed, it missed writes", server.name);
-            server.entry_due = 1;
+            let times = 1 + server.flush_repeats();
+            server.entry_due = usize::from(times);
             server.journal.clear();
             self.counters.entry_flushes += 1;
+            self.happened_to(index, Kind::ServerFlushed, "flushed, it missed writes");
             let purpose = (Role::Entry, Verb::FlushAll, None);
             let link = Server::link_id(index, 0);
-            self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            for _ in 0..times {
+                self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            }
         }
     }
 
@@ -352,12 +372,9 @@ impl Proxy {
         let server = &mut self.servers[index];
         if verb == Verb::FlushAll {
             if code.is_error() {
-                log::warn!(
-                    "server {}: it cannot be flushed, so it is not used",
-                    server.name
-                );
                 server.state = State::Waiting;
-                return;
+                let detail = "it cannot be flushed, so it is not used";
+                return self.happened_to(index, Kind::ServerStale, detail);
             }
             // What it missed meanwhile it does not hold either.
             self.let_in(index, self.settings.read_repair != ReadRepair::Off);
@@ -371,13 +388,13 @@ impl Proxy {
         let alone = self.routes.ranks() == 1;
         let cold = cold && !alone && !is(Sabotage::WarmTooEarly);
         let now = self.now;
-        let view = self.view;
+        let (view, origin) = (self.view, self.origin.clone());
+        if cold {
+            self.happened_to(index, Kind::ServerCold, "up, cold");
+        } else {
+            self.happened_to(index, Kind::ServerUp, "up");
+        }
         let server = &mut self.servers[index];
-        log::info!(
-            "server {}: up{}",
-            server.name,
-            if cold { ", cold" } else { "" }
-        );
         server.state = State::Up;
         server.settled = true;
         server.left_out = View::default();
@@ -389,6 +406,7 @@ impl Proxy {
         server.journal.clear();
         let stamp = Stamp {
             view,
+            origin,
             cold,
             ejected: self.ejects.said.clone(),
         };

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::ids::ClientId;
+use super::ids::{ClientId, LinkId};
 use super::op::{Held, Op};
 use super::sabotage::{is, Sabotage};
 use super::server::{Role, Server};
@@ -160,7 +160,11 @@ impl Proxy {
                     conns
                 } {
                     let link_id = Server::link_id(server, conn);
-                    let purpose = (Role::Flush, Verb::FlushAll, Some(id));
+                    let more = match self.servers[server].flush_repeats() {
+                        repeats if conn == 0 && flush.delay <= 0 => repeats,
+                        _ => 0,
+                    };
+                    let purpose = (Role::Flush(more), Verb::FlushAll, Some(id));
                     self.queue_bytes(link_id, &line, None, Token::default(), purpose);
                 }
                 if self.servers[server].stamp.is_some() {
@@ -181,7 +185,23 @@ impl Proxy {
     }
 
     /// A server has forgotten everything, or says why not.
-    pub(super) fn flush_answered(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+    /// `more`: how often it is to be told again.
+    pub(super) fn flush_answered(
+        &mut self,
+        link: LinkId,
+        id: TxnId,
+        more: u8,
+        code: Code,
+        tail: &[u8],
+    ) {
+        if more > 0 && !code.is_error() {
+            let purpose = (Role::Flush(more - 1), Verb::FlushAll, Some(id));
+            self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
+            let server = usize::from(link.server);
+            if self.servers[server].stamp.is_some() {
+                self.restamp(server);
+            }
+        }
         if code.is_error() {
             self.ejects.flushed = false;
         }

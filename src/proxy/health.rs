@@ -6,13 +6,12 @@
 //!     +--refused, late--+---- silent, reset, nonsense -------------+
 //! ```
 
+use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::read::key_token;
 use super::repair::is_base64;
 use super::sabotage::{is, Sabotage};
-use super::server::{
-    InFlight, LinkState, Role, Server, State, PROBE_AFTER, RETRY_MAX, STAMP_EVERY,
-};
+use super::server::{InFlight, LinkState, Role, Server, State, PROBE_AFTER, STAMP_EVERY};
 use super::Proxy;
 use crate::proto::response::{self, Code};
 use crate::proto::token::{next_token, Token};
@@ -84,6 +83,7 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
+        self.look_at_limits();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -189,8 +189,13 @@ impl Proxy {
         }
     }
 
-    /// What all servers that are up understand.
+    /// What all servers that are up understand, and who they are.
     pub(super) fn note_abilities(&mut self) {
+        if self.routes.wants_up() {
+            let up = self.servers.iter().enumerate();
+            let up = up.filter(|(_, server)| server.is_up());
+            self.routes.note_up(up.map(|(index, _)| index));
+        }
         let least = self.least_version();
         let before = self.meta;
         self.explicit_cas = least.is_some_and(|version| version >= EXPLICIT_CAS_SINCE);
@@ -258,9 +263,16 @@ impl Proxy {
             link.expired += 1;
             server.timeouts += 1;
             let Some(txn) = flight.txn else {
-                if let Role::Fetch(repair) = flight.role {
-                    flight.role = Role::Abandoned;
-                    self.fetch_next(repair);
+                match flight.role {
+                    Role::Fetch(repair) => {
+                        flight.role = Role::Abandoned;
+                        self.fetch_next(repair);
+                    }
+                    Role::Inquire(inquiry) => {
+                        flight.role = Role::Abandoned;
+                        self.end_share(inquiry);
+                    }
+                    _ => {}
                 }
                 continue;
             };
@@ -294,14 +306,15 @@ impl Proxy {
         let server = &mut self.servers[index];
         let first = !server.tried;
         if server.is_connected() || first {
-            log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
             server.lost_in = self.view;
+            self.happened_to(index, Kind::ServerDown, format!("down: {}", why.name()));
         }
+        let server = &mut self.servers[index];
         server.tried = true;
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
-        server.retry = Span((server.retry.0 * 2).min(RETRY_MAX.0));
+        server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
         server.cold = false;
         server.restamps = 0;
         server.entry_due = 0;
@@ -354,7 +367,7 @@ impl Proxy {
             | Role::Behind
             | Role::Tidy
             | Role::Entry => {}
-            Role::Flush => {
+            Role::Flush(_) => {
                 self.servers[server].doubtful = true;
                 return self.servers[server].journal.note_flush();
             }
@@ -389,6 +402,7 @@ impl Proxy {
             match flight.role {
                 Role::Fetch(repair) => self.fetch_next(repair),
                 Role::Tidy => self.tidied(),
+                Role::Inquire(inquiry) => self.end_share(inquiry),
                 _ => {}
             }
             return;
@@ -406,8 +420,8 @@ impl Proxy {
                 self.answer_if_all_did(id);
             }
             Role::Refill => self.answer_if_all_did(id),
-            Role::Flush | Role::Fence => {
-                if flight.role == Role::Flush {
+            Role::Flush(_) | Role::Fence => {
+                if flight.role != Role::Fence {
                     self.ejects.flushed = false;
                     self.fence(id);
                 }

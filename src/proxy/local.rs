@@ -2,14 +2,18 @@
 
 use super::ids::{ClientId, CloseReason};
 use super::server::{Server, State};
+use super::stats::{Commands, Outcome};
 use super::Proxy;
 use crate::proto::request::Request;
 use crate::proto::response::Code;
-use crate::proto::token::{push_decimal, Tokens};
+use crate::proto::token::{parse_u32, push_decimal, Tokens};
 use crate::proto::{replies, Verb};
 
 /// What `version` says before any server has said its own.
 const VERSION_UNKNOWN: [u32; 3] = [1, 4, 0];
+
+/// memcached's highest slab class.
+const SLAB_CLASS_MAX: u32 = 63;
 
 impl Proxy {
     /// Answers what needs no server. False: the client wants to leave.
@@ -49,8 +53,12 @@ impl Proxy {
             b"resync" => self.stats_resync(&mut reply),
             b"matrix" => self.stats_matrix(&mut reply),
             b"settings" => self.stats_settings(&mut reply),
-            // The servers know these; the proxy has nothing to add, and says so in good form.
-            b"items" | b"slabs" | b"sizes" | b"conns" => {}
+            b"items" => return self.inquire(id, b"stats items\r\n", false),
+            b"slabs" => return self.inquire(id, b"stats slabs\r\n", false),
+            b"sizes" => return self.inquire(id, b"stats sizes\r\n", false),
+            b"cachedump" => return self.take_cachedump(id, line),
+            // Those of the servers are the proxy's own.
+            b"conns" => {}
             b"reset" => {
                 self.reset_stats();
                 return self.say(id, replies::RESET);
@@ -64,6 +72,23 @@ impl Proxy {
         }
         reply.extend_from_slice(replies::END);
         self.say(id, &reply);
+    }
+
+    /// `stats cachedump <class> <limit>`
+    fn take_cachedump(&mut self, id: ClientId, line: &[u8]) {
+        let tokens = Tokens::split(line);
+        let number = |index: usize| parse_u32(tokens.get(index).of(line));
+        if tokens.len() < 4 {
+            return self.say(id, replies::BAD_CACHEDUMP);
+        }
+        match (number(2), number(3)) {
+            (Some(class), Some(_)) if class > SLAB_CLASS_MAX => self.say(id, replies::ILLEGAL_SLAB),
+            (Some(class), Some(limit)) => {
+                let line = format!("stats cachedump {class} {limit}\r\n");
+                self.inquire(id, line.as_bytes(), true);
+            }
+            _ => self.say(id, replies::BAD_FORMAT),
+        }
     }
 
     fn stats_general(&self, out: &mut Vec<u8>) {
@@ -120,6 +145,7 @@ impl Proxy {
             ("magent_failovers", counters.failovers),
             ("magent_failed_reads", counters.failed_reads),
             ("magent_cut_off", counters.cut_off),
+            ("magent_begun_anew", counters.begun_anew),
             ("magent_failed_writes", counters.failed_writes),
             ("magent_mirrored", counters.mirrored),
             ("magent_disagreements", counters.disagreements),
@@ -158,6 +184,7 @@ impl Proxy {
     /// asked. One that answers but is not in use yet counts as live: it is made safe as soon as a client asks, and without
     /// an address none would.
     fn stats_health(&mut self, out: &mut Vec<u8>) {
+        self.health_asked = Some(self.now);
         let (servers, up) = self.server_counts();
         let live = self.servers.iter().map(Server::is_connected);
         let lacking = self.coverage.lacking(&self.routes, live);
@@ -259,18 +286,15 @@ impl Proxy {
 
     /// How far the background copy has come.
     fn stats_resync(&self, out: &mut Vec<u8>) {
-        let resync = &self.resync;
-        let Some(target) = resync.target else {
+        let Some(resync) = self.resync_report() else {
             return push_stat(out, "resync", "none");
         };
-        push_stat(out, "resync", &self.servers[target].name);
+        push_stat(out, "resync", resync.server);
         push_stat(out, "keys_done", &resync.done.to_string());
-        push_stat(out, "keys_listed", &resync.total.to_string());
-        let seconds = self.now.since(resync.began).0 / 1_000_000;
-        push_stat(out, "seconds", &seconds.to_string());
-        let rate = resync.done / seconds.max(1);
-        let left = resync.total.saturating_sub(resync.done) / rate.max(1);
-        push_stat(out, "seconds_left", &left.to_string());
+        push_stat(out, "keys_listed", &resync.listed.to_string());
+        push_stat(out, "seconds", &resync.seconds.to_string());
+        push_stat(out, "keys_per_second", &resync.rate.to_string());
+        push_stat(out, "seconds_left", &resync.seconds_left.to_string());
     }
 
     /// What magent 0.6 printed: the primaries, from 1, with the number of connections that are kept.
@@ -289,8 +313,11 @@ impl Proxy {
 
     fn reset_stats(&mut self) {
         self.counters = super::Counters::default();
+        *self.commands = Commands::default();
         for server in &mut self.servers {
             server.requests = 0;
+            server.bytes_sent = 0;
+            server.bytes_received = 0;
             server.timeouts = 0;
             server.failures = Default::default();
             server.latency = Default::default();
@@ -316,6 +343,8 @@ impl Proxy {
     /// Counts the keys of a retrieval as they are answered; memcached counts a `gat` as a touch.
     pub(super) fn count_retrieval(&mut self, verb: Verb, hits: u64, keys: u64) {
         let misses = keys - hits.min(keys);
+        self.commands.count(verb, Outcome::Hit, hits);
+        self.commands.count(verb, Outcome::Miss, misses);
         let counters = &mut self.counters;
         if verb.is_gat() {
             counters.cmd_touch += keys;
@@ -336,6 +365,12 @@ impl Proxy {
 
     /// Counts what a server said.
     pub(super) fn count_reply(&mut self, verb: Verb, code: Code) {
+        let outcome = match (verb, code) {
+            // Without `v` it is a hit all the same.
+            (Verb::MetaGet, Code::MetaDone) => Outcome::Hit,
+            _ => Outcome::of(code),
+        };
+        self.commands.count(verb, outcome, 1);
         let counters = &mut self.counters;
         counters.cmd_get += u64::from(verb == Verb::MetaGet);
         let counter = match (verb, code) {
@@ -360,7 +395,7 @@ impl Proxy {
     }
 }
 
-fn state_name(server: &Server) -> &'static str {
+pub(super) fn state_name(server: &Server) -> &'static str {
     match server.state {
         State::Up if server.cold => "cold",
         State::Up => "up",

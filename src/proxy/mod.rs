@@ -9,6 +9,7 @@
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
+mod anew;
 mod answers;
 mod cas;
 mod classic;
@@ -17,11 +18,13 @@ mod coverage;
 mod dispatch;
 mod eject;
 mod enter;
+pub mod events;
 mod flush;
 mod gather;
 mod gathers;
 mod health;
 mod ids;
+mod inquiry;
 mod intake;
 mod item;
 mod journal;
@@ -31,15 +34,17 @@ mod mirror;
 mod op;
 mod order;
 mod passing;
+mod placing;
 mod read;
 mod repair;
+pub mod report;
 mod resync;
 mod route;
 pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
-mod stats;
+pub mod stats;
 mod survey;
 mod txn;
 mod values;
@@ -53,25 +58,29 @@ pub use route::{Route, Routes};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use slab::Slab;
 
 use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
+
 use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
+use events::Events;
 use flush::Barrier;
 use gathers::Gathers;
+use inquiry::Inquiry;
 use order::Order;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
-use stats::Counters;
+use stats::{Commands, Counters};
 use txn::Txns;
 use version::Versions;
-use view::View;
+use view::{Origin, View};
 
 /// The limits and times the core needs of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +93,13 @@ struct Settings {
     rejoin: Rejoin,
     read_repair: ReadRepair,
     resync_rate: u32,
+    retry_max: Span,
 }
 
 /// The proxy core for one pool of servers.
 pub struct Proxy {
+    /// Its name; `default` for the one of the command line.
+    pool: String,
     settings: Settings,
     facts: ProcessFacts,
     now: Time,
@@ -104,9 +116,12 @@ pub struct Proxy {
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
+    inquiries: Slab<Inquiry>,
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
+    /// How that view came to be, if known.
+    origin: Option<Rc<Origin>>,
     me: u64,
     stamp_key: Vec<u8>,
     /// A later view has been seen: since then all servers are asked whether they took part.
@@ -120,11 +135,15 @@ pub struct Proxy {
     dirty: Vec<ConnId>,
     resumable: Vec<ClientId>,
     counters: Counters,
+    commands: Box<Commands>,
+    events: Events,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
     versions: Versions,
     meta: bool,
     draining: bool,
+    /// When somebody last asked for this proxy's health.
+    health_asked: Option<Time>,
     next_idle_check: Time,
     /// When `tick` was last called, and when the proxy itself was last found to have been stopped for a while: no
     /// server is blamed for that time.
@@ -145,12 +164,14 @@ impl Proxy {
         let routes = Routes::new(config);
         let primaries = config.servers.iter().map(|spec| (spec, true));
         let backups = config.backups.iter().map(|spec| (spec, false));
+        let names = view::pool_names(config);
         let servers = primaries
             .chain(backups)
             .map(|(spec, is_primary)| {
-                let name = format!("{}:{}", spec.host, spec.port);
+                let name = spec.address();
+                let place = names.binary_search(&name).unwrap_or_default() as u16;
                 Server::new(
-                    name,
+                    (name, place),
                     is_primary,
                     config.server_conns.max(1),
                     config.journal_keys,
@@ -159,6 +180,7 @@ impl Proxy {
             })
             .collect();
         Proxy {
+            pool: config.pool.clone().unwrap_or_else(|| "default".into()),
             settings: Settings {
                 timeout: config.timeout,
                 max_conns: config.max_conns,
@@ -168,6 +190,7 @@ impl Proxy {
                 rejoin: config.rejoin,
                 read_repair: config.read_repair,
                 resync_rate: config.resync_rate,
+                retry_max: config.retry_max,
             },
             facts,
             now,
@@ -183,8 +206,10 @@ impl Proxy {
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),
+            inquiries: Slab::new(),
             resync: Resync::default(),
             view: View::default(),
+            origin: None,
             me: view::owner(&config.proxy_id),
             stamp_key: view::stamp_key(config),
             recheck: None,
@@ -195,10 +220,13 @@ impl Proxy {
             dirty: Vec::new(),
             resumable: Vec::new(),
             counters: Counters::default(),
+            commands: Box::default(),
+            events: Events::new(config.pool.clone()),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
             draining: false,
+            health_asked: None,
             next_idle_check: now,
             last_tick: now,
             resumed: now,
@@ -214,6 +242,7 @@ impl Proxy {
         self.now = now;
         if self.clients.len() >= self.settings.max_conns {
             self.counters.rejected_connections += 1;
+            self.conns_are_full();
             return None;
         }
         self.counters.total_connections += 1;
@@ -295,12 +324,15 @@ impl Proxy {
         let drained = match id {
             ConnId::Client(id) => self.write_client(id, writer)?,
             ConnId::Link(id) => {
-                let link = &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+                let server = &mut self.servers[usize::from(id.server)];
+                let link = &mut server.links[usize::from(id.conn)];
                 let was_sent = link.head_is_sent();
                 let before = link.log.unsent();
                 let drained = link.log.write_to(writer)?;
-                if link.log.unsent() < before {
+                let written = before - link.log.unsent();
+                if written > 0 {
                     link.note_progress(was_sent, now);
+                    server.bytes_sent += written as u64;
                 }
                 drained
             }
@@ -356,7 +388,15 @@ impl Proxy {
     /// An address of `-l` is on this host, or is not: for `stats`.
     pub fn note_address(&mut self, ip: IpAddr, is_here: bool, now: Time) {
         self.now = now;
-        coverage::note(&mut self.addresses, ip, is_here, now);
+        let news = coverage::note(&mut self.addresses, ip, is_here, now);
+        if news && !ip.is_loopback() {
+            let (kind, place) = if is_here {
+                (events::Kind::AddressHere, "here")
+            } else {
+                (events::Kind::AddressGone, "not here")
+            };
+            self.happened(kind, &ip.to_string(), place, now);
+        }
     }
 
     /// How many servers there are, and how many of them answer.

@@ -12,6 +12,7 @@
 
 mod listing;
 
+use super::events::Kind;
 use super::ids::Action;
 use super::journal::NotedKey;
 use super::repair::Then;
@@ -149,10 +150,7 @@ impl Proxy {
             paced: self.now,
             ..Resync::default()
         };
-        log::info!(
-            "server {}: background copy begins",
-            self.servers[target].name
-        );
+        self.happened_to(target, Kind::ResyncBegun, "background copy begins");
         self.next_source();
     }
 
@@ -183,6 +181,12 @@ impl Proxy {
             return;
         };
         let source = self.resync.sources[place];
+        if self.owes_answers(source, self.resync.began) {
+            // Writes that left the target out may still be on their way to it. The listing goes over a connection of its own,
+            // and would be there before them.
+            self.resync.retry = Some(self.now + STEP);
+            return;
+        }
         self.resync.source = Some(source);
         self.resync.listed = false;
         self.resync.retry = None;
@@ -202,15 +206,20 @@ impl Proxy {
             return;
         };
         let sent = *self.resync.sent.get_or_insert(self.now);
-        let mut heads = self.servers[target]
-            .links
-            .iter()
-            .map(|link| link.fifo.front());
-        if heads.any(|head| head.is_some_and(|head| head.queued <= sent)) {
+        if self.owes_answers(target, sent) {
             self.resync.retry = Some(self.now + STEP);
         } else {
             self.finish_resync();
         }
+    }
+
+    /// Whether answers are due to what a server was asked until `time`.
+    fn owes_answers(&self, server: usize, time: Time) -> bool {
+        let mut heads = self.servers[server]
+            .links
+            .iter()
+            .filter_map(|link| link.fifo.front());
+        heads.any(|head| head.queued <= time)
     }
 
     /// Lists all sources once more: something may have been left out.
@@ -316,15 +325,13 @@ impl Proxy {
         if let Some(target) = self.resync.target {
             let server = &mut self.servers[target];
             server.cold = false;
-            log::info!(
-                "server {}: warm, {} keys gone through in {} ms",
-                server.name,
-                self.resync.done,
-                self.now.since(self.resync.began).0 / 1000
-            );
             if server.stamp.is_some() {
                 self.restamp(target);
             }
+            let took = self.now.since(self.resync.began).0 / 1000;
+            let detail = format!("{} keys gone through in {took} ms", self.resync.done);
+            self.happened_to(target, Kind::ResyncEnded, &detail);
+            self.happened_to(target, Kind::ServerWarm, format!("warm, {detail}"));
         }
         self.resync = Resync::default();
         self.plan_resync();
@@ -339,6 +346,10 @@ impl Proxy {
             }
         }
         // Keys still on their way count for nobody.
-        self.resync = Resync::default();
+        let over = std::mem::take(&mut self.resync);
+        if let Some(target) = over.target {
+            let detail = format!("background copy given up after {} keys", over.done);
+            self.happened_to(target, Kind::ResyncEnded, detail);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Which servers hold a key: the primary by its hash, then the backups in order of preference.
 
-use crate::config::{Config, Copies, ServerSpec};
+use super::placing::{placing_part, ring, Draw};
+use crate::config::{Config, Copies, Distribution, ServerSpec};
 use crate::hash::{djb31, Ring};
 
 /// Where one key lives.
@@ -42,6 +43,12 @@ pub struct Routes {
     slots: Vec<u16>,
     /// How many places a key has, in whatever way.
     places: usize,
+    /// What of a key places it.
+    tag: Option<[u8; 2]>,
+    /// Any server for each request.
+    draw: Option<Draw>,
+    /// Of those servers that are up.
+    draws_live: bool,
 }
 
 impl Routes {
@@ -60,7 +67,8 @@ impl Routes {
         let identity: Vec<u16> = identity;
         let mut slots = Vec::new();
         let mut places = 1 + copies;
-        if config.eject && config.backups.is_empty() {
+        let random = config.distribution == Distribution::Random;
+        if config.eject && config.backups.is_empty() && !random {
             for (index, spec) in config.servers.iter().enumerate() {
                 slots.extend((0..spec.weight).map(|_| index as u16));
             }
@@ -69,29 +77,63 @@ impl Routes {
             places = places.min(PLACES_MAX);
         }
         Routes {
-            primaries: ring(&config.servers, config.ketama),
-            backups: (copies > 0).then(|| ring(&config.backups, config.ketama)),
+            primaries: ring(config, &config.servers),
+            backups: (copies > 0).then(|| ring(config, &config.backups)),
             primary_count: config.servers.len(),
             backup_count: config.backups.len(),
             copies,
             identity,
             slots,
             places,
+            tag: config.hash_tag,
+            draw: random.then(|| Draw::new(config.servers.len())),
+            draws_live: random && config.eject,
         }
     }
 
     /// Where `key` lives.
     pub fn of(&self, key: &[u8]) -> Route {
         let hash = djb31(key);
+        if let Some(tag) = self.tag {
+            let part = placing_part(key, tag);
+            return self.placed(hash, djb31(part), part);
+        }
+        self.placed(hash, hash, key)
+    }
+
+    /// The route of a key with this hash, whose place is that of `part`, with the hash `djb`.
+    fn placed(&self, hash: u32, djb: u32, part: &[u8]) -> Route {
         let first_backup = match &self.backups {
-            Some(ring) => ring.pick_hashed(hash, key) as u16,
+            Some(ring) => ring.pick_hashed(djb, part) as u16,
             None => 0,
+        };
+        let primary = match &self.draw {
+            Some(draw) => draw.draw(),
+            None => self.primaries.pick_hashed(djb, part) as u16,
         };
         Route {
             hash,
-            primary: self.primaries.pick_hashed(hash, key) as u16,
+            primary,
             first_backup,
         }
+    }
+
+    /// These servers are up now: where any server will do for a request, it is one of them.
+    pub fn note_up(&mut self, up: impl Iterator<Item = usize>) {
+        if let Some(draw) = self.draw.as_mut().filter(|_| self.draws_live) {
+            draw.limit(up.map(|server| server as u16));
+        }
+    }
+
+    /// Whether which servers are up makes a difference to where requests go; see [`Routes::note_up`].
+    pub fn wants_up(&self) -> bool {
+        self.draws_live
+    }
+
+    /// The hash of a key that chooses its primary, for those who ask where it goes.
+    pub fn placing_hash(&self, key: &[u8]) -> u32 {
+        let part = self.tag.map_or(key, |tag| placing_part(key, tag));
+        self.primaries.hash().of(part)
     }
 
     /// How many ranks a key has: its primary and its backups.
@@ -200,19 +242,6 @@ fn mix(hash: u32, count: usize) -> u64 {
     mixed ^ (mixed >> 33)
 }
 
-fn ring(servers: &[ServerSpec], ketama: bool) -> Ring {
-    if ketama {
-        let named: Vec<(String, u32)> = servers
-            .iter()
-            .map(|spec| (format!("{}:{}", spec.host, spec.port), spec.weight))
-            .collect();
-        Ring::ketama(&named)
-    } else {
-        let weights: Vec<u32> = servers.iter().map(|spec| spec.weight).collect();
-        Ring::modula(&weights)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +251,7 @@ mod tests {
             host: "127.0.0.1".into(),
             port,
             weight: 1,
+            name: None,
         }
     }
 
@@ -256,7 +286,7 @@ mod tests {
         assert_eq!(servers(&routes, b"key2"), [1, 3, 4]);
     }
 
-    fn ejecting(primaries: &[(u16, u32)], ketama: bool) -> Routes {
+    fn ejecting(primaries: &[(u16, u32)], distribution: Distribution) -> Routes {
         let servers = primaries.iter().map(|&(port, weight)| ServerSpec {
             weight,
             ..spec(port)
@@ -264,7 +294,7 @@ mod tests {
         Routes::new(&Config {
             servers: servers.collect(),
             eject: true,
-            ketama,
+            distribution,
             ..Config::default()
         })
     }
@@ -284,8 +314,8 @@ mod tests {
 
     #[test]
     fn keys_of_a_dead_server_spread_evenly_over_the_others() {
-        for ketama in [false, true] {
-            let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)], ketama);
+        for distribution in [Distribution::Magent, Distribution::MagentKetama] {
+            let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)], distribution);
             let all = spread(&routes, &[], 5)[0];
             for away in [&[0][..], &[0, 3]] {
                 let counts = spread(&routes, away, 5);
@@ -293,11 +323,11 @@ mod tests {
                 for (server, &count) in counts.iter().enumerate() {
                     let range = fair * 9 / 10..=fair * 11 / 10;
                     let fits = away.contains(&server) || range.contains(&count);
-                    assert!(fits, "{ketama} {away:?}: {counts:?}");
+                    assert!(fits, "{distribution:?} {away:?}: {counts:?}");
                 }
             }
         }
-        let weighted = ejecting(&[(1, 1), (2, 1), (3, 3)], false);
+        let weighted = ejecting(&[(1, 1), (2, 1), (3, 3)], Distribution::Magent);
         let counts = spread(&weighted, &[0], 3);
         let ratio = counts[2] as f64 / counts[1] as f64;
         assert!((2.7..3.3).contains(&ratio), "{counts:?}");
@@ -305,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_server_that_dies_moves_its_own_keys_only() {
-        let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)], false);
+        let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)], Distribution::Magent);
         for n in 0..1000 {
             let places: Vec<usize> = servers(&routes, format!("key{n}").as_bytes());
             let mut sorted = places.clone();
@@ -323,7 +353,7 @@ mod tests {
         let many: Vec<(u16, u32)> = (0..40)
             .map(|n| (n, if n == 0 { 1000 } else { 1 }))
             .collect();
-        let routes = ejecting(&many, false);
+        let routes = ejecting(&many, Distribution::Magent);
         assert_eq!(routes.places(), PLACES_MAX);
         for n in 0..200 {
             let places = servers(&routes, format!("key{n}").as_bytes());
@@ -333,7 +363,7 @@ mod tests {
             assert_eq!((places.len(), once.len()), (PLACES_MAX, PLACES_MAX));
         }
         // The same server under two names of the list is no second place.
-        let twice = ejecting(&[(1, 1), (1, 1), (2, 1)], false);
+        let twice = ejecting(&[(1, 1), (1, 1), (2, 1)], Distribution::Magent);
         assert_eq!(twice.places(), 2);
         for key in [&b"key1"[..], b"key2", b"key3"] {
             assert_eq!(servers(&twice, key).len(), 2);
@@ -342,7 +372,7 @@ mod tests {
 
     #[test]
     fn places_do_not_change_with_versions() {
-        let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)], false);
+        let routes = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)], Distribution::Magent);
         let found = [&b"key1"[..], b"key2", b"key3"].map(|key| servers(&routes, key));
         // Two proxies of different versions must find the same.
         assert_eq!(found, [[3, 1, 0, 2], [0, 2, 3, 1], [1, 3, 0, 2]]);

@@ -42,6 +42,8 @@ pub enum Sabotage {
     MissBelieved,
     /// A server that came back empty counts as warm.
     WarmTooEarly,
+    /// A write is answered when the acting primary has answered.
+    AnsweredEarly,
     /// A read goes over another connection than the writes to its key.
     ReadNotOrdered,
     /// A CAS token does not name the server that gave it.

@@ -1,11 +1,14 @@
 //! Flow: stamps are read and written, and views raised.
 
+use std::rc::Rc;
+
+use super::events::Kind;
 use super::ids::LinkId;
 use super::op::Op;
 use super::sabotage::{is, Sabotage};
 use super::server::{LinkState, Role, Server};
 use super::txn::TxnId;
-use super::view::{Stamp, View};
+use super::view::{Origin, Stamp, View};
 use super::Proxy;
 use crate::proto::response::Code;
 use crate::proto::token::{push_decimal, Token};
@@ -88,6 +91,7 @@ impl Proxy {
         }
         let stamp = Stamp {
             view: self.view,
+            origin: self.origin.clone(),
             cold: server.cold,
             ejected: self.ejects.said.clone(),
         };
@@ -120,17 +124,17 @@ impl Proxy {
     }
 
     /// Other proxies, and this one after a restart, must see which servers are cold. Not before the stamps are known that
-    /// another proxy may have written.
+    /// another proxy may have written. So must they where a server took part in the present view and its stamp was lost.
     pub(super) fn stamp_cold(&mut self) {
-        if !self.is_safe() || !self.is_active() || self.barrier.awaits_stamps() {
+        let unsure = self.barrier.awaits_stamps() || self.recheck.is_some();
+        if !self.is_safe() || !self.is_active() || unsure {
             return;
         }
         for index in 0..self.servers.len() {
             let server = &self.servers[index];
-            if !server.is_up()
-                || !server.cold
-                || server.stamp.as_ref().is_some_and(|stamp| stamp.cold)
-            {
+            let says_cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
+            let unstamped = self.only_stamp_lost(server);
+            if !server.is_up() || (!unstamped && (!server.cold || says_cold)) {
                 continue;
             }
             if self.view == View::default() {
@@ -138,6 +142,24 @@ impl Proxy {
             }
             self.restamp(index);
         }
+    }
+
+    /// Whether a server took part in the present view, and only its stamp was lost, with the proxy that had just raised the
+    /// view. It is not taken for one that missed writes: all copies of a key could be in that place, and be flushed.
+    ///
+    /// Not where two proxies have raised views at the same time.
+    pub(super) fn only_stamp_lost(&self, server: &Server) -> bool {
+        let view = server.view();
+        let includes = |origin: &Rc<Origin>| origin.includes(server.place, view);
+        let is_between = |other: &Server| {
+            let other = other.view();
+            other > view && other < self.view
+        };
+        self.has_views()
+            && !self.routes.ejects()
+            && server.journal.is_empty()
+            && self.origin.as_ref().is_some_and(includes)
+            && !self.servers.iter().any(is_between)
     }
 
     /// A new view begins: servers that are not up take no part in it.
@@ -150,12 +172,20 @@ impl Proxy {
         self.ejects.said = self.ejects.known.clone();
         // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
         let unix_ms = self.facts.unix_micros(self.now) / 1000;
+        let away = self.servers.iter().filter(|server| !server.is_up());
+        let mut without: Vec<u16> = away.map(|server| server.place).collect();
+        without.sort_unstable();
+        self.origin = Some(Rc::new(Origin {
+            before: self.view,
+            without,
+        }));
         self.view = View {
             number: (self.view.number + 1).max(unix_ms),
             owner: self.me,
         };
         self.counters.views_raised += 1;
-        log::info!("view {} raised", self.view.number);
+        let detail = format!("view {} raised", self.view.number);
+        self.happened(Kind::ViewRaised, "", detail, self.now);
         for index in 0..self.servers.len() {
             if self.servers[index].is_up() {
                 self.restamp(index);

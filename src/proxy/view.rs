@@ -6,7 +6,10 @@
 //!
 //! A stamp is an item `magent:stamp:<pool>` with the value `1 <number> <owner> <c|w>`: view number, proxy that raised it
 //! (64 bits, hexadecimal), cold or warm. With `--eject` ` e<primary>:<place>,...` may follow: where keys may lie, by index of
-//! their primary.
+//! their primary. Then ` p<number>.<owner>.<place>,...`: the view before, and which servers the view leaves out, by their
+//! place among the sorted names.
+
+use std::rc::Rc;
 
 use crate::config::Config;
 
@@ -17,6 +20,15 @@ pub struct View {
     pub number: u64,
     /// Hash of the proxy's id; decides between two proxies that raised at the same time.
     pub owner: u64,
+}
+
+impl View {
+    fn parse(number: &str, owner: &str) -> Option<View> {
+        Some(View {
+            number: number.parse().ok()?,
+            owner: u64::from_str_radix(owner, 16).ok()?,
+        })
+    }
 }
 
 /// Which keys may lie elsewhere than at their primary: per primary, the highest place. In one view it is the same on all
@@ -78,11 +90,48 @@ impl Ejected {
     }
 }
 
+/// How a view came to be. It tells a server that it left out from one that took part, and whose stamp was lost with the
+/// proxy that had just raised it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The view before.
+    pub before: View,
+    /// The servers that it leaves out, ascending, by their place in [`pool_names`].
+    pub without: Vec<u16>,
+}
+
+impl Origin {
+    /// Whether a server at `place` that has `view` took part all the same.
+    pub fn includes(&self, place: u16, view: View) -> bool {
+        view == self.before && self.without.binary_search(&place).is_err()
+    }
+
+    /// Reads `<number>.<owner>.<place>,...`.
+    fn parse(text: &str) -> Option<Origin> {
+        let mut parts = text.split('.');
+        let before = View::parse(parts.next()?, parts.next()?)?;
+        let places = parts.next()?.split(',').filter(|place| !place.is_empty());
+        let mut without: Vec<u16> = places
+            .map(|place| place.parse().ok())
+            .collect::<Option<_>>()?;
+        without.sort_unstable();
+        Some(Origin { before, without })
+    }
+
+    fn text(&self) -> String {
+        let View { number, owner } = self.before;
+        let places: Vec<String> = self.without.iter().map(u16::to_string).collect();
+        format!("{number}.{owner:016x}.{}", places.join(","))
+    }
+}
+
 /// What a server says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stamp {
     /// The last view it took part in.
     pub view: View,
+    /// Of that view, if known.
+    pub origin: Option<Rc<Origin>>,
     /// It may lack what its peers hold.
     pub cold: bool,
     /// Which keys may lie elsewhere than at their primary, in that view.
@@ -97,18 +146,20 @@ impl Stamp {
         if words.next()? != "1" {
             return None;
         }
-        let number = words.next()?.parse().ok()?;
-        let owner = u64::from_str_radix(words.next()?, 16).ok()?;
-        let cold = words.next()? == "c";
-        let ejected = match words.next().and_then(|word| word.strip_prefix('e')) {
-            Some(text) => Ejected::parse(text)?,
-            None => Ejected::default(),
+        let mut stamp = Stamp {
+            view: View::parse(words.next()?, words.next()?)?,
+            origin: None,
+            cold: words.next()? == "c",
+            ejected: Ejected::default(),
         };
-        Some(Stamp {
-            view: View { number, owner },
-            cold,
-            ejected,
-        })
+        for word in words {
+            if let Some(text) = word.strip_prefix('e') {
+                stamp.ejected = Ejected::parse(text)?;
+            } else if let Some(text) = word.strip_prefix('p') {
+                stamp.origin = Some(Rc::new(Origin::parse(text)?));
+            }
+        }
+        Some(stamp)
     }
 
     /// The value of the stamp's item.
@@ -118,6 +169,10 @@ impl Stamp {
         if !self.ejected.is_empty() {
             value.push_str(" e");
             value.push_str(&self.ejected.text());
+        }
+        if let Some(origin) = &self.origin {
+            value.push_str(" p");
+            value.push_str(&origin.text());
         }
         value
     }
@@ -138,13 +193,17 @@ pub fn owner(proxy_id: &str) -> u64 {
 /// The key of this pool's stamps. Pools with the same servers, in whatever roles, share it; a pool of proxies in front
 /// of this one has another.
 pub fn stamp_key(config: &Config) -> Vec<u8> {
+    let names = pool_names(config);
+    format!("magent:stamp:{:016x}", fnv1a(names.join(" ").as_bytes())).into_bytes()
+}
+
+/// The names of all servers, sorted: the same list for all proxies of a pool.
+pub fn pool_names(config: &Config) -> Vec<String> {
     let all = config.servers.iter().chain(&config.backups);
-    let mut names: Vec<String> = all
-        .map(|spec| format!("{}:{}", spec.host, spec.port))
-        .collect();
+    let mut names: Vec<String> = all.map(|spec| spec.address()).collect();
     names.sort();
     names.dedup();
-    format!("magent:stamp:{:016x}", fnv1a(names.join(" ").as_bytes())).into_bytes()
+    names
 }
 
 #[cfg(test)]
@@ -159,6 +218,7 @@ mod tests {
                 number: 1_700_000_000,
                 owner: owner("host/1.2.3.4:12000"),
             },
+            origin: None,
             cold: true,
             ejected: Ejected::default(),
         };
@@ -169,11 +229,43 @@ mod tests {
         }
         let stamp = Stamp { ejected, ..stamp };
         assert!(stamp.value().ends_with(" c e3:15,7:2"), "{}", stamp.value());
-        assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp));
+        assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp.clone()));
+        let before = View {
+            number: 7,
+            owner: 0xab,
+        };
+        for without in [vec![], vec![3], vec![0, 12]] {
+            let origin = Some(Rc::new(Origin { before, without }));
+            let stamp = Stamp {
+                origin,
+                ..stamp.clone()
+            };
+            assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp));
+        }
+        let stamp = Stamp::parse(b"1 5 0 w p7.ab.2,1").unwrap();
+        assert_eq!(
+            stamp.value(),
+            "1 5 0000000000000000 w p7.00000000000000ab.1,2"
+        );
         assert_eq!(Stamp::parse(b"1 5 0 w e3"), None);
+        assert_eq!(Stamp::parse(b"1 5 0 w p3"), None);
+        assert_eq!(Stamp::parse(b"1 5 0 w p3.a.x"), None);
         assert_eq!(Stamp::parse(b"2 1 0 w"), None);
         assert_eq!(Stamp::parse(b"hello"), None);
         assert_eq!(Stamp::parse(&[0xff, 0xfe]), None);
+    }
+
+    #[test]
+    fn a_view_tells_whom_it_left_out() {
+        let view = |number| View { number, owner: 1 };
+        let origin = Origin {
+            before: view(5),
+            without: vec![1, 4],
+        };
+        let included = |place, number| origin.includes(place, view(number));
+        assert!(included(0, 5) && included(2, 5));
+        assert!(!included(1, 5) && !included(4, 5));
+        assert!(!included(0, 4) && !included(0, 6));
     }
 
     #[test]
@@ -196,6 +288,7 @@ mod tests {
             host: "a".into(),
             port,
             weight: 1,
+            name: None,
         };
         let config = |servers: &[u16], backups: &[u16]| Config {
             servers: servers.iter().map(|&port| spec(port)).collect(),

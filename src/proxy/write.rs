@@ -143,7 +143,7 @@ impl Proxy {
 
     /// Whether the client hears what the acting primary says before the other copies have answered.
     fn answers_early(&self) -> bool {
-        self.settings.ack == Ack::Primary
+        self.settings.ack == Ack::Primary || is(Sabotage::AnsweredEarly)
     }
 
     /// A copy has answered an unconditional write.

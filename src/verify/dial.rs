@@ -12,7 +12,7 @@ const LINE_MAX: u64 = 8 * 1024;
 
 /// A server as messages call it.
 pub fn name_of(spec: &ServerSpec) -> String {
-    format!("{}:{}", spec.host, spec.port)
+    spec.address()
 }
 
 /// Connects to the first of the server's addresses that answers. `silence`: how long it may then be silent.

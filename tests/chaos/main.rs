@@ -198,7 +198,7 @@ fn run(layout: &Layout, options: &[&str], seed: u64, long: Duration) -> Result<T
 fn nothing_is_lost(layout: &Layout, name: &str) {
     let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
     let seed = from_env("MAGENT_CHAOS_SEED", now.as_nanos() as u64);
-    let seconds = from_env("MAGENT_CHAOS_SECONDS", 45);
+    let seconds = from_env("MAGENT_CHAOS_SECONDS", 60);
     eprintln!("{name}: MAGENT_CHAOS_SEED={seed} MAGENT_CHAOS_SECONDS={seconds}");
     let tally = run(layout, &[], seed, Duration::from_secs(seconds));
     let tally = tally.unwrap_or_else(|why| panic!("{name}, seed {seed}: {why}"));

@@ -277,7 +277,7 @@ fn reply_end(bytes: &[u8]) -> Option<usize> {
                 let whole = end + word(1).parse::<usize>().ok()? + 2;
                 return (bytes.len() >= whole).then_some(whole);
             }
-            "STAT" | "matrix" => end,
+            "STAT" | "ITEM" | "matrix" => end,
             _ => return Some(end),
         };
         if at > bytes.len() {

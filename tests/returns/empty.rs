@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::common::pool::*;
-use crate::common::{Memcached, Pool, PATIENCE};
+use crate::common::{wait_for, Memcached, Pool, PATIENCE};
 
 /// The guides' "wrong operation".
 #[test]
@@ -103,4 +103,50 @@ fn empty_servers_are_filled_in_the_background() {
             format!("VALUE key:{n} {n} {}\r\n{value}\r\nEND", value.len())
         );
     }
+}
+
+#[test]
+fn the_background_copy_says_how_far_it_is() {
+    const KEYS: usize = 2000;
+    let mut pool = Pool::new(1, 1, &["--resync-rate", "400"]);
+    let mut client = pool.client();
+    let sets: String = (0..KEYS)
+        .map(|n| format!("set k{n} 0 0 1\r\nx\r\n"))
+        .collect();
+    let replies = client.converse(sets.as_bytes());
+    assert_eq!(replies, b"STORED\r\n".repeat(KEYS));
+    pool.primaries[0].kill();
+    pool.primaries[0].restart();
+    let name = format!("STAT resync 127.0.0.1:{}", pool.primaries[0].port());
+    let mut seen = Vec::new();
+    wait_for("the copy is half way", PATIENCE, || {
+        // A proxy that nobody asks for a key does not copy.
+        client.get("k0");
+        let stats = client.ask("stats resync");
+        if stats.starts_with(&name) {
+            let number = |field: &str| -> Option<usize> {
+                let line = format!("STAT {field} ");
+                let found = stats.lines().find_map(|l| l.strip_prefix(line.as_str()));
+                found?.parse().ok()
+            };
+            let fields = [
+                "keys_done",
+                "keys_listed",
+                "seconds",
+                "keys_per_second",
+                "seconds_left",
+            ];
+            seen.push(fields.map(|field| number(field).expect(field)));
+        }
+        seen.last().is_some_and(|last| last[0] > KEYS / 2)
+    });
+    let (first, last) = (seen[0], seen[seen.len() - 1]);
+    assert!(first[0] < last[0], "it grows: {first:?} {last:?}");
+    assert_eq!(last[1], KEYS);
+    assert!(last[2] >= 1 && (100..=800).contains(&last[3]), "{last:?}");
+    assert!((1..=5).contains(&last[4]), "{last:?}");
+    wait_for("it is whole", PATIENCE, || {
+        client.get("k0");
+        client.ask("stats resync") == "STAT resync none\r\nEND"
+    });
 }

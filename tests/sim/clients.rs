@@ -120,7 +120,7 @@ impl World {
         let me = &self.clients[client];
         let may = me.connected && !me.finished && self.budget > 0;
         if may && me.sent.len() < self.plan.pipeline {
-            let flushes = self.plan.flushes > 0 && left == 6 && self.rng.one_in(6);
+            let flushes = self.plan.flushes > 0 && left == 6 && self.rng.one_in(3);
             self.clients[client].generator.flush_next |= flushes;
             self.send_batch(client);
         }

@@ -5,7 +5,7 @@
 //! the other there are two, which take over from each other at any time; what they know of each other they know from the
 //! servers, so one server at a time is away, and none goes before the others are in use.
 
-use magent::config::{Config, Copies};
+use magent::config::{Config, Copies, Distribution};
 
 use super::node::Health;
 use super::rng::Rng;
@@ -25,7 +25,9 @@ pub fn configure(config: &mut Config, rng: &mut Rng) {
     }
     config.copies = Copies::All;
     config.eject = true;
-    config.ketama = rng.one_in(4);
+    if rng.one_in(4) {
+        config.distribution = Distribution::MagentKetama;
+    }
     config.journal_keys = rng.pick(&[0, 3, 1_000_000]) as usize;
 }
 

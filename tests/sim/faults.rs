@@ -125,7 +125,7 @@ impl World {
     pub(super) fn send_away_when_whole(&mut self) {
         const LOOK: u64 = 100_000;
         const LAST: u64 = 10;
-        if std::mem::take(&mut self.faults.goes) {
+        if std::mem::take(&mut self.faults.goes) && self.faults.mends.is_empty() {
             self.send_away();
             // Others ask before it is noticed.
             self.hurry_later();
@@ -238,6 +238,9 @@ impl World {
     }
 
     fn mend(&mut self, server: usize) {
+        if self.nodes[server].health != Health::Running {
+            self.history.returned();
+        }
         self.nodes[server].slowness = 1;
         match self.nodes[server].health {
             Health::Running => {}

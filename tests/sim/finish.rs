@@ -140,8 +140,9 @@ impl World {
                 if surely_gone(first.exp) && surely_gone(second.exp) {
                     return None;
                 }
-                let times =
-                    (first.exp == 0) == (second.exp == 0) && (first.exp - second.exp).abs() <= 2;
+                let apart = 2 + self.history.returns();
+                let times = (first.exp == 0) == (second.exp == 0)
+                    && (first.exp - second.exp).abs() <= apart;
                 let same = first.value == second.value && first.flags == second.flags && times;
                 (!same).then(|| format!("{first} differs from {second}"))
             }

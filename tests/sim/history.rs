@@ -77,6 +77,7 @@ pub struct History {
     linger: u64,
     /// A server that has not answered for so long is left out, and what it missed is noted.
     timeout: u64,
+    returns: i64,
     pub checked: u64,
     pub unchecked: u64,
 }
@@ -116,16 +117,12 @@ impl History {
                 lossy: guarantees.lossy,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
-                // Each time that an item is brought from one server to another it may lose or gain a second.
-                drift: if plan.profile.returns() {
-                    60
-                } else {
-                    explain::SLACK + 1
-                },
+                drift: explain::SLACK + 1,
             },
             enabled: guarantees.history,
             errors: guarantees.errors,
             timeout: plan.config.timeout.0,
+            returns: 0,
             linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
             checked: 0,
             unchecked: 0,
@@ -246,6 +243,18 @@ impl History {
         for key in &mut self.keys {
             key.tokens.clear();
         }
+    }
+
+    /// A server has come back. Each time that an item is brought from one server to another it may lose or gain a second,
+    /// as their seconds begin at different moments.
+    pub fn returned(&mut self) {
+        self.rules.drift += 1;
+        self.returns += 1;
+    }
+
+    /// How often a server has come back.
+    pub fn returns(&self) -> i64 {
+        self.returns
     }
 
     /// The proxy dies: what is under way may have been done at some copies and not at others.

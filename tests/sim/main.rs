@@ -1,11 +1,12 @@
 //! The simulator: the proxy core between model clients and model servers, in virtual time, driven by a seed.
 //!
 //! A run draws its circumstances from the seed (`profile`), lets clients ask (`clients`, `generate`) through links that
-//! delay and cut (`net`) while servers and proxies fail (`faults`, `node`, `host`), and checks every reply (`hear`, `reply`,
+//! delay and cut (`net`) while servers and proxies fail (`faults`, `handover`, `node`, `host`), and checks every reply (`hear`, `reply`,
 //! `history`, `linear`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
 //!
-//! Knobs: `MAGENT_SIM_SEEDS` how many seeds, `MAGENT_SIM_STEPS` requests per seed, `MAGENT_SIM_PROFILE` only this one,
-//! `MAGENT_SIM_SEED` only this seed, `MAGENT_SIM_TRACE=1` every event.
+//! Knobs: `MAGENT_SIM_SEEDS` how many seeds, `MAGENT_SIM_STEPS` requests per seed, `MAGENT_SIM_TIME` as many seeds as fit into
+//! so many seconds, `MAGENT_SIM_PROFILE` only this one, `MAGENT_SIM_SEED` only this seed (with one of the former: from this
+//! seed on), `MAGENT_SIM_TRACE=1` every event.
 
 mod clients;
 mod edge;

@@ -202,6 +202,7 @@ impl Plan {
             host: "10.0.0.1".into(),
             port: 11211 + index as u16,
             weight: 1,
+            name: None,
         };
         // Where only the dead may be late, windows are small and values large, and time limits long.
         let returns = profile.returns() || profile == Profile::Eject;
@@ -238,12 +239,19 @@ impl Plan {
             config: Config {
                 servers: (0..primaries).map(spec).collect(),
                 backups: (primaries..primaries + backups).map(spec).collect(),
-                server_conns: rng.range(1, 2) as usize,
+                server_conns: match profile {
+                    Profile::Cold => rng.pick(&[1, 2, 2]),
+                    _ => rng.range(1, 2) as usize,
+                },
                 timeout: Span::from_millis(timeout_ms),
                 copies,
                 max_item_size: if rng.one_in(3) { 4096 } else { 1 << 20 },
                 journal_keys: rng.pick(&[0, 2, 1_000_000, 1_000_000]),
-                resync_rate: rng.pick(&[100, 1000, 20_000]),
+                resync_rate: if profile == Profile::Cold {
+                    rng.pick(&[100, 100, 1000])
+                } else {
+                    rng.pick(&[100, 1000, 20_000])
+                },
                 ..Config::default()
             },
             clients,

@@ -1,6 +1,7 @@
 //! The tests: sweeps over seeds, and whether the simulator itself can be believed.
 
 use std::env;
+use std::time::{Duration, Instant};
 
 use super::profile::Profile;
 use super::sabotage::{Bug, Sabotage};
@@ -43,6 +44,16 @@ pub(super) fn run(profile: Profile, seed: u64, steps: u64, sabotage: Sabotage) -
     }
 }
 
+/// What this thread has used of a processor.
+fn cpu_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("there is such a clock");
+    Duration::from(time)
+}
+
+/// A sweep ends when so many of its runs have failed.
+const FAILURES_MAX: usize = 10;
+
 /// Runs a profile's seeds and adds up what happened in them.
 fn sweep(profile: Profile, seeds: u64) -> Tally {
     let mut sum = Tally::default();
@@ -51,24 +62,40 @@ fn sweep(profile: Profile, seeds: u64) -> Tally {
         return sum;
     }
     let steps = knob("MAGENT_SIM_STEPS").unwrap_or(400);
-    let (first, count) = match knob("MAGENT_SIM_SEED") {
-        Some(seed) => (seed, 1),
-        None => (0, knob("MAGENT_SIM_SEEDS").unwrap_or(seeds)),
-    };
-    for seed in first..first + count {
-        let Run { tally, outcome, .. } = run(profile, seed, steps, Sabotage::none());
-        if let Err(why) = outcome {
-            let name = profile.name();
-            panic!(
-                "profile {name}, seed {seed}, request {} of {steps}, {why}\n\
-                 again: MAGENT_SIM_PROFILE={name} MAGENT_SIM_SEED={seed} MAGENT_SIM_STEPS={steps} \
-                 MAGENT_SIM_TRACE=1 cargo test --test sim {name} -- --nocapture",
-                tally.requests
-            );
+    let time = knob("MAGENT_SIM_TIME").map(Duration::from_secs);
+    let first = knob("MAGENT_SIM_SEED");
+    let count = knob("MAGENT_SIM_SEEDS").unwrap_or(match (first, time) {
+        (_, Some(_)) => u64::MAX,
+        (Some(_), None) => 1,
+        (None, None) => seeds,
+    });
+    let first = first.unwrap_or(0);
+    let name = profile.name();
+    let mut failures = Vec::new();
+    let (begin, cpu_before) = (Instant::now(), cpu_time());
+    for seed in first..first.saturating_add(count) {
+        if time.is_some_and(|time| begin.elapsed() >= time) {
+            break;
         }
+        let Run { tally, outcome, .. } = run(profile, seed, steps, Sabotage::none());
         sum.add(&tally);
+        if let Err(why) = outcome {
+            failures.push(format!(
+                "profile {name}, seed {seed}, request {} of {steps}, {why}\n\
+                 again: make simulate PROFILE={name} SEED={seed} STEPS={steps} TRACE=1",
+                tally.requests
+            ));
+            if failures.len() == FAILURES_MAX {
+                break;
+            }
+        }
     }
-    println!("{}: {sum:?}", profile.name());
+    let rate = sum.requests as f64 / (cpu_time() - cpu_before).as_secs_f64();
+    let unchecked = 100.0 * sum.unchecked as f64 / (sum.checked + sum.unchecked).max(1) as f64;
+    println!(
+        "{name}: {rate:.0} requests per second of one core, {unchecked:.2} % too hard to check; {sum:?}"
+    );
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     sum
 }
 
@@ -89,17 +116,17 @@ fn slow() {
 
 #[test]
 fn returning() {
-    sweep(Profile::Return, 60);
+    sweep(Profile::Return, 100);
 }
 
 #[test]
 fn cold() {
-    sweep(Profile::Cold, 60);
+    sweep(Profile::Cold, 100);
 }
 
 #[test]
 fn full() {
-    sweep(Profile::Full, 20);
+    sweep(Profile::Full, 60);
 }
 
 #[test]
@@ -109,7 +136,7 @@ fn garbage() {
 
 #[test]
 fn takeover() {
-    sweep(Profile::Takeover, 40);
+    sweep(Profile::Takeover, 100);
 }
 
 #[test]
