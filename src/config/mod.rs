@@ -222,6 +222,10 @@ pub struct Config {
     pub memory_limit: usize,
     /// `--idle-timeout`: close clients that were silent that long; `None`: never.
     pub idle_timeout: Option<Span>,
+    /// `--takeover`: take the place of the magent that listens there.
+    pub takeover: bool,
+    /// `--handover`: how long keys that move with a reload are looked for at their old places; 0: not at all.
+    pub handover: Span,
     /// `--drain-ms`: how long SIGTERM lets requests in flight finish.
     pub drain: Span,
 }
@@ -273,6 +277,8 @@ impl Default for Config {
             max_item_size: 1024 * 1024,
             memory_limit: 1 << 30,
             idle_timeout: None,
+            takeover: false,
+            handover: Span(0),
             drain: Span::from_millis(1000),
         }
     }

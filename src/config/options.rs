@@ -443,6 +443,28 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "handover",
+        value: "SECONDS",
+        meaning: "so long after a reload keys that have moved are fetched from where they were; 0: not at all",
+        default: |c| (c.handover.0 / 1_000_000).to_string(),
+        set: |c, v| {
+            c.handover = Span::from_secs(within(v, 0, 31_536_000)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "takeover",
+        value: "",
+        meaning: "take the listening sockets over from the magent that has them, and let it go once clients are served",
+        default: none,
+        set: |c, _| {
+            c.takeover = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "drain-ms",
         value: "MS",
         meaning: "how long SIGTERM lets requests in flight finish",
@@ -473,7 +495,7 @@ pub(super) const TABLE: &[Row] = &[
         set: |c, v| put_path(&mut c.pidfile, v),
     },
     Row {
-        short: "o",
+        short: "",
         long: "log-format",
         value: "text|json",
         meaning: "lines of the log for people, or JSON objects",
@@ -484,7 +506,7 @@ pub(super) const TABLE: &[Row] = &[
         },
     },
     Row {
-        short: "",
+        short: "o",
         long: "log-file",
         value: "PATH",
         meaning: "log to this file (reopened on SIGHUP) instead of stderr or, as a daemon, syslog",

@@ -116,6 +116,11 @@ impl Gathers {
         }
     }
 
+    /// True when none is under way.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
     /// Gives room back that nothing needs now.
     pub fn rest(&mut self) {
         self.spare = Vec::new();

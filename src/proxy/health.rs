@@ -83,6 +83,7 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
+        self.advance_reload();
         self.look_at_limits();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
@@ -101,7 +102,11 @@ impl Proxy {
 
     /// When `tick` must be called next.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.actions.is_empty() || !self.resumable.is_empty() || !self.dirty.is_empty() {
+        if self.reload.has_moved()
+            || !self.actions.is_empty()
+            || !self.resumable.is_empty()
+            || !self.dirty.is_empty()
+        {
             return Some(self.now);
         }
         let mut next = None;
@@ -136,6 +141,7 @@ impl Proxy {
             earliest(self.next_idle_check);
         }
         self.resync_timeout().into_iter().for_each(&mut earliest);
+        self.reload_timeout().into_iter().for_each(&mut earliest);
         next
     }
 

@@ -228,6 +228,11 @@ impl Held {
         }
     }
 
+    /// The ring has changed: its key lives there now.
+    pub fn set_route(&mut self, route: Route) {
+        self.op.route = route;
+    }
+
     /// Gives its memory back.
     pub fn release(self, memory: &mut Memory) {
         memory.give(self.bytes.len());
