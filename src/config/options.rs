@@ -2,7 +2,7 @@
 //! and how its value is checked. Parser and `-h` text are made from the same rows.
 
 use super::addr::{self, number};
-use super::asking::parse_target;
+use super::asking::{parse_target, parse_top};
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
@@ -390,6 +390,18 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "top",
+        value: "HOST[:PORT]",
+        meaning: "serve nobody: show in the terminal, each second, how the magent with that --admin is (port 12001); \
+                  q ends it",
+        default: none,
+        set: |c, v| {
+            c.top = Some(parse_top(v)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "track-file",
         value: "PATH",
         meaning: "the file that --watch writes and a track_file of keepalived reads",
@@ -488,11 +500,26 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
-        long: "pidfile",
-        value: "PATH",
-        meaning: "write the process id here; removed at exit",
+        long: "slow-ms",
+        value: "MS",
+        meaning: "log requests that take so long, with command, server and what they waited for; 0: none",
+        default: |c| c.slow.map_or(0, |slow| slow.0 / 1000).to_string(),
+        set: |c, v| {
+            let ms = within(v, 0, 60_000)?;
+            c.slow = (ms > 0).then(|| Span::from_millis(ms));
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "log-keys",
+        value: "",
+        meaning: "show keys as they are in the log of slow requests; without it a hash of each (the first half of its MD5)",
         default: none,
-        set: |c, v| put_path(&mut c.pidfile, v),
+        set: |c, _| {
+            c.log_keys = true;
+            Ok(())
+        },
     },
     Row {
         short: "",
@@ -504,6 +531,14 @@ pub(super) const TABLE: &[Row] = &[
             c.log_format = choice(v, LOG_FORMATS)?;
             Ok(())
         },
+    },
+    Row {
+        short: "",
+        long: "pidfile",
+        value: "PATH",
+        meaning: "write the process id here; removed at exit",
+        default: none,
+        set: |c, v| put_path(&mut c.pidfile, v),
     },
     Row {
         short: "o",

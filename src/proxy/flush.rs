@@ -159,6 +159,8 @@ impl Proxy {
                         self.barrier.queue.push_front(Waiting::Op(held));
                         return;
                     }
+                    let waited_for = "flush_all, or the stamps on take-over";
+                    self.note_long_wait(&op, held.since, waited_for);
                     self.proceed(&op);
                     held.release(&mut self.memory);
                 }

@@ -45,6 +45,7 @@ mod route;
 pub mod sabotage;
 mod server;
 mod slots;
+mod slow;
 mod stamps;
 pub mod stats;
 mod survey;
@@ -80,6 +81,7 @@ use reload::Reload;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
+use slow::Slow;
 use stats::{Commands, Counters};
 use txn::Txns;
 use version::Versions;
@@ -157,6 +159,7 @@ pub struct Proxy {
     counters: Counters,
     commands: Box<Commands>,
     events: Events,
+    slow: Slow,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
     versions: Versions,
@@ -233,6 +236,7 @@ impl Proxy {
             counters: Counters::default(),
             commands: Box::default(),
             events: Events::new(config.pool.clone()),
+            slow: Slow::new(config.slow, config.log_keys),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
