@@ -1,5 +1,6 @@
 //! Those who are measured, each with the command line that starts it, and the servers behind them.
 
+use crate::scraper::Scraper;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ const TIMEOUT_MS: u32 = 2000;
 pub enum Kind {
     /// magent in front of the primaries.
     Magent,
+    /// magent whose metrics are fetched once a second.
+    MagentScraped,
     /// magent with as many backups as primaries, each key on one of them (`--copies 1`).
     MagentMirrored,
     /// The same, and a write is answered when its primary has answered.
@@ -37,6 +40,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Magent => "magent",
+            Kind::MagentScraped => "magent-scraped",
             Kind::MagentMirrored => "magent-mirrored",
             Kind::MagentAckPrimary => "magent-ack-1",
             Kind::Nutcracker => "nutcracker",
@@ -47,8 +51,9 @@ impl Kind {
     }
 
     /// All names that `--peers` takes.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Magent,
+        Kind::MagentScraped,
         Kind::MagentMirrored,
         Kind::MagentAckPrimary,
         Kind::Nutcracker,
@@ -96,7 +101,11 @@ impl Programs {
         match kind {
             Kind::Nutcracker => self.nutcracker.is_some(),
             Kind::MemcachedProxy | Kind::MemcachedProxyMirrored => self.memcached_proxy.is_some(),
-            Kind::Magent | Kind::MagentMirrored | Kind::MagentAckPrimary | Kind::Direct => true,
+            Kind::Magent
+            | Kind::MagentScraped
+            | Kind::MagentMirrored
+            | Kind::MagentAckPrimary
+            | Kind::Direct => true,
         }
     }
 
@@ -216,6 +225,8 @@ pub struct Peer {
     pub child: Option<Child>,
     /// Where clients connect to.
     pub addresses: Vec<SocketAddr>,
+    /// Who fetches its metrics.
+    _scraper: Option<Scraper>,
 }
 
 impl Peer {
@@ -230,6 +241,7 @@ impl Peer {
         child.wait_for(local(port))?;
         Ok(Peer {
             child: Some(child),
+            _scraper: None,
             addresses: vec![local(port)],
         })
     }
@@ -246,11 +258,20 @@ impl Peer {
         if kind == Kind::Direct {
             return Ok(Peer {
                 child: None,
+                _scraper: None,
                 addresses: first.iter().map(|&port| local(port)).collect(),
             });
         }
         let port = place.ports.next()?;
+        let mut scraper = None;
         let (program, args) = match kind {
+            Kind::MagentScraped => {
+                let mut args = magent(port, first, &[]);
+                let admin = place.ports.next()?;
+                args.extend(words(&format!("--admin 127.0.0.1:{admin}")));
+                scraper = Some(Scraper::start(local(admin)));
+                (place.programs.magent.clone(), args)
+            }
             Kind::Magent => (place.programs.magent.clone(), magent(port, first, &[])),
             Kind::MagentMirrored => (place.programs.magent.clone(), magent(port, first, second)),
             Kind::MagentAckPrimary => {
@@ -267,6 +288,7 @@ impl Peer {
         child.wait_for(local(port))?;
         Ok(Peer {
             child: Some(child),
+            _scraper: scraper,
             addresses: vec![local(port)],
         })
     }
@@ -287,6 +309,7 @@ impl Peer {
         child.wait_for(local(port))?;
         Ok(Peer {
             child: Some(child),
+            _scraper: None,
             addresses: vec![local(port)],
         })
     }

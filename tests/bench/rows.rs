@@ -81,6 +81,7 @@ const MIRRORED_BY_ALL: &[Kind] = &[
     Kind::Magent,
     Kind::MemcachedProxyMirrored,
 ];
+const SCRAPED: &[Kind] = &[Kind::MagentScraped, Kind::Magent];
 const READ: &[Kind] = &[Kind::MagentMirrored, Kind::Magent];
 
 /// All rows, in the order of the table.
@@ -183,6 +184,16 @@ pub fn all() -> Vec<Row> {
                     ..USUAL
                 },
                 Some(0.60),
+            )
+        },
+        Row {
+            contenders: SCRAPED,
+            reference: Kind::Magent,
+            ..row(
+                "w1s",
+                "as w1, metrics fetched each second (x: not fetched)",
+                USUAL,
+                Some(1.01),
             )
         },
         Row {
