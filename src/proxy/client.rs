@@ -1,9 +1,11 @@
 //! The room of clients: their replies in order, what they sent half, and how much they may have under way.
 
+use super::dialect::Binary;
 use super::op::Held;
 pub use super::slots::Reply;
 use super::slots::Slots;
 use crate::buf::{Memory, SendQueue};
+use crate::proto::binary::{self, Asked};
 use crate::proto::Verb;
 use crate::time::Time;
 
@@ -27,7 +29,9 @@ const PASS_MIN: usize = 64 * 1024;
 /// What the next bytes of a client mean.
 #[derive(Debug, Default)]
 pub enum Input {
-    /// A command line.
+    /// Nothing has come yet: the first byte tells the protocol.
+    Fresh,
+    /// A command line, or a frame.
     #[default]
     Line,
     /// The data block of a storage command.
@@ -112,6 +116,8 @@ pub struct Client {
     slots: Slots,
     /// The first reply, if it is a long one that goes out as it comes.
     passing: Option<Box<Passing>>,
+    /// It speaks the binary protocol.
+    binary: Option<Box<Binary>>,
     /// Keys asked for whose reply is due.
     due: u32,
     /// Expected bytes of a reply.
@@ -127,7 +133,7 @@ impl Client {
             partial: Vec::new(),
             partial_at: 0,
             searched: 0,
-            input: Input::Line,
+            input: Input::Fresh,
             dirty: false,
             stalled: false,
             finished: false,
@@ -135,6 +141,7 @@ impl Client {
             last_active: now,
             slots: Slots::default(),
             passing: None,
+            binary: None,
             due: 0,
             estimate: u32::try_from(typical.max(ESTIMATE_FIRST)).unwrap_or(u32::MAX),
         }
@@ -168,7 +175,30 @@ impl Client {
     /// Begins a reply for `keys` keys; its place in the order.
     pub fn open_slot(&mut self, keys: usize) -> u32 {
         self.due += keys as u32;
+        if let Some(binary) = &mut self.binary {
+            binary.opened();
+        }
         self.slots.open()
+    }
+
+    /// Learns from the first byte which protocol it speaks.
+    pub fn begin_protocol(&mut self, first: u8) {
+        self.input = Input::Line;
+        if first == binary::REQUEST {
+            self.binary = Some(Box::default());
+        }
+    }
+
+    /// Whether it speaks the binary protocol.
+    pub fn is_binary(&self) -> bool {
+        self.binary.is_some()
+    }
+
+    /// The slot that is opened next is for this request of the binary protocol.
+    pub fn expect_frame(&mut self, asked: Asked) {
+        if let Some(binary) = &mut self.binary {
+            binary.expect(asked);
+        }
     }
 
     /// Appends to the reply of `seq`. `expected`: how long the whole is going to be.
@@ -199,7 +229,9 @@ impl Client {
         expected: usize,
         memory: &mut Memory,
     ) -> Result<(), Mismatch> {
-        if !self.slots.is_first(seq) || (self.passing.is_none() && expected < PASS_MIN) {
+        let goes_on = self.passing.is_some();
+        let is_short = expected < PASS_MIN || self.is_binary();
+        if !self.slots.is_first(seq) || (is_short && !goes_on) {
             self.extend(seq, bytes, expected, memory);
             return Ok(());
         }
@@ -226,7 +258,7 @@ impl Client {
             if let Reply::Bytes(begun) = &begun {
                 head.extend_from_slice(first_line(begun));
             }
-            self.send(begun, memory);
+            self.send(begun, b"", memory);
         }
         if head.is_empty() {
             head.extend_from_slice(first_line(bytes));
@@ -296,17 +328,20 @@ impl Client {
         self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
         if first {
             if let Some(slot) = self.slots.pop() {
-                self.send(slot.reply, memory);
+                self.send(slot.reply, tail, memory);
             }
-            self.out.push(tail, memory);
             while let Some(slot) = self.slots.pop_done() {
-                self.send(slot.reply, memory);
+                self.send(slot.reply, b"", memory);
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, reply: Reply, memory: &mut Memory) {
+    /// Puts a reply, and `tail` behind it, into the queue.
+    fn send(&mut self, reply: Reply, tail: &[u8], memory: &mut Memory) {
+        if let Some(binary) = &mut self.binary {
+            return binary.send(reply, tail, &mut self.out, memory);
+        }
         match reply {
             Reply::None => {}
             Reply::Fixed(line) => self.out.push(line, memory),
@@ -315,6 +350,7 @@ impl Client {
                 self.out.push_vec(bytes, memory);
             }
         }
+        self.out.push(tail, memory);
     }
 
     /// Gives all its memory back; for one that is gone.
@@ -457,6 +493,6 @@ mod tests {
 
     #[test]
     fn a_client_is_small() {
-        assert!(size_of::<Client>() <= 240, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 248, "{}", size_of::<Client>());
     }
 }

@@ -15,10 +15,12 @@ mod cas;
 mod classic;
 mod client;
 mod coverage;
+mod dialect;
 mod dispatch;
 mod eject;
 mod enter;
 mod flush;
+mod frames;
 mod gather;
 mod health;
 mod ids;
@@ -147,6 +149,9 @@ pub struct Proxy {
     scratch: Vec<u8>,
     /// Reused for requests that are given a version.
     versioned: Vec<u8>,
+    /// Reused for requests that came as frames, and for the values of small ones.
+    framed: Vec<u8>,
+    block: Vec<u8>,
 }
 
 impl Proxy {
@@ -222,6 +227,8 @@ impl Proxy {
             typical: 0,
             scratch: Vec::new(),
             versioned: Vec::new(),
+            framed: Vec::new(),
+            block: Vec::new(),
         }
     }
 
@@ -427,7 +434,7 @@ impl Proxy {
                 Some((seq, 1))
             }
             Input::Swallow { seq, .. } => Some((seq, 0)),
-            Input::Line | Input::Keys(_) => None,
+            Input::Fresh | Input::Line | Input::Keys(_) => None,
         };
         if let Some((seq, keys)) = seq {
             self.finish_slot(id, seq, keys, b"");
