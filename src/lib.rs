@@ -12,6 +12,7 @@
 //! - [`check`]: two more: it asks a running magent how it is, once or for ever.
 //! - [`sys`]: users, limits, daemon, and the only place with `unsafe`.
 
+pub mod admin;
 pub mod buf;
 pub mod check;
 pub mod config;

@@ -94,6 +94,7 @@ pub fn prepare(
         paths.log_file.as_deref(),
         daemon,
         process.verbose,
+        process.log_format,
         identity.owner(),
     )?;
     let warned = daemon || paths.log_file.is_some();
@@ -106,9 +107,12 @@ pub fn prepare(
         pools.push(net::open(plan, &mut passed, &marks, identity.owner())?);
     }
 
+    let admin = process.admin.map(net::admin::open).transpose()?;
+
     identity.assume()?;
     let parts = Parts {
         pools,
+        admin,
         marks,
         logs,
         notifier,

@@ -309,7 +309,7 @@ fn statistics_of_the_servers_are_added_up_and_copies_are_not() {
         .collect();
     assert!(own.iter().all(|&number| number > 0), "on both: {own:?}");
     let items = numbers(&mut client, "stats items");
-    assert_eq!(items["items:1:number"], own.iter().sum());
+    assert_eq!(items["items:1:number"], own.iter().sum::<u64>());
     let one = numbers(&mut servers[0].client(), "stats slabs");
     let both = numbers(&mut client, "stats slabs");
     assert_eq!(both["1:chunk_size"], one["1:chunk_size"]);

@@ -39,6 +39,7 @@ pub fn run(watch: &Watch, notifier: Notifier) -> Result<(), SystemError> {
         watch.log_file.as_deref(),
         false,
         watch.verbose,
+        watch.log_format,
         (None, None),
     )?;
     notifier.warn();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::addr;
 use super::args::Given;
 use super::options::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec};
+use super::{Config, LogFormat, ServerSpec};
 use crate::time::Span;
 
 /// How long the proxy may go without a good answer unless `--timeout` says otherwise.
@@ -57,6 +57,8 @@ pub struct Watch {
     pub log_file: Option<PathBuf>,
     /// `-v`, counted.
     pub verbose: u8,
+    /// `--log-format`.
+    pub log_format: LogFormat,
 }
 
 /// What the command line asks of another magent, if it does.
@@ -93,6 +95,7 @@ pub(super) fn asking(config: &Config, all: &[Given]) -> Result<Option<Asking>, S
             "foreground",
             "verbose",
             "log-file",
+            "log-format",
         ];
         ("--watch", allowed)
     } else {
@@ -129,6 +132,7 @@ pub(super) fn asking(config: &Config, all: &[Given]) -> Result<Option<Asking>, S
         timeout,
         log_file: config.log_file.clone(),
         verbose: config.verbose,
+        log_format: config.log_format,
     })))
 }
 
@@ -189,6 +193,7 @@ mod tests {
             timeout: Span::from_millis(300),
             log_file: None,
             verbose: 0,
+            log_format: LogFormat::Text,
         };
         let line = "--watch a:12000 --track-file /run/t";
         assert_eq!(parsed(line), Ok(Parsed::Watch(watch.clone())));

@@ -9,6 +9,7 @@ mod friends;
 mod options;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::hash::KeyHash;
@@ -118,6 +119,15 @@ pub enum ReadRepair {
     Off,
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people; events end in `name=value` words (the default).
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
 /// The effective configuration of one pool, and of the process as far as it is told on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -198,8 +208,12 @@ pub struct Config {
     pub track_file: Option<PathBuf>,
     /// `--interval`: between two questions of `--watch`.
     pub interval: Span,
+    /// `--admin`: where metrics and the page are served; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
+    /// `--log-format`.
+    pub log_format: LogFormat,
     /// `--log-file`; without it a daemon logs to syslog.
     pub log_file: Option<PathBuf>,
     /// `--max-item-size`: largest item in bytes, counted as memcached counts (`-I`): header, key and value.
@@ -252,6 +266,8 @@ impl Default for Config {
             watch: None,
             track_file: None,
             interval: Span::from_millis(50),
+            admin: None,
+            log_format: LogFormat::Text,
             pidfile: None,
             log_file: None,
             max_item_size: 1024 * 1024,

@@ -6,7 +6,7 @@ use super::asking::parse_target;
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
-use super::{Ack, Config, Copies, Distribution, ReadRepair, Rejoin};
+use super::{Ack, Config, Copies, Distribution, LogFormat, ReadRepair, Rejoin};
 use crate::time::Span;
 
 /// Most servers, primaries and backups together.
@@ -27,6 +27,8 @@ pub(super) const RESYNC_RATE_MAX: u64 = 100_000_000;
 pub(super) const ACKS: &[(&str, Ack)] = &[("all", Ack::All), ("primary", Ack::Primary)];
 
 pub(super) const REJOINS: &[(&str, Rejoin)] = &[("safe", Rejoin::Safe), ("as-is", Rejoin::AsIs)];
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 pub(super) const READ_REPAIRS: &[(&str, ReadRepair)] = &[
     ("auto", ReadRepair::Auto),
@@ -452,6 +454,18 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "admin",
+        value: "ADDR:PORT",
+        meaning: "serve metrics, health and a page over HTTP at this IP address; anybody who gets there can read them",
+        default: none,
+        set: |c, v| {
+            let address = v.parse().map_err(|_| "not an IP address and port (127.0.0.1:12001 or [::1]:12001)")?;
+            c.admin = Some(address);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "pidfile",
         value: "PATH",
         meaning: "write the process id here; removed at exit",
@@ -460,6 +474,17 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "o",
+        long: "log-format",
+        value: "text|json",
+        meaning: "lines of the log for people, or JSON objects",
+        default: |c| word(c.log_format, LOG_FORMATS),
+        set: |c, v| {
+            c.log_format = choice(v, LOG_FORMATS)?;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "log-file",
         value: "PATH",
         meaning: "log to this file (reopened on SIGHUP) instead of stderr or, as a daemon, syslog",

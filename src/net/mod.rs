@@ -12,6 +12,7 @@
 //! Every socket is registered once, edge-triggered, for reading and writing; what that demands is commented where it
 //! is done. The edge looks into no request and decides nothing about servers.
 
+pub mod admin;
 mod adopt;
 mod client;
 mod linger;
@@ -32,9 +33,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 
+use self::admin::Endpoint;
 use self::linger::LINGER_MAX;
 use self::phase::{Phase, Told};
 use self::pool::Pool;
@@ -64,7 +67,7 @@ const EVENTS_MAX: usize = 1024;
 const SETTLE_MAX: usize = 8;
 /// Descriptors besides clients, links and listeners: standard streams, epoll, signals, netlink, the supervisor, log,
 /// pid file, marks, and what the C library opens to resolve names.
-const DESCRIPTORS_SPARE: usize = 62;
+const DESCRIPTORS_SPARE: usize = 62 + token::ADMIN_CONNS;
 /// The same for each pool: its hold on the epoll, netlink.
 const DESCRIPTORS_EACH: usize = 2;
 
@@ -72,6 +75,8 @@ const DESCRIPTORS_EACH: usize = 2;
 pub struct Parts {
     /// The pools, at most [`crate::config::file::POOLS_MAX`].
     pub pools: Vec<PoolParts>,
+    /// The listener of `--admin`.
+    pub admin: Option<TcpListener>,
     /// The marks of a running magent.
     pub marks: Marks,
     /// The log, to be opened again on SIGHUP.
@@ -150,6 +155,7 @@ pub struct Server {
     signals: Signals,
     marks: Option<Marks>,
     logs: Logs,
+    admin: Option<Endpoint>,
     notifier: Notifier,
     told: Told,
     phase: Phase,
@@ -170,6 +176,10 @@ impl Server {
             token::SIGNALS,
             Interest::READABLE,
         )?;
+        let admin = parts
+            .admin
+            .map(|listener| Endpoint::new(listener, registry, now));
+        let admin = admin.transpose()?;
         let waker = Arc::new(Waker::new(registry, token::WAKER)?);
         let mut pools = Vec::with_capacity(parts.pools.len());
         for (number, parts) in parts.pools.into_iter().enumerate() {
@@ -184,6 +194,7 @@ impl Server {
             signals,
             marks: Some(parts.marks),
             logs: parts.logs,
+            admin,
             notifier: parts.notifier,
             told: Told::default(),
             phase: Phase::Starting,
@@ -233,6 +244,8 @@ impl Server {
                         }
                     }
                     Origin::Signals => self.take_signals(now),
+                    Origin::Admin => self.admit(now),
+                    Origin::AdminConn(place) => self.attend(place, event, now),
                     Origin::Waker => {
                         for pool in self.pools.iter_mut().flatten() {
                             pool.resolver.collect();
@@ -246,6 +259,7 @@ impl Server {
                     pool.touched = true;
                 }
             }
+            self.tend_admin(now);
         }
     }
 
@@ -262,6 +276,7 @@ impl Server {
             .min()
             .into_iter()
             .chain(self.notifier.next_kick())
+            .chain(self.admin.as_ref().map(Endpoint::next_timeout))
             .min()?;
         if next <= now {
             return Some(Duration::ZERO);

@@ -88,10 +88,6 @@ impl Pool {
         for &ip in &self.presence.listened {
             // Of the loopback network every address is here, though one is listed.
             let is_here = ip.is_loopback() || addresses.has(ip);
-            if !ip.is_loopback() {
-                let place = if is_here { "here" } else { "not here" };
-                log::info!("address {ip}: {place}");
-            }
             self.proxy.note_address(ip, is_here, now);
         }
     }
@@ -105,7 +101,6 @@ impl Pool {
         for ip in came {
             self.presence.leaving.retain(|(leaving, _)| *leaving != ip);
             if self.presence.listened.contains(&ip) {
-                log::info!("address {ip}: here");
                 self.proxy.note_address(ip, true, now);
             }
         }
@@ -114,7 +109,6 @@ impl Pool {
                 continue;
             }
             if self.presence.listened.contains(&ip) {
-                log::info!("address {ip}: not here");
                 self.proxy.note_address(ip, false, now);
             }
             self.presence.leaving.retain(|(leaving, _)| *leaving != ip);

@@ -4,6 +4,7 @@
 
 use super::pool::{Door, Pool};
 use super::presence::{forget, may_move};
+use crate::proxy::events::Kind;
 use crate::proxy::ClientId;
 use crate::sys::limits;
 use crate::time::{Span, Time};
@@ -118,11 +119,11 @@ impl Pool {
         self.writable.clear();
         self.proxy.begin_anew(&self.config, now);
         closed += self.close_at_the_door(now);
-        log::warn!(
-            "stood still for {} ms with requests under way: {closed} clients closed{}, all begun anew",
-            still.0 / 1000,
-            self.said()
+        let detail = format!(
+            "stood still for {} ms with requests under way: {closed} clients closed, all begun anew",
+            still.0 / 1000
         );
+        self.proxy.happened(Kind::StoodStill, "", detail, now);
         if self.door == Door::Open {
             // Servers are connected to first, as at the start.
             for listener in &mut self.listeners {
@@ -153,11 +154,11 @@ impl Pool {
             closed += 1;
         }
         closed += self.close_at_the_door(now);
-        log::warn!(
-            "stood still for {} ms: {closed} clients closed{} unread",
-            still.0 / 1000,
-            self.said()
+        let detail = format!(
+            "stood still for {} ms: {closed} clients closed unread",
+            still.0 / 1000
         );
+        self.proxy.happened(Kind::StoodStill, "", detail, now);
     }
 
     /// The same for those who have not been accepted yet.

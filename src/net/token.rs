@@ -1,7 +1,7 @@
 //! Poll tokens: numbers from which an event finds its connection by an index, without a search.
 //!
 //! ```text
-//!   pool | index | kind: 0 the process (signals, waker), 1 listeners (and addresses), 2 links, 3 clients
+//!   pool | index | kind: 0 the process (signals, waker, admin), 1 listeners (and addresses), 2 links, 3 clients
 //! ```
 
 use mio::Token;
@@ -12,6 +12,15 @@ use crate::proxy::{ClientId, LinkId};
 pub(super) const SIGNALS: Token = Token(0);
 /// The waker of the resolver's threads.
 pub(super) const WAKER: Token = Token(4);
+/// The listener of `--admin`; its connections follow, four apart.
+pub(super) const ADMIN: Token = Token(8);
+/// Most connections of `--admin`.
+pub(super) const ADMIN_CONNS: usize = 16;
+
+/// A connection of `--admin`.
+pub(super) fn admin_conn(place: usize) -> Token {
+    Token(ADMIN.0 + ((1 + place) << KIND_BITS))
+}
 
 const KIND_BITS: u32 = 2;
 /// Enough for [`crate::config::file::POOLS_MAX`].
@@ -28,6 +37,9 @@ const CLIENT: usize = 3;
 pub(super) enum Origin {
     Signals,
     Waker,
+    Admin,
+    /// The place of one of its connections.
+    AdminConn(usize),
     /// A pool, and what of it.
     Pool(usize, Part),
 }
@@ -59,7 +71,9 @@ pub(super) fn origin(token: Token, conns: impl Fn(usize) -> usize) -> Origin {
         LISTENER if index == INDEX_MASK => Part::Addresses,
         LISTENER => Part::Listener(index),
         _ if token == SIGNALS => return Origin::Signals,
-        _ => return Origin::Waker,
+        _ if token == WAKER => return Origin::Waker,
+        _ if token == ADMIN => return Origin::Admin,
+        _ => return Origin::AdminConn(((token.0 - ADMIN.0) >> KIND_BITS) - 1),
     };
     Origin::Pool(pool, part)
 }

@@ -49,6 +49,66 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Verb; 25] = [
+        Verb::Get,
+        Verb::Gets,
+        Verb::Gat,
+        Verb::Gats,
+        Verb::Set,
+        Verb::Add,
+        Verb::Replace,
+        Verb::Append,
+        Verb::Prepend,
+        Verb::Cas,
+        Verb::Incr,
+        Verb::Decr,
+        Verb::Delete,
+        Verb::Touch,
+        Verb::MetaGet,
+        Verb::MetaSet,
+        Verb::MetaDelete,
+        Verb::MetaArithmetic,
+        Verb::MetaDebug,
+        Verb::MetaNoop,
+        Verb::FlushAll,
+        Verb::Version,
+        Verb::Verbosity,
+        Verb::Quit,
+        Verb::Stats,
+    ];
+
+    /// The command word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Get => "get",
+            Verb::Gets => "gets",
+            Verb::Gat => "gat",
+            Verb::Gats => "gats",
+            Verb::Set => "set",
+            Verb::Add => "add",
+            Verb::Replace => "replace",
+            Verb::Append => "append",
+            Verb::Prepend => "prepend",
+            Verb::Cas => "cas",
+            Verb::Incr => "incr",
+            Verb::Decr => "decr",
+            Verb::Delete => "delete",
+            Verb::Touch => "touch",
+            Verb::MetaGet => "mg",
+            Verb::MetaSet => "ms",
+            Verb::MetaDelete => "md",
+            Verb::MetaArithmetic => "ma",
+            Verb::MetaDebug => "me",
+            Verb::MetaNoop => "mn",
+            Verb::FlushAll => "flush_all",
+            Verb::Version => "version",
+            Verb::Verbosity => "verbosity",
+            Verb::Quit => "quit",
+            Verb::Stats => "stats",
+        }
+    }
+
     /// `get`, `gets`, `gat`, `gats`: any number of keys, answered by `VALUE` blocks and `END`.
     pub fn is_retrieval(self) -> bool {
         matches!(self, Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats)

@@ -16,6 +16,8 @@ impl Proxy {
         let old = std::mem::replace(self, fresh);
         self.counters = old.counters;
         self.counters.begun_anew += 1;
+        self.commands = old.commands;
+        self.events = old.events;
         self.started = old.started;
         self.next_generation = old.next_generation;
         self.addresses = old.addresses;

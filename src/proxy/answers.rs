@@ -3,6 +3,7 @@
 //! An answer that does not fit its request means that the two ends have lost each other: the connection is given up
 //! before one client reads what belongs to another.
 
+use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::mirror::has_flag;
 use super::server::{InFlight, LinkState, Role};
@@ -28,6 +29,7 @@ impl Proxy {
     /// Bytes from a server.
     pub fn link_received(&mut self, id: LinkId, bytes: &[u8], now: Time) {
         self.now = now;
+        self.servers[usize::from(id.server)].bytes_received += bytes.len() as u64;
         let link = self.link_mut(id);
         if !matches!(link.state, LinkState::Unproven | LinkState::Ready) {
             return;
@@ -81,11 +83,9 @@ impl Proxy {
             self.actions.push_back(Action::CloseLink(id));
             return Step::Gone;
         }
-        log::warn!(
-            "server {}: unexpected answer: {}",
-            self.servers[usize::from(id.server)].name,
-            bytes[..bytes.len().min(80)].escape_ascii()
-        );
+        let shown = bytes[..bytes.len().min(80)].escape_ascii();
+        let detail = format!("unexpected answer: {shown}");
+        self.happened_to(usize::from(id.server), Kind::ServerStrange, detail);
         self.server_lost(usize::from(id.server), CloseReason::Nonsense);
         Step::Gone
     }
@@ -176,7 +176,11 @@ impl Proxy {
         let link = &mut server.links[usize::from(id.conn)];
         let hits = link.hits;
         let Some(flight) = link.pop() else { return };
-        server.latency.note(self.now.since(flight.queued).0);
+        let micros = self.now.since(flight.queued).0;
+        server.latency.note(micros);
+        if flight.txn.is_some() {
+            self.commands.note(flight.verb, micros);
+        }
         match flight.txn {
             Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),
             None => self.finish_own(id, &flight, code, tail),

@@ -56,24 +56,27 @@ pub struct Address {
     pub since: Time,
 }
 
-/// Takes note of an address in a list that holds each once.
-pub fn note(addresses: &mut Vec<Address>, ip: IpAddr, is_here: bool, now: Time) {
+/// Takes note of an address in a list that holds each once. Whether that is news.
+pub fn note(addresses: &mut Vec<Address>, ip: IpAddr, is_here: bool, now: Time) -> bool {
     let new = Address {
         ip,
         is_here,
         since: now,
     };
     match addresses.iter_mut().find(|address| address.ip == ip) {
-        Some(address) if address.is_here == is_here => {}
+        Some(address) if address.is_here == is_here => return false,
         Some(address) => *address = new,
         None => addresses.push(new),
     }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Config, Copies, ServerSpec};
+
+    const NONE: [u16; 0] = [];
 
     fn lacking(primaries: &[u16], backups: &[u16], copies: Copies, live: &[u16]) -> Vec<u16> {
         let spec = |&port: &u16| ServerSpec {
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn without_backups_each_primary_counts() {
-        assert_eq!(lacking(&[1, 2], &[], Copies::All, &[1, 2]), []);
+        assert_eq!(lacking(&[1, 2], &[], Copies::All, &[1, 2]), NONE);
         assert_eq!(lacking(&[1, 2], &[], Copies::All, &[1]), [1]);
         assert_eq!(lacking(&[1, 2, 3], &[], Copies::All, &[]), [0, 1, 2]);
     }
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn any_backup_will_do_when_all_hold_all() {
-        assert_eq!(lacking(&[1, 2], &[3, 4], Copies::All, &[4]), []);
+        assert_eq!(lacking(&[1, 2], &[3, 4], Copies::All, &[4]), NONE);
         assert_eq!(lacking(&[1, 2], &[3, 4], Copies::All, &[1]), [1]);
     }
 
@@ -139,19 +142,19 @@ mod tests {
     fn with_one_copy_it_is_the_hashed_backup_that_counts() {
         let one = Copies::AtMost(1);
         // Keys of the first primary are all on the first backup, as 2 and 2 have a common divisor.
-        assert_eq!(lacking(&[1, 2], &[3, 4], one, &[2, 3]), []);
+        assert_eq!(lacking(&[1, 2], &[3, 4], one, &[2, 3]), NONE);
         assert_eq!(lacking(&[1, 2], &[3, 4], one, &[2, 4]), [0]);
         // 3 and 2 have none: every combination is some key's.
         assert_eq!(lacking(&[1, 2, 3], &[4, 5], one, &[2, 3, 4]), [0]);
-        assert_eq!(lacking(&[1, 2, 3], &[4, 5], one, &[2, 3, 4, 5]), []);
+        assert_eq!(lacking(&[1, 2, 3], &[4, 5], one, &[2, 3, 4, 5]), NONE);
         let two = Copies::AtMost(2);
-        assert_eq!(lacking(&[1, 2, 3], &[4, 5, 6], two, &[2, 3, 4]), []);
+        assert_eq!(lacking(&[1, 2, 3], &[4, 5, 6], two, &[2, 3, 4]), NONE);
         assert_eq!(lacking(&[1], &[4, 5, 6], two, &[4]), [0]);
     }
 
     #[test]
     fn a_server_that_is_its_own_backup_is_no_second_copy() {
-        assert_eq!(lacking(&[1, 2], &[1, 2], Copies::All, &[1]), []);
+        assert_eq!(lacking(&[1, 2], &[1, 2], Copies::All, &[1]), NONE);
         // Seen differently through its two entries for a moment.
         let routes = Routes::new(&Config {
             servers: vec![crate::config::addr::parse_server("h:1").unwrap()],

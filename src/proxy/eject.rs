@@ -15,6 +15,7 @@
 //! record only serves to end that: a proxy that knows all keys that were written there itself deletes them; for another one
 //! the servers list theirs (`survey`).
 
+use super::events::Kind;
 use super::journal::{Journal, NotedKey};
 use super::op::Op;
 use super::route::Route;
@@ -88,8 +89,8 @@ impl Proxy {
         let primary = route.primary();
         if acting > 0 {
             if self.ejects.known.note(primary, acting) {
-                let name = &self.servers[usize::from(primary)].name;
-                log::info!("server {name}: ejected, its keys go to other servers");
+                let detail = "ejected, its keys go to other servers";
+                self.happened_to(usize::from(primary), Kind::ServerEjected, detail);
             }
             self.counters.ejected_writes += 1;
             self.ejects.record.note(noted.clone());

@@ -8,6 +8,7 @@
 //! ```
 
 use super::cas::Tag;
+use super::events::Kind;
 use super::ids::{CloseReason, LinkId};
 use super::journal::NotedKey;
 use super::route::Route;
@@ -179,6 +180,8 @@ impl Proxy {
     fn adopt(&mut self, view: View) {
         self.adopt_ejected(view);
         self.view = view;
+        let detail = format!("another proxy served: view {}", view.number);
+        self.happened(Kind::TakeOver, "", detail, self.now);
         let mut stamps = self
             .servers
             .iter()
@@ -205,11 +208,12 @@ impl Proxy {
             };
             let server = &mut self.servers[index];
             if server.is_up() && missed {
-                log::warn!("server {}: missed writes of another proxy", server.name);
                 server.state = State::Waiting;
                 server.journal.forget();
                 // Counted when the connection was made: it may have been empty then.
                 server.items = None;
+                let detail = "missed writes of another proxy";
+                self.happened_to(index, Kind::ServerStale, detail);
             } else if !server.is_up() && server.known_process.is_some() {
                 // Perhaps lost before it was asked.
                 server.journal.note_others();
@@ -323,11 +327,11 @@ impl Proxy {
             log::info!("server {}: {missed} keys to be forgotten", server.name);
             self.pump_entry(index);
         } else {
-            log::info!("server {}: flushed, it missed writes", server.name);
             let times = 1 + server.flush_repeats();
             server.entry_due = usize::from(times);
             server.journal.clear();
             self.counters.entry_flushes += 1;
+            self.happened_to(index, Kind::ServerFlushed, "flushed, it missed writes");
             let purpose = (Role::Entry, Verb::FlushAll, None);
             let link = Server::link_id(index, 0);
             for _ in 0..times {
@@ -368,12 +372,9 @@ impl Proxy {
         let server = &mut self.servers[index];
         if verb == Verb::FlushAll {
             if code.is_error() {
-                log::warn!(
-                    "server {}: it cannot be flushed, so it is not used",
-                    server.name
-                );
                 server.state = State::Waiting;
-                return;
+                let detail = "it cannot be flushed, so it is not used";
+                return self.happened_to(index, Kind::ServerStale, detail);
             }
             // What it missed meanwhile it does not hold either.
             self.let_in(index, self.settings.read_repair != ReadRepair::Off);
@@ -388,12 +389,12 @@ impl Proxy {
         let cold = cold && !alone && !is(Sabotage::WarmTooEarly);
         let now = self.now;
         let (view, origin) = (self.view, self.origin.clone());
+        if cold {
+            self.happened_to(index, Kind::ServerCold, "up, cold");
+        } else {
+            self.happened_to(index, Kind::ServerUp, "up");
+        }
         let server = &mut self.servers[index];
-        log::info!(
-            "server {}: up{}",
-            server.name,
-            if cold { ", cold" } else { "" }
-        );
         server.state = State::Up;
         server.settled = true;
         server.left_out = View::default();

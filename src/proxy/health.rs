@@ -6,6 +6,7 @@
 //!     +--refused, late--+---- silent, reset, nonsense -------------+
 //! ```
 
+use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::read::key_token;
 use super::repair::is_base64;
@@ -78,6 +79,7 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
+        self.look_at_limits();
         if self.memory.rest(now) {
             self.rest();
         }
@@ -302,10 +304,11 @@ impl Proxy {
         let server = &mut self.servers[index];
         let first = !server.tried;
         if server.is_connected() || first {
-            log::warn!("server {}: down: {}", server.name, why.name());
             server.since = now;
             server.lost_in = self.view;
+            self.happened_to(index, Kind::ServerDown, format!("down: {}", why.name()));
         }
+        let server = &mut self.servers[index];
         server.tried = true;
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);

@@ -252,6 +252,7 @@ impl Proxy {
             replies::NO_META
         } else if self.memory.refuses(data) {
             self.counters.store_no_memory += 1;
+            self.memory_is_full();
             replies::OUT_OF_MEMORY
         } else {
             return true;

@@ -2,6 +2,7 @@
 
 use super::ids::{ClientId, CloseReason};
 use super::server::{Server, State};
+use super::stats::{Commands, Outcome};
 use super::Proxy;
 use crate::proto::request::Request;
 use crate::proto::response::Code;
@@ -285,19 +286,15 @@ impl Proxy {
 
     /// How far the background copy has come.
     fn stats_resync(&self, out: &mut Vec<u8>) {
-        let resync = &self.resync;
-        let Some(target) = resync.target else {
+        let Some(resync) = self.resync_report() else {
             return push_stat(out, "resync", "none");
         };
-        push_stat(out, "resync", &self.servers[target].name);
+        push_stat(out, "resync", resync.server);
         push_stat(out, "keys_done", &resync.done.to_string());
-        push_stat(out, "keys_listed", &resync.total.to_string());
-        let seconds = self.now.since(resync.began).0 / 1_000_000;
-        push_stat(out, "seconds", &seconds.to_string());
-        let rate = resync.done / seconds.max(1);
-        push_stat(out, "keys_per_second", &rate.to_string());
-        let left = resync.total.saturating_sub(resync.done) / rate.max(1);
-        push_stat(out, "seconds_left", &left.to_string());
+        push_stat(out, "keys_listed", &resync.listed.to_string());
+        push_stat(out, "seconds", &resync.seconds.to_string());
+        push_stat(out, "keys_per_second", &resync.rate.to_string());
+        push_stat(out, "seconds_left", &resync.seconds_left.to_string());
     }
 
     /// What magent 0.6 printed: the primaries, from 1, with the number of connections that are kept.
@@ -316,8 +313,11 @@ impl Proxy {
 
     fn reset_stats(&mut self) {
         self.counters = super::Counters::default();
+        *self.commands = Commands::default();
         for server in &mut self.servers {
             server.requests = 0;
+            server.bytes_sent = 0;
+            server.bytes_received = 0;
             server.timeouts = 0;
             server.failures = Default::default();
             server.latency = Default::default();
@@ -343,6 +343,8 @@ impl Proxy {
     /// Counts the keys of a retrieval as they are answered; memcached counts a `gat` as a touch.
     pub(super) fn count_retrieval(&mut self, verb: Verb, hits: u64, keys: u64) {
         let misses = keys - hits.min(keys);
+        self.commands.count(verb, Outcome::Hit, hits);
+        self.commands.count(verb, Outcome::Miss, misses);
         let counters = &mut self.counters;
         if verb.is_gat() {
             counters.cmd_touch += keys;
@@ -363,6 +365,12 @@ impl Proxy {
 
     /// Counts what a server said.
     pub(super) fn count_reply(&mut self, verb: Verb, code: Code) {
+        let outcome = match (verb, code) {
+            // Without `v` it is a hit all the same.
+            (Verb::MetaGet, Code::MetaDone) => Outcome::Hit,
+            _ => Outcome::of(code),
+        };
+        self.commands.count(verb, outcome, 1);
         let counters = &mut self.counters;
         counters.cmd_get += u64::from(verb == Verb::MetaGet);
         let counter = match (verb, code) {
@@ -387,7 +395,7 @@ impl Proxy {
     }
 }
 
-fn state_name(server: &Server) -> &'static str {
+pub(super) fn state_name(server: &Server) -> &'static str {
     match server.state {
         State::Up if server.cold => "cold",
         State::Up => "up",

@@ -19,6 +19,7 @@ mod dialect;
 mod dispatch;
 mod eject;
 mod enter;
+pub mod events;
 mod flush;
 mod frames;
 mod gather;
@@ -36,13 +37,14 @@ mod order;
 mod placing;
 mod read;
 mod repair;
+pub mod report;
 mod resync;
 mod route;
 pub mod sabotage;
 mod server;
 mod slots;
 mod stamps;
-mod stats;
+pub mod stats;
 mod survey;
 mod txn;
 mod values;
@@ -67,6 +69,7 @@ use crate::time::{Span, Time};
 use client::{Client, Input};
 use coverage::{Address, Coverage};
 use eject::Ejects;
+use events::Events;
 use flush::Barrier;
 use gather::Gather;
 use inquiry::Inquiry;
@@ -74,7 +77,7 @@ use order::Order;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
-use stats::Counters;
+use stats::{Commands, Counters};
 use txn::Txns;
 use version::Versions;
 use view::{Origin, View};
@@ -95,6 +98,8 @@ struct Settings {
 
 /// The proxy core for one pool of servers.
 pub struct Proxy {
+    /// Its name; `default` for the one of the command line.
+    pool: String,
     settings: Settings,
     facts: ProcessFacts,
     now: Time,
@@ -130,6 +135,8 @@ pub struct Proxy {
     dirty: Vec<ConnId>,
     resumable: Vec<ClientId>,
     counters: Counters,
+    commands: Box<Commands>,
+    events: Events,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
     versions: Versions,
@@ -176,6 +183,7 @@ impl Proxy {
             })
             .collect();
         Proxy {
+            pool: config.pool.clone().unwrap_or_else(|| "default".into()),
             settings: Settings {
                 timeout: config.timeout,
                 max_conns: config.max_conns,
@@ -215,6 +223,8 @@ impl Proxy {
             dirty: Vec::new(),
             resumable: Vec::new(),
             counters: Counters::default(),
+            commands: Box::default(),
+            events: Events::new(config.pool.clone()),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
@@ -237,6 +247,7 @@ impl Proxy {
         self.now = now;
         if self.clients.len() >= self.settings.max_conns {
             self.counters.rejected_connections += 1;
+            self.conns_are_full();
             return None;
         }
         self.counters.total_connections += 1;
@@ -318,12 +329,15 @@ impl Proxy {
         let drained = match id {
             ConnId::Client(id) => self.write_client(id, writer)?,
             ConnId::Link(id) => {
-                let link = &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+                let server = &mut self.servers[usize::from(id.server)];
+                let link = &mut server.links[usize::from(id.conn)];
                 let was_sent = link.head_is_sent();
                 let before = link.log.unsent();
                 let drained = link.log.write_to(writer)?;
-                if link.log.unsent() < before {
+                let written = before - link.log.unsent();
+                if written > 0 {
                     link.note_progress(was_sent, now);
+                    server.bytes_sent += written as u64;
                 }
                 drained
             }
@@ -377,7 +391,15 @@ impl Proxy {
     /// An address of `-l` is on this host, or is not: for `stats`.
     pub fn note_address(&mut self, ip: IpAddr, is_here: bool, now: Time) {
         self.now = now;
-        coverage::note(&mut self.addresses, ip, is_here, now);
+        let news = coverage::note(&mut self.addresses, ip, is_here, now);
+        if news && !ip.is_loopback() {
+            let (kind, place) = if is_here {
+                (events::Kind::AddressHere, "here")
+            } else {
+                (events::Kind::AddressGone, "not here")
+            };
+            self.happened(kind, &ip.to_string(), place, now);
+        }
     }
 
     /// How many servers there are, and how many of them answer.

@@ -12,6 +12,7 @@
 
 mod listing;
 
+use super::events::Kind;
 use super::ids::Action;
 use super::journal::NotedKey;
 use super::repair::Then;
@@ -149,10 +150,7 @@ impl Proxy {
             paced: self.now,
             ..Resync::default()
         };
-        log::info!(
-            "server {}: background copy begins",
-            self.servers[target].name
-        );
+        self.happened_to(target, Kind::ResyncBegun, "background copy begins");
         self.next_source();
     }
 
@@ -327,15 +325,13 @@ impl Proxy {
         if let Some(target) = self.resync.target {
             let server = &mut self.servers[target];
             server.cold = false;
-            log::info!(
-                "server {}: warm, {} keys gone through in {} ms",
-                server.name,
-                self.resync.done,
-                self.now.since(self.resync.began).0 / 1000
-            );
             if server.stamp.is_some() {
                 self.restamp(target);
             }
+            let took = self.now.since(self.resync.began).0 / 1000;
+            let detail = format!("{} keys gone through in {took} ms", self.resync.done);
+            self.happened_to(target, Kind::ResyncEnded, &detail);
+            self.happened_to(target, Kind::ServerWarm, format!("warm, {detail}"));
         }
         self.resync = Resync::default();
         self.plan_resync();
@@ -350,6 +346,10 @@ impl Proxy {
             }
         }
         // Keys still on their way count for nobody.
-        self.resync = Resync::default();
+        let over = std::mem::take(&mut self.resync);
+        if let Some(target) = over.target {
+            let detail = format!("background copy given up after {} keys", over.done);
+            self.happened_to(target, Kind::ResyncEnded, detail);
+        }
     }
 }

@@ -314,6 +314,10 @@ pub struct Server {
     pub answer: Vec<u8>,
     /// Requests sent to it.
     pub requests: u64,
+    /// Bytes written to it and read from it, probes included.
+    pub bytes_sent: u64,
+    /// See `bytes_sent`.
+    pub bytes_received: u64,
     /// How often it was lost or not reached, by [`CloseReason`].
     pub failures: [u64; CloseReason::ALL.len()],
     /// Requests that were not answered in time.
@@ -362,6 +366,8 @@ impl Server {
             entry_due: 0,
             answer: Vec::new(),
             requests: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
             failures: [0; CloseReason::ALL.len()],
             timeouts: 0,
             latency: Latency::default(),

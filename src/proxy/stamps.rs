@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::events::Kind;
 use super::ids::LinkId;
 use super::op::Op;
 use super::sabotage::{is, Sabotage};
@@ -183,7 +184,8 @@ impl Proxy {
             owner: self.me,
         };
         self.counters.views_raised += 1;
-        log::info!("view {} raised", self.view.number);
+        let detail = format!("view {} raised", self.view.number);
+        self.happened(Kind::ViewRaised, "", detail, self.now);
         for index in 0..self.servers.len() {
             if self.servers[index].is_up() {
                 self.restamp(index);

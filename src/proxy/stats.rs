@@ -1,5 +1,8 @@
 //! Counters, named as memcached names them where memcached has them.
 
+use crate::proto::response::Code;
+use crate::proto::Verb;
+
 /// Everything that is counted for `stats`.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
@@ -64,19 +67,128 @@ pub struct Counters {
     pub held: u64,
 }
 
+/// What came of requests, by command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Outcome {
+    /// Keys found.
+    Hit,
+    /// Keys not found, or not there to be changed.
+    Miss,
+    /// Done.
+    Ok,
+    /// The condition did not hold.
+    NotStored,
+    /// The CAS token was another one.
+    Exists,
+    /// A server's error, or nobody to ask.
+    Error,
+}
+
+impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Hit,
+        Outcome::Miss,
+        Outcome::Ok,
+        Outcome::NotStored,
+        Outcome::Exists,
+        Outcome::Error,
+    ];
+
+    /// The word for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Hit => "hit",
+            Outcome::Miss => "miss",
+            Outcome::Ok => "ok",
+            Outcome::NotStored => "not_stored",
+            Outcome::Exists => "exists",
+            Outcome::Error => "error",
+        }
+    }
+
+    /// What the code of a reply comes to.
+    pub fn of(code: Code) -> Outcome {
+        match code {
+            Code::Value | Code::MetaValue | Code::Number => Outcome::Hit,
+            Code::NotFound | Code::MetaMiss | Code::MetaNotFound => Outcome::Miss,
+            Code::NotStored | Code::MetaNotStored => Outcome::NotStored,
+            Code::Exists | Code::MetaExists => Outcome::Exists,
+            code if code.is_error() || code == Code::Nonsense => Outcome::Error,
+            _ => Outcome::Ok,
+        }
+    }
+}
+
+/// Requests by command and outcome, and how long servers took for each command.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    counts: [[u64; Outcome::ALL.len()]; Verb::ALL.len()],
+    latency: [Latency; Verb::ALL.len()],
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        Commands {
+            counts: [[0; Outcome::ALL.len()]; Verb::ALL.len()],
+            latency: [Latency::default(); Verb::ALL.len()],
+        }
+    }
+}
+
+impl Commands {
+    /// Notes `count` requests of keys, or for a write requests.
+    pub fn count(&mut self, verb: Verb, outcome: Outcome, count: u64) {
+        self.counts[verb as usize][outcome as usize] += count;
+    }
+
+    /// Notes the time of one answer.
+    pub fn note(&mut self, verb: Verb, micros: u64) {
+        self.latency[verb as usize].note(micros);
+    }
+
+    /// See [`Commands::count`].
+    pub fn counted(&self, verb: Verb, outcome: Outcome) -> u64 {
+        self.counts[verb as usize][outcome as usize]
+    }
+
+    /// See [`Commands::note`].
+    pub fn latency(&self, verb: Verb) -> &Latency {
+        &self.latency[verb as usize]
+    }
+}
+
 /// How long answers took: a histogram by powers of two of microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Latency {
     counts: [u64; 32],
     total: u64,
+    sum: u64,
 }
 
 impl Latency {
     /// Notes one answer that took `micros` microseconds.
     pub fn note(&mut self, micros: u64) {
-        let bucket = (64 - micros.leading_zeros()).min(31) as usize;
+        let bucket = (64 - micros.saturating_sub(1).leading_zeros()).min(31) as usize;
         self.counts[bucket] += 1;
         self.total += 1;
+        self.sum += micros;
+    }
+
+    /// How many took at most 2^n microseconds but more than 2^(n-1), for n from 0.
+    pub fn buckets(&self) -> &[u64; 32] {
+        &self.counts
+    }
+
+    /// How many there were.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Microseconds of all together.
+    pub fn sum(&self) -> u64 {
+        self.sum
     }
 
     /// The time in microseconds that `percent` of the answers stayed below (within a factor of two); 0 without any.

@@ -8,6 +8,7 @@ use std::io;
 
 pub mod activation;
 pub mod daemon;
+pub mod facts;
 pub mod instance;
 pub mod limits;
 pub mod log;

@@ -1,0 +1,430 @@
+//! What there is to count and to measure: the families of metrics, each with its name, unit and meaning.
+//! docs/observability.md says what to do when one moves.
+
+use super::metrics::{Page, Type};
+use super::process::Facts;
+use crate::proto::Verb;
+use crate::proxy::events::Kind;
+use crate::proxy::report::{Report, ResyncReport, ServerReport, STATES};
+use crate::proxy::stats::Outcome;
+
+/// A figure of each pool, and of each server.
+type Figure = (&'static str, &'static str, fn(&Report<'_>) -> f64);
+type ResyncFigure = (&'static str, &'static str, fn(&ResyncReport<'_>) -> u64);
+type ServerFigure = (&'static str, &'static str, fn(&ServerReport<'_>) -> f64);
+
+pub(super) fn process(page: &mut Page, reports: &[Report<'_>], facts: &Facts, version: &str) {
+    page.family("magent_build", Type::Info, "The running magent.");
+    page.sample("magent_build_info", &[("version", version)], 1);
+    let first = reports.first();
+    let cpu = first.map_or(0.0, |report| report.cpu_seconds);
+    page.family(
+        "process_cpu_seconds",
+        Type::Counter,
+        "User and system CPU time.",
+    );
+    page.sample("process_cpu_seconds_total", &[], cpu);
+    let gauges = [
+        (
+            "process_start_time_seconds",
+            "Start, in seconds since 1970.",
+            first.map_or(0.0, |report| report.started),
+        ),
+        (
+            "process_resident_memory_bytes",
+            "Memory in RAM.",
+            facts.resident_bytes as f64,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Address space.",
+            facts.virtual_bytes as f64,
+        ),
+        (
+            "process_open_fds",
+            "Open descriptors.",
+            facts.open_fds as f64,
+        ),
+        (
+            "process_max_fds",
+            "Most open descriptors.",
+            facts.max_fds as f64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Type::Gauge, help);
+        page.sample(name, &[], value);
+    }
+}
+
+pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
+    let gauges: [Figure; 8] = [
+        (
+            "magent_client_connections",
+            "Client connections now.",
+            |r| r.connections.0 as f64,
+        ),
+        (
+            "magent_client_connections_max",
+            "Most client connections (-n).",
+            |r| r.connections.1 as f64,
+        ),
+        (
+            "magent_buffered_bytes",
+            "Buffered requests and replies.",
+            |r| r.memory.0 as f64,
+        ),
+        (
+            "magent_buffered_bytes_max",
+            "Most bytes buffered (--memory-limit).",
+            |r| r.memory.1 as f64,
+        ),
+        (
+            "magent_healthy",
+            "1 while every key has a live copy.",
+            |r| number(r.lacking.is_empty()),
+        ),
+        ("magent_active", "1 while clients ask for keys.", |r| {
+            number(r.is_active)
+        }),
+        ("magent_view", "The highest view known.", |r| r.view as f64),
+        (
+            "magent_ejected_keys",
+            "Keys known to lie at another primary.",
+            |r| r.ejected_keys as f64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Type::Gauge, help);
+        for report in reports {
+            page.sample(name, &[("pool", report.pool)], value(report));
+        }
+    }
+    let counters: [Figure; 22] = [
+        (
+            "magent_client_connections_accepted",
+            "Client connections accepted.",
+            |r| r.counters.total_connections as f64,
+        ),
+        (
+            "magent_client_connections_rejected",
+            "Turned away over -n.",
+            |r| r.counters.rejected_connections as f64,
+        ),
+        ("magent_client_received_bytes", "Read from clients.", |r| {
+            r.counters.bytes_read as f64
+        }),
+        ("magent_client_sent_bytes", "Written to clients.", |r| {
+            r.counters.bytes_written as f64
+        }),
+        (
+            "magent_refused_too_large",
+            "Refused over --max-item-size.",
+            |r| r.counters.store_too_large as f64,
+        ),
+        (
+            "magent_refused_no_memory",
+            "Refused over --memory-limit.",
+            |r| r.counters.store_no_memory as f64,
+        ),
+        (
+            "magent_failover_keys",
+            "Keys asked of another copy than the primary's.",
+            |r| r.counters.failovers as f64,
+        ),
+        (
+            "magent_failed_read_keys",
+            "Keys that no copy could be asked for; clients saw a miss.",
+            |r| r.counters.failed_reads as f64,
+        ),
+        (
+            "magent_failed_writes",
+            "Writes that no copy could take, or of unknown outcome.",
+            |r| r.counters.failed_writes as f64,
+        ),
+        (
+            "magent_mirrored_writes",
+            "Requests sent to further copies.",
+            |r| r.counters.mirrored as f64,
+        ),
+        (
+            "magent_degraded_writes",
+            "Writes that left out a copy.",
+            |r| r.counters.degraded_writes as f64,
+        ),
+        (
+            "magent_disagreements",
+            "Further copies that answered otherwise.",
+            |r| r.counters.disagreements as f64,
+        ),
+        (
+            "magent_heals",
+            "Keys deleted on a copy that differed.",
+            |r| r.counters.heals as f64,
+        ),
+        (
+            "magent_refills",
+            "Keys brought from one copy to another.",
+            |r| r.counters.refills as f64,
+        ),
+        (
+            "magent_refills_cancelled",
+            "Keys not brought over, as a write had passed.",
+            |r| r.counters.refills_cancelled as f64,
+        ),
+        (
+            "magent_entry_flushes",
+            "Returning servers that were flushed.",
+            |r| r.counters.entry_flushes as f64,
+        ),
+        ("magent_views_raised", "Views raised by this proxy.", |r| {
+            r.counters.views_raised as f64
+        }),
+        (
+            "magent_ejected_writes",
+            "Writes that went to another primary than the key's.",
+            |r| r.counters.ejected_writes as f64,
+        ),
+        (
+            "magent_ejected_deletes",
+            "Deletions of keys away from their primary.",
+            |r| r.counters.ejected_deletes as f64,
+        ),
+        (
+            "magent_held_requests",
+            "Requests that waited for another on the same key.",
+            |r| r.counters.held as f64,
+        ),
+        (
+            "magent_clients_cut_off",
+            "Clients given up in the middle of a long value.",
+            |r| r.counters.cut_off as f64,
+        ),
+        (
+            "magent_begun_anew",
+            "Times that all under way was dropped after a stop of the process.",
+            |r| r.counters.begun_anew as f64,
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.family(name, Type::Counter, help);
+        for report in reports {
+            page.sample(
+                &format!("{name}_total"),
+                &[("pool", report.pool)],
+                value(report),
+            );
+        }
+    }
+}
+
+pub(super) fn commands(page: &mut Page, reports: &[Report<'_>]) {
+    page.family(
+        "magent_requests",
+        Type::Counter,
+        "Requests by command and result; of retrievals each key counts.",
+    );
+    for report in reports {
+        for verb in Verb::ALL {
+            for outcome in Outcome::ALL {
+                let count = report.commands.counted(verb, outcome);
+                if count > 0 {
+                    let labels = [
+                        ("pool", report.pool),
+                        ("command", verb.name()),
+                        ("result", outcome.name()),
+                    ];
+                    page.sample("magent_requests_total", &labels, count);
+                }
+            }
+        }
+    }
+    let help = "From queueing a request to its server's answer, by command.";
+    page.family("magent_command_seconds", Type::Histogram, help);
+    for report in reports {
+        for verb in Verb::ALL {
+            let latency = report.commands.latency(verb);
+            if latency.total() > 0 {
+                let labels = [("pool", report.pool), ("command", verb.name())];
+                page.histogram("magent_command_seconds", &labels, latency);
+            }
+        }
+    }
+}
+
+pub(super) fn changes(page: &mut Page, reports: &[Report<'_>]) {
+    page.family("magent_events", Type::Counter, "State changes by kind.");
+    for report in reports {
+        for kind in Kind::ALL {
+            let labels = [("pool", report.pool), ("event", kind.name())];
+            page.sample("magent_events_total", &labels, report.events.count(kind));
+        }
+    }
+    page.family(
+        "magent_address_here",
+        Type::Gauge,
+        "1 while this host has the address of -l.",
+    );
+    for report in reports {
+        for (ip, here, _) in &report.addresses {
+            let labels = [("pool", report.pool), ("address", &ip.to_string())];
+            page.sample("magent_address_here", &labels, number(*here));
+        }
+    }
+    let figures: [ResyncFigure; 4] = [
+        (
+            "magent_resync_running",
+            "1 while a server is being filled.",
+            |_| 1,
+        ),
+        ("magent_resync_keys_done", "Keys dealt with.", |resync| {
+            resync.done
+        }),
+        (
+            "magent_resync_keys_listed",
+            "Keys listed so far.",
+            |resync| resync.listed,
+        ),
+        (
+            "magent_resync_seconds_left",
+            "For the listed keys.",
+            |resync| resync.seconds_left,
+        ),
+    ];
+    for (name, help, value) in figures {
+        page.family(name, Type::Gauge, help);
+        for report in reports {
+            let resync = report.resync.as_ref();
+            let labels = [
+                ("pool", report.pool),
+                ("server", resync.map_or("", |resync| resync.server)),
+            ];
+            page.sample(name, &labels, resync.map_or(0, value));
+        }
+    }
+}
+
+pub(super) fn servers(page: &mut Page, reports: &[Report<'_>]) {
+    let servers: Vec<Labelled<'_>> = reports.iter().flat_map(labelled).collect();
+    page.family(
+        "magent_server_state",
+        Type::Gauge,
+        "1 for the state that the server is in.",
+    );
+    for &([pool, name, role], server) in &servers {
+        for state in STATES {
+            let labels = [pool, name, role, ("state", state)];
+            page.sample(
+                "magent_server_state",
+                &labels,
+                number(server.state == state),
+            );
+        }
+    }
+    let gauges: [ServerFigure; 8] = [
+        ("magent_server_up", "1 while the server is used.", |s| {
+            number(matches!(s.state, "up" | "cold"))
+        }),
+        (
+            "magent_server_state_seconds",
+            "Since it went up or down.",
+            |s| s.seconds_in_state,
+        ),
+        (
+            "magent_server_connections",
+            "Links that belong to it.",
+            |s| s.connections as f64,
+        ),
+        (
+            "magent_server_in_flight",
+            "Requests whose answer is due.",
+            |s| s.in_flight as f64,
+        ),
+        (
+            "magent_server_journal_keys",
+            "Keys it missed and has to forget.",
+            |s| s.journal_keys as f64,
+        ),
+        (
+            "magent_server_journal_complete",
+            "1 unless the journal ran over.",
+            |s| number(s.journal_complete),
+        ),
+        (
+            "magent_server_view",
+            "The view it last took part in.",
+            |s| s.view as f64,
+        ),
+        (
+            "magent_server_ejected_place",
+            "Place of its keys with --eject; 0: at home.",
+            |s| s.ejected_place as f64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Type::Gauge, help);
+        for &(labels, server) in &servers {
+            page.sample(name, &labels, value(server));
+        }
+    }
+    let counters: [ServerFigure; 4] = [
+        (
+            "magent_server_requests",
+            "Requests sent to it, probes not counted.",
+            |s| s.requests as f64,
+        ),
+        ("magent_server_sent_bytes", "Written to it.", |s| {
+            s.bytes_sent as f64
+        }),
+        ("magent_server_received_bytes", "Read from it.", |s| {
+            s.bytes_received as f64
+        }),
+        (
+            "magent_server_timeouts",
+            "Requests that were not answered in time.",
+            |s| s.timeouts as f64,
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.family(name, Type::Counter, help);
+        for &(labels, server) in &servers {
+            page.sample(&format!("{name}_total"), &labels, value(server));
+        }
+    }
+    page.family(
+        "magent_server_lost",
+        Type::Counter,
+        "How often it was lost or not reached, by reason.",
+    );
+    for &([pool, name, role], server) in &servers {
+        for (why, count) in &server.lost {
+            page.sample(
+                "magent_server_lost_total",
+                &[pool, name, role, ("reason", why.name())],
+                count,
+            );
+        }
+    }
+    let help = "From queueing a request to its answer, probes included.";
+    page.family("magent_server_seconds", Type::Histogram, help);
+    for &(labels, server) in &servers {
+        page.histogram("magent_server_seconds", &labels, server.latency);
+    }
+}
+
+type Labelled<'a> = ([(&'static str, &'a str); 3], &'a ServerReport<'a>);
+
+fn labelled<'a>(report: &'a Report<'a>) -> impl Iterator<Item = Labelled<'a>> {
+    report.servers.iter().map(|server| {
+        let labels = [
+            ("pool", report.pool),
+            ("server", server.name),
+            ("role", server.role),
+        ];
+        (labels, server)
+    })
+}
+
+fn number(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
