@@ -258,7 +258,7 @@ impl Client {
             if let Reply::Bytes(begun) = &begun {
                 head.extend_from_slice(first_line(begun));
             }
-            self.send(begun, b"", memory);
+            self.send(begun, memory);
         }
         if head.is_empty() {
             head.extend_from_slice(first_line(bytes));
@@ -327,21 +327,35 @@ impl Client {
         let typical = estimate(self.estimate as usize, size / keys.max(1));
         self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
         if first {
-            if let Some(slot) = self.slots.pop() {
-                self.send(slot.reply, tail, memory);
+            if self.binary.is_some() {
+                self.send_frames(tail, memory);
+                return Ok(());
             }
+            if let Some(slot) = self.slots.pop() {
+                self.send(slot.reply, memory);
+            }
+            self.out.push(tail, memory);
             while let Some(slot) = self.slots.pop_done() {
-                self.send(slot.reply, b"", memory);
+                self.send(slot.reply, memory);
             }
         }
         Ok(())
     }
 
-    /// Puts a reply, and `tail` behind it, into the queue.
-    fn send(&mut self, reply: Reply, tail: &[u8], memory: &mut Memory) {
-        if let Some(binary) = &mut self.binary {
-            return binary.send(reply, tail, &mut self.out, memory);
+    /// The first reply, which is complete but for `tail`, and those behind it that are done, in the binary protocol.
+    fn send_frames(&mut self, tail: &[u8], memory: &mut Memory) {
+        let Some(binary) = &mut self.binary else {
+            return;
+        };
+        if let Some(slot) = self.slots.pop() {
+            binary.send(slot.reply, tail, &mut self.out, memory);
         }
+        while let Some(slot) = self.slots.pop_done() {
+            binary.send(slot.reply, b"", &mut self.out, memory);
+        }
+    }
+
+    fn send(&mut self, reply: Reply, memory: &mut Memory) {
         match reply {
             Reply::None => {}
             Reply::Fixed(line) => self.out.push(line, memory),
@@ -350,7 +364,6 @@ impl Client {
                 self.out.push_vec(bytes, memory);
             }
         }
-        self.out.push(tail, memory);
     }
 
     /// Gives all its memory back; for one that is gone.

@@ -63,7 +63,7 @@ impl Proxy {
             return 0;
         };
         client.expect_frame(asked);
-        let request = match frame.compose(line) {
+        let request = match frame.compose(self.meta, line) {
             Ok(request) => request,
             Err(reply) => {
                 self.refuse(id, reply, frame.value_len);

@@ -155,9 +155,10 @@ impl Proxy {
             return Step::Close;
         };
         match &client.input {
-            Input::Line | Input::Fresh if bytes.is_empty() => Step::Wait,
-            Input::Line if client.is_binary() => self.step_frame(id, bytes),
-            Input::Line => self.step_line(id, bytes),
+            Input::Line if bytes.is_empty() => Step::Wait,
+            Input::Line if !client.is_binary() => self.step_line(id, bytes),
+            Input::Line => self.step_frame(id, bytes),
+            Input::Fresh if bytes.is_empty() => Step::Wait,
             Input::Fresh => {
                 client.begin_protocol(bytes[0]);
                 Step::Used(0)

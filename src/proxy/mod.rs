@@ -159,6 +159,8 @@ pub struct Proxy {
     /// Reused for requests that came as frames, and for the values of small ones.
     framed: Vec<u8>,
     block: Vec<u8>,
+    /// Reused for an answer whose first line is shown otherwise than it came.
+    joined: Vec<u8>,
 }
 
 impl Proxy {
@@ -239,6 +241,7 @@ impl Proxy {
             versioned: Vec::new(),
             framed: Vec::new(),
             block: Vec::new(),
+            joined: Vec::new(),
         }
     }
 

@@ -86,6 +86,7 @@ fn measure(ground: &Ground, kind: Kind, rounds: usize) -> Result<String, String>
         keys: KEYS,
         size: 100,
         rate: Some(RATE),
+        binary: false,
     };
     let mut load = Load::connect(&peer.addresses, shape, Arc::clone(&corpus))?;
     load.preload()?;

@@ -308,3 +308,36 @@ fn nonsense_in_frames_harms_nobody() {
     }
     pool.proxy.assert_alive();
 }
+
+/// Servers before 1.6.10 know no meta commands: what can be said in classic ones is.
+#[test]
+fn frames_in_front_of_old_servers() {
+    let old = || Memcached::of_release("bullseye", &[]);
+    let (Some(primary), Some(backup)) = (old(), old()) else {
+        return;
+    };
+    let pool = Pool::of(vec![primary], vec![backup], &[]);
+    let mut client = pool.client();
+    let only_counted = [[0, 0, 0, 0, 0, 0, 0, 2], [0; 8]].concat();
+    let only_counted = [&only_counted[..], &[0xff; 4]].concat();
+    let mut say = |opcode, extras: &[u8], value: &[u8]| {
+        client.send(frame(opcode, 1, 0, extras, b"key", value));
+        let (_, status, _, body) = head_of(&mut client);
+        (status, body)
+    };
+    assert_eq!(say(0x01, &[0, 0, 0, 7, 0, 0, 0, 60], b"10").0, 0);
+    assert_eq!(say(0x02, NO_FLAGS, b"10").0, 2, "exists");
+    assert_eq!(say(0x00, b"", b""), (0, b"\0\0\0\x0710".to_vec()));
+    assert_eq!(say(0x05, &only_counted, b"").1, 12u64.to_be_bytes());
+    assert_eq!(say(0x0e, b"", b"0").0, 0);
+    assert_eq!(say(0x1d, &[0, 0, 0, 60], b"").1, b"\0\0\0\x07120");
+    assert_eq!(say(0x1c, &[0, 0, 0, 60], b"").0, 0);
+    let said = say(0x05, &[0; 20], b"");
+    assert_eq!(
+        (said.0, said.1.is_empty()),
+        (0x84, false),
+        "it would create"
+    );
+    assert_eq!(say(0x04, b"", b"").0, 0);
+    assert_eq!(say(0x04, b"", b"").0, 1, "not found");
+}

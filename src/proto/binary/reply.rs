@@ -116,7 +116,11 @@ pub fn encode<'a>(asked: &'a Asked, text: &'a [u8]) -> Reply<'a> {
                 },
             )
         }
-        Code::Stored | Code::Deleted | Code::Touched | Code::Ok | Code::MetaNoop => {
+        Code::Touched => {
+            let response = Response::new(asked, Status::Success, 0);
+            done(asked, response.with_flags(0))
+        }
+        Code::Stored | Code::Deleted | Code::Ok | Code::MetaNoop => {
             done(asked, Response::new(asked, Status::Success, 0))
         }
         Code::Number => match parse_decimal(line) {

@@ -147,9 +147,20 @@ fn exptime(number: u32) -> i32 {
 }
 
 impl Frame<'_> {
-    /// The same in a line, and what there is to know of it. The error is the reply to what has no line.
-    pub fn compose<'b>(&self, line: &'b mut Vec<u8>) -> Result<Request<'b>, &'static [u8]> {
+    /// The same in a line, and what there is to know of it. The error is the reply to what has no line. `meta`: the servers
+    /// know meta commands; those that do not tell no CAS of what they store.
+    pub fn compose<'b>(
+        &self,
+        meta: bool,
+        line: &'b mut Vec<u8>,
+    ) -> Result<Request<'b>, &'static [u8]> {
         line.clear();
+        match self.kind {
+            Kind::Flush | Kind::Stat | Kind::Version | Kind::Noop => {}
+            Kind::Get | Kind::GetAndTouch if is_word(self.key) => {}
+            _ if !meta => return self.compose_classic(line),
+            _ => {}
+        }
         match self.kind {
             Kind::Get | Kind::GetAndTouch | Kind::Touch | Kind::Delete => self.compose_keyed(line),
             Kind::Set | Kind::Add | Kind::Replace | Kind::Append | Kind::Prepend => {
@@ -337,6 +348,60 @@ impl Frame<'_> {
             key,
             meta,
             ..blank(Verb::MetaArithmetic, line)
+        })
+    }
+
+    /// For servers without meta commands: what can be said in other words.
+    fn compose_classic<'b>(&self, line: &'b mut Vec<u8>) -> Result<Request<'b>, &'static [u8]> {
+        let plain = self.cas == 0;
+        let counts = matches!(self.kind, Kind::Increment | Kind::Decrement);
+        let (command, verb): (&[u8], Verb) = match self.kind {
+            Kind::Set if plain => (b"set ", Verb::Set),
+            Kind::Add if plain => (b"add ", Verb::Add),
+            Kind::Replace if plain => (b"replace ", Verb::Replace),
+            Kind::Set | Kind::Add | Kind::Replace => (b"cas ", Verb::Cas),
+            Kind::Append if plain => (b"append ", Verb::Append),
+            Kind::Prepend if plain => (b"prepend ", Verb::Prepend),
+            Kind::Delete if plain => (b"delete ", Verb::Delete),
+            Kind::Touch => (b"touch ", Verb::Touch),
+            _ if !counts || !plain || u32_at(self.extras, 16) != NO_CREATION => {
+                return Err(replies::NO_META);
+            }
+            Kind::Increment => (b"incr ", Verb::Incr),
+            _ => (b"decr ", Verb::Decr),
+        };
+        if !is_word(self.key) {
+            return Err(replies::NO_META);
+        }
+        let (key, _) = self.begin(command, line)?;
+        let mut push = |number: u64| {
+            line.push(b' ');
+            push_decimal(line, number);
+        };
+        let mut client_flags = false;
+        if self.kind.stores() {
+            let (mut flags, mut ttl) = (0, 0);
+            if self.extras.len() == 8 {
+                flags = u32_at(self.extras, 0);
+                ttl = exptime(u32_at(self.extras, 4)).unsigned_abs();
+            }
+            client_flags = flags != 0;
+            for number in [u64::from(flags), u64::from(ttl), self.value_len as u64] {
+                push(number);
+            }
+            if verb == Verb::Cas {
+                push(self.cas);
+            }
+        } else if counts {
+            push(u64_at(self.extras, 0));
+        } else if self.kind == Kind::Touch {
+            push(u64::from(exptime(u32_at(self.extras, 0)).unsigned_abs()));
+        }
+        Ok(Request {
+            key,
+            data_len: self.value_len,
+            client_flags,
+            ..blank(verb, line)
         })
     }
 

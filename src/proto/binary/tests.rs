@@ -32,7 +32,7 @@ fn line(bytes: &[u8]) -> String {
         panic!("{:?}", parse(bytes));
     };
     let mut line = Vec::new();
-    let request = frame.compose(&mut line).unwrap();
+    let request = frame.compose(true, &mut line).unwrap();
     request.line.escape_ascii().to_string()
 }
 
@@ -82,6 +82,43 @@ fn frames_in_words() {
 }
 
 #[test]
+fn frames_for_servers_without_meta_commands() {
+    let classic = |opcode, cas, extras: &[u8], key: &[u8], value: &[u8]| {
+        let bytes = frame(opcode, cas, extras, key, value);
+        let Parsed::Request(_, frame) = parse(&bytes) else {
+            panic!("{:?}", parse(&bytes));
+        };
+        let mut line = Vec::new();
+        let request = frame.compose(false, &mut line);
+        request.map(|request| request.line.escape_ascii().to_string())
+    };
+    let cases: [(u8, u64, &[u8], &[u8], &str); 10] = [
+        (0x00, 0, b"", b"", "gets k"),
+        (0x01, 0, &STORAGE, b"abc", "set k 5 60 3"),
+        (0x12, 0, &STORAGE, b"abc", "add k 5 60 3"),
+        (0x03, 0, &STORAGE, b"abc", "replace k 5 60 3"),
+        (0x01, 9, &STORAGE, b"abc", "cas k 5 60 3 9"),
+        (0x0e, 0, b"", b"abc", "append k 0 0 3"),
+        (0x04, 0, b"", b"", "delete k"),
+        (0x05, 0, &ONLY_COUNTED, b"", "incr k 2"),
+        (0x16, 0, &ONLY_COUNTED, b"", "decr k 2"),
+        (0x1c, 0, &TTL, b"", "touch k 60"),
+    ];
+    for (opcode, cas, extras, value, wanted) in cases {
+        let line = classic(opcode, cas, extras, b"k", value);
+        assert_eq!(line, Ok(wanted.to_string()), "{opcode:#x}");
+    }
+    for line in [
+        classic(0x05, 0, &COUNTER, b"k", b""),
+        classic(0x04, 9, b"", b"k", b""),
+        classic(0x0e, 9, b"", b"k", b"x"),
+        classic(0x00, 0, b"", b"a b", b""),
+    ] {
+        assert_eq!(line, Err(replies::NO_META));
+    }
+}
+
+#[test]
 fn what_is_not_carried_out() {
     let refused = |bytes: &[u8]| match parse(bytes) {
         Parsed::Refused { reply, rest, .. } => (reply, rest),
@@ -102,7 +139,7 @@ fn what_is_not_carried_out() {
     let Parsed::Request(_, frame) = parse(&bytes) else {
         panic!("it is well-formed");
     };
-    assert!(frame.compose(&mut Vec::new()).is_err());
+    assert!(frame.compose(true, &mut Vec::new()).is_err());
 }
 
 fn said(opcode: u8, key: Option<&[u8]>, text: &[u8]) -> Option<(u16, u64, Vec<u8>)> {
@@ -203,7 +240,7 @@ proptest! {
         prop_assert_eq!(asked.opaque, 0x1234_5678);
         prop_assert_eq!((frame.length, frame.value_len), (head, value.len()));
         let mut line = Vec::new();
-        let Ok(request) = frame.compose(&mut line) else { return Ok(()) };
+        let Ok(request) = frame.compose(value.len() % 2 == 0, &mut line) else { return Ok(()) };
         prop_assert!(!request.line.contains(&b'\n') && !request.line.contains(&0));
         if matches!(request.verb, Verb::MetaNoop | Verb::Version | Verb::Stats | Verb::FlushAll) {
             return Ok(());
