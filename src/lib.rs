@@ -25,4 +25,5 @@ pub mod proxy;
 pub mod start;
 pub mod sys;
 pub mod time;
+pub mod top;
 pub mod verify;

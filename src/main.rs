@@ -14,6 +14,7 @@ use magent::pools::{self, Failure};
 use magent::start::{self, Started, Supervisor};
 use magent::sys::daemon::{self, Detached, Herald};
 use magent::sys::reason;
+use magent::top;
 use magent::verify::{self, Outcome};
 
 const DIFFERENT: u8 = 1;
@@ -44,6 +45,7 @@ fn main() {
             Err(failure) => complain_of(&failure),
         },
         Ok(Parsed::Check(config)) => check::run(&config),
+        Ok(Parsed::Top(top)) => top::run(&top),
         Ok(Parsed::Watch(config)) => match check::watch(&config, supervisor.notifier) {
             Ok(()) => 0,
             Err(error) => complain(SYSTEM, &error.to_string()),

@@ -6,6 +6,7 @@
 //! 4. give root up, and only then touch a byte from the network
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::log::Logs;
 use crate::sys::notify::Notifier;
 use crate::sys::pidfile::PidFile;
+use crate::sys::takeover::{self, Handed, Pair};
 use crate::sys::user::Identity;
 use crate::sys::{limits, SystemError};
 
@@ -54,8 +56,6 @@ impl Supervisor {
 /// A proxy that is about to serve.
 pub struct Running {
     server: Server,
-    /// Removed when the proxy has ended.
-    _pidfile: Option<PidFile>,
 }
 
 impl Running {
@@ -81,7 +81,11 @@ pub fn prepare(
     } = supervisor;
     let paths = Paths::of(process)?;
     let plans = pools::plan(pools)?;
-    let marks = match take_marks(&plans)? {
+    let mut heritage = Heritage::default();
+    if process.takeover {
+        heritage = Heritage::ask(&plans)?;
+    }
+    let mut marks = match take_marks(&plans, std::mem::take(&mut heritage.marks))? {
         Ok(marks) => marks,
         Err(place) => {
             return Ok(Started::Already(format!(
@@ -100,14 +104,30 @@ pub fn prepare(
     let warned = daemon || paths.log_file.is_some();
     raise_limit(&plans, warned);
     plans.iter().for_each(|plan| tell_copies(&plan.config));
-    let pidfile = paths.pidfile.as_deref().map(PidFile::create).transpose()?;
+    let pidfile = match (paths.pidfile.as_deref(), heritage.pidfile) {
+        (Some(path), Some(inherited)) if inherited.path() == path => Some(inherited),
+        (path, _) => path.map(PidFile::create).transpose()?,
+    };
     check_passed(&passed, &plans)?;
+    heritage
+        .listeners
+        .into_iter()
+        .for_each(|listener| passed.inherit(listener));
     let mut pools = Vec::with_capacity(plans.len());
     for plan in plans {
         pools.push(net::open(plan, &mut passed, &marks, identity.owner())?);
     }
 
-    let admin = process.admin.map(net::admin::open).transpose()?;
+    marks.keep(&marks_of(&pools));
+    let admin = match process.admin {
+        Some(address) => {
+            let inherited = heritage
+                .admin
+                .and_then(|fd| net::admin::inherit(address, fd));
+            Some(inherited.map_or_else(|| net::admin::open(address), Ok)?)
+        }
+        None => None,
+    };
 
     identity.assume()?;
     let parts = Parts {
@@ -116,13 +136,78 @@ pub fn prepare(
         marks,
         logs,
         notifier,
-        drain: process.drain,
+        process: Config {
+            file: paths.file,
+            ..process.clone()
+        },
+        pidfile,
+        predecessor: heritage.pair,
     };
     let server = Server::new(parts).map_err(|error| SystemError::io("event loop", &error))?;
-    Ok(Started::Ready(Box::new(Running {
-        server,
-        _pidfile: pidfile,
-    })))
+    Ok(Started::Ready(Box::new(Running { server })))
+}
+
+/// The marks of all places; one that was handed over may have had more.
+fn marks_of(pools: &[net::PoolParts]) -> Vec<String> {
+    let spots = pools.iter().flat_map(|pool| pool.listeners.spots());
+    spots.filter_map(|spot| net::mark_of(&spot).ok()).collect()
+}
+
+/// What a magent whose place is taken has handed over.
+#[derive(Default)]
+struct Heritage {
+    pair: Option<Pair>,
+    marks: Marks,
+    listeners: Vec<OwnedFd>,
+    admin: Option<OwnedFd>,
+    pidfile: Option<PidFile>,
+}
+
+impl Heritage {
+    /// Asks the magent that listens where these pools are to listen, if there is one.
+    fn ask(plans: &[Plan]) -> Result<Heritage, SystemError> {
+        let places = plans.iter().flat_map(|plan| &plan.places);
+        let mut names: Vec<String> = places
+            .map(|place| instance::tcp_mark(&place.address))
+            .collect();
+        let sockets = plans
+            .iter()
+            .filter_map(|plan| plan.config.socket.as_deref());
+        names.extend(sockets.filter_map(|path| instance::socket_mark(path).ok()));
+        let failed = |error| SystemError::io("--takeover", &error);
+        for name in names {
+            let asked = takeover::ask(&name).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => SystemError::new(
+                    "--takeover",
+                    "the magent there hands nothing over (it runs as another user, has just begun, or is about to end)",
+                ),
+                _ => failed(error),
+            });
+            if let Some((pair, handed)) = asked? {
+                return Heritage::of(pair, handed).map_err(failed);
+            }
+        }
+        Ok(Heritage::default())
+    }
+
+    fn of(pair: Pair, handed: Vec<Handed>) -> io::Result<Heritage> {
+        let mut heritage = Heritage {
+            pair: Some(pair),
+            ..Heritage::default()
+        };
+        for (name, fd) in handed {
+            if let Some(mark) = name.strip_prefix("mark ") {
+                heritage.marks.adopt(mark, fd.into());
+            } else if let Some(path) = name.strip_prefix("pidfile ") {
+                heritage.pidfile = Some(PidFile::inherit(Path::new(path), fd)?);
+            } else if name == "admin" {
+                heritage.admin = Some(fd);
+            } else {
+                heritage.listeners.push(fd);
+            }
+        }
+        Ok(heritage)
+    }
 }
 
 fn check_passed(passed: &Passed, plans: &[Plan]) -> Result<(), SystemError> {
@@ -136,6 +221,7 @@ fn check_passed(passed: &Passed, plans: &[Plan]) -> Result<(), SystemError> {
 
 /// The paths of the command line, made absolute while the working directory is still the user's.
 struct Paths {
+    file: Option<PathBuf>,
     pidfile: Option<PathBuf>,
     log_file: Option<PathBuf>,
 }
@@ -147,6 +233,7 @@ impl Paths {
             path.map_err(|error| SystemError::io(option, &error))
         };
         Ok(Paths {
+            file: absolute("-c", &config.file)?,
             pidfile: absolute("--pidfile", &config.pidfile)?,
             log_file: absolute("--log-file", &config.log_file)?,
         })
@@ -155,8 +242,7 @@ impl Paths {
 
 /// Takes the marks of all places; `Err` is the place that a running magent holds. Where several processes may listen
 /// (`reuseport`) there is no mark.
-fn take_marks(plans: &[Plan]) -> Result<Result<Marks, String>, SystemError> {
-    let mut marks = Marks::default();
+fn take_marks(plans: &[Plan], mut marks: Marks) -> Result<Result<Marks, String>, SystemError> {
     let places = plans.iter().flat_map(|plan| &plan.places);
     let mut any = false;
     for place in places.filter(|place| !place.reuseport) {
@@ -187,6 +273,9 @@ fn take_marks(plans: &[Plan]) -> Result<Result<Marks, String>, SystemError> {
 }
 
 fn take(marks: &mut Marks, name: &str, asked: &str) -> Result<Taken, SystemError> {
+    if marks.has(name) {
+        return Ok(Taken::Ours);
+    }
     let failed = |error: io::Error| SystemError::io(asked, &error);
     let taken = marks.take(name).map_err(failed)?;
     if taken == Taken::Ours {

@@ -337,3 +337,93 @@ fn bad_questions_and_idle_visitors_hurt_nobody() {
     assert_eq!(lit.get("/nothing", "").0, 404);
     assert_eq!(lit.proxy.client().get("k"), None);
 }
+
+#[test]
+fn slow_requests_are_logged_with_what_they_waited_for() {
+    let lit = Lit::new(&["--slow-ms", "150", "--timeout", "20000"]);
+    let mut client = lit.proxy.client();
+    client.set("counter", "1");
+    assert!(!lit.proxy.process().stderr().contains("slow:"));
+    // Both primaries and the backup stand still: whoever has the key.
+    lit.primaries.iter().for_each(Memcached::freeze);
+    lit._backup.freeze();
+    client.send("incr counter 1\r\nget counter\r\nset counter 0 0 1\r\n5\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    lit.primaries.iter().for_each(Memcached::thaw);
+    lit._backup.thaw();
+    assert_eq!(client.line(), b"2\r\n");
+    client.until(b"STORED\r\n");
+    // printf counter | md5sum
+    let key = "886bb73b3156b0aa";
+    for said in [
+        format!("slow: incr {key}: "),
+        "waited for the decision of 127.0.0.1:".to_owned(),
+        format!("slow: set {key}: "),
+        "waited for another request on the key".to_owned(),
+        "event=slow_request command=".to_owned(),
+    ] {
+        wait_for(&said, PATIENCE, || {
+            lit.proxy.process().stderr().contains(&said)
+        });
+    }
+    assert!(!lit.proxy.process().stderr().contains("incr counter"));
+}
+
+/// Names of metrics, without what histograms add to theirs, as they are told.
+fn exported(lit: &Lit) -> BTreeSet<String> {
+    let (_, _, text) = lit.get("/metrics", "");
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types
+        .map(|rest| rest.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+/// All words of `text` that look like a metric's name.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let names = words.filter(|word| {
+        let known = ["magent_", "process_"]
+            .iter()
+            .any(|start| word.starts_with(start));
+        known && word.len() > "process_".len()
+    });
+    let bare = |word: &str| word.strip_suffix("_bucket").unwrap_or(word).to_owned();
+    names.map(bare).collect()
+}
+
+#[test]
+fn documents_dashboard_and_alerts_know_the_metrics() {
+    let lit = Lit::new(&[]);
+    let exported = exported(&lit);
+    let root = env!("CARGO_MANIFEST_DIR");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).expect(path);
+    assert_eq!(named(&read("docs/observability.md")), exported);
+    for path in ["docs/grafana.json", "docs/alerts.yml"] {
+        let named = named(&read(path));
+        assert!(named.len() > 8, "{path}");
+        let unknown: Vec<&String> = named.difference(&exported).collect();
+        assert!(unknown.is_empty(), "{path}: {unknown:?}");
+    }
+    let dashboard: Value = serde_json::from_str(&read("docs/grafana.json")).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 8);
+    // Events as well.
+    let events = read("docs/observability.md");
+    for (series, _) in lit.metrics().0 {
+        if let Some(rest) = series.strip_prefix("magent_events_total{") {
+            let event = rest
+                .split("event=\"")
+                .nth(1)
+                .unwrap()
+                .trim_end_matches("\"}");
+            assert!(events.contains(&format!("`{event}`")), "{event}");
+        }
+    }
+    // Debian's prometheus has a checker of its own.
+    match std::process::Command::new("promtool")
+        .args(["check", "rules", &format!("{root}/docs/alerts.yml")])
+        .output()
+    {
+        Ok(checked) => assert!(checked.status.success(), "{checked:?}"),
+        Err(_) => eprintln!("no promtool here: the rules are not checked by it"),
+    }
+}

@@ -177,3 +177,78 @@ fn random_uses_every_server() {
         assert_eq!(server.client().get("k").as_deref(), Some("v"));
     }
 }
+
+/// The drill of the guides, with magent in nutcracker's place.
+#[test]
+fn the_ejection_drill_without_an_error_and_without_an_old_value() {
+    let mut servers: Vec<Memcached> = (0..3).map(|_| Memcached::start()).collect();
+    let listen = Port::claim();
+    let directory = TempDir::new();
+    let path = directory.path("nutcracker.yml");
+    let list: String = servers
+        .iter()
+        .map(|server| format!("   - 127.0.0.1:{}:1\n", server.port()))
+        .collect();
+    let text = format!(
+        "beta:\n  listen: 127.0.0.1:{}\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: 100\n  auto_eject_hosts: true\n  \
+         server_retry_timeout: 2000\n  server_failure_limit: 3\n  servers:\n{list}",
+        listen.number()
+    );
+    std::fs::write(&path, text).unwrap();
+    let mut magent = Process::start(mortal(&magent_binary()).args(["-v", "-c", &path]));
+    wait_answering(listen.number(), &mut magent, "magent");
+    let mut client = Client::connect(listen.number());
+    wait_for("all servers are up", PATIENCE, || {
+        client.stat("magent_servers_up") == "3"
+    });
+    client.set("h", "12345");
+    let home = servers
+        .iter()
+        .position(|server| server.client().get("h").is_some())
+        .unwrap();
+    let elsewhere = (0..)
+        .map(|n| format!("key{n}"))
+        .find(|key| {
+            client.set(key, "abc");
+            servers[home].client().get(key).is_none()
+        })
+        .unwrap();
+
+    servers[home].kill();
+    for _ in 0..3 {
+        client.set("h", "123");
+    }
+    assert_eq!(client.get("h").as_deref(), Some("123"));
+    // One dead server fails no list of keys.
+    client.send(format!("get h {elsewhere} nothing\r\n"));
+    let all = String::from_utf8(client.until(b"END\r\n")).unwrap();
+    assert_eq!(
+        all,
+        format!("VALUE h 0 3\r\n123\r\nVALUE {elsewhere} 0 3\r\nabc\r\nEND\r\n")
+    );
+    // A bad command is answered and the connection lives on.
+    assert_eq!(client.ask("nonsense"), "ERROR");
+
+    servers[home].restart();
+    wait_for("it is used again", PATIENCE, || {
+        client.stat("magent_servers_up") == "3"
+    });
+    assert_eq!(client.get("h"), None, "its keys were elsewhere meanwhile");
+    client.set("h", "old");
+    assert_eq!(servers[home].client().get("h").as_deref(), Some("old"));
+
+    servers[home].freeze();
+    wait_for("it is given up", PATIENCE, || {
+        client.stat("magent_servers_up") == "2"
+    });
+    client.set("h", "new");
+    assert_eq!(client.get("h").as_deref(), Some("new"));
+    servers[home].thaw();
+    wait_for("it is used again", PATIENCE, || {
+        let value = client.get("h");
+        assert_ne!(value.as_deref(), Some("old"), "nothing old is served");
+        client.stat("magent_servers_up") == "3"
+    });
+    assert_ne!(client.get("h").as_deref(), Some("old"));
+    assert_eq!(client.stat("magent_failed_writes"), "0");
+}

@@ -63,6 +63,11 @@ impl Memory {
         self.limit
     }
 
+    /// Sets another limit.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Whether `more` bytes would go over the limit: then new work is refused.
     pub fn refuses(&self, more: usize) -> bool {
         self.used().saturating_add(more) > self.limit

@@ -32,6 +32,16 @@ pub fn parse_target(text: &str) -> Result<ServerSpec, String> {
     parse(text, Some("a proxy"), "HOST[:PORT]")
 }
 
+/// The same with another port for one that gives none.
+pub(super) fn parse_at(text: &str, port: u16) -> Result<ServerSpec, String> {
+    let (_, rest) = split_host(text, "HOST[:PORT]")?;
+    let spec = parse_target(text)?;
+    Ok(match rest {
+        Some(_) => spec,
+        None => ServerSpec { port, ..spec },
+    })
+}
+
 /// Parses an address or name without port; brackets around IPv6 are taken off.
 pub fn parse_listen(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));

@@ -9,7 +9,7 @@ use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 use super::asking::{asking, Asking};
 use super::friends;
 use super::options::{Row, TABLE};
-use super::{Check, Config, Rejoin, Watch};
+use super::{Check, Config, Rejoin, Top, Watch};
 
 /// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
 const VERIFY_RATE: u32 = 50_000;
@@ -31,6 +31,8 @@ pub enum Parsed {
     Check(Check),
     /// `--watch`: ask a proxy for ever.
     Watch(Watch),
+    /// `--top`: show how a proxy is.
+    Top(Top),
 }
 
 /// A wrong command line: one line that names the option as it was written, and what is wrong with it.
@@ -130,6 +132,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     match asking(&config, &all).map_err(UsageError)? {
         Some(Asking::Check(check)) => return Ok(Parsed::Check(check)),
         Some(Asking::Watch(watch)) => return Ok(Parsed::Watch(watch)),
+        Some(Asking::Top(top)) => return Ok(Parsed::Top(top)),
         // Whether what they say fits together is looked at for each pool.
         None if config.file.is_some() => {}
         None if config.test => {

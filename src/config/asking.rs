@@ -61,11 +61,43 @@ pub struct Watch {
     pub log_format: LogFormat,
 }
 
+/// `--top`: the endpoint that is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Top {
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// TCP port; 12001 when not given.
+    pub port: u16,
+}
+
+/// The port of `--admin` in the files that come with magent.
+const ADMIN_PORT: u16 = 12001;
+
+impl fmt::Display for Top {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Takes `HOST[:PORT]`.
+pub(super) fn parse_top(text: &str) -> Result<Top, String> {
+    let spec = addr::parse_at(text, ADMIN_PORT)?;
+    Ok(Top {
+        host: spec.host,
+        port: spec.port,
+    })
+}
+
 /// What the command line asks of another magent, if it does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Asking {
     Check(Check),
     Watch(Watch),
+    Top(Top),
 }
 
 /// Takes `HOST[:PORT]` or the path of a Unix socket, which has a slash in it.
@@ -98,6 +130,8 @@ pub(super) fn asking(config: &Config, all: &[Given]) -> Result<Option<Asking>, S
             "log-format",
         ];
         ("--watch", allowed)
+    } else if config.top.is_some() {
+        ("--top", &["top"])
     } else {
         let stray = given("track-file").or(given("interval"));
         return match stray {
@@ -112,6 +146,9 @@ pub(super) fn asking(config: &Config, all: &[Given]) -> Result<Option<Asking>, S
         Some(_) => config.timeout,
         None => TIMEOUT,
     };
+    if let Some(top) = config.top.clone() {
+        return Ok(Some(Asking::Top(top)));
+    }
     if let Some(target) = config.check.clone() {
         return Ok(Some(Asking::Check(Check { target, timeout })));
     }

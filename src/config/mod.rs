@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use crate::hash::KeyHash;
 use crate::time::Span;
 
-pub use asking::{Check, Target, Watch};
+pub use asking::{Check, Target, Top, Watch};
 
 /// A memcached server, as `HOST[:PORT][:WEIGHT]` on the command line or `HOST:PORT:WEIGHT [NAME]` in a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -210,8 +210,14 @@ pub struct Config {
     pub interval: Span,
     /// `--admin`: where metrics and the page are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// `--top`: show in the terminal how this endpoint of `--admin` is, instead of serving.
+    pub top: Option<Top>,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
+    /// `--slow-ms`: requests that take so long are logged; `None`: none are.
+    pub slow: Option<Span>,
+    /// `--log-keys`: with their keys, not the hashes of these.
+    pub log_keys: bool,
     /// `--log-format`.
     pub log_format: LogFormat,
     /// `--log-file`; without it a daemon logs to syslog.
@@ -222,6 +228,10 @@ pub struct Config {
     pub memory_limit: usize,
     /// `--idle-timeout`: close clients that were silent that long; `None`: never.
     pub idle_timeout: Option<Span>,
+    /// `--takeover`: take the place of the magent that listens there.
+    pub takeover: bool,
+    /// `--handover`: how long keys that move with a reload are looked for at their old places; 0: not at all.
+    pub handover: Span,
     /// `--drain-ms`: how long SIGTERM lets requests in flight finish.
     pub drain: Span,
 }
@@ -267,12 +277,17 @@ impl Default for Config {
             track_file: None,
             interval: Span::from_millis(50),
             admin: None,
+            top: None,
+            slow: None,
+            log_keys: false,
             log_format: LogFormat::Text,
             pidfile: None,
             log_file: None,
             max_item_size: 1024 * 1024,
             memory_limit: 1 << 30,
             idle_timeout: None,
+            takeover: false,
+            handover: Span(0),
             drain: Span::from_millis(1000),
         }
     }

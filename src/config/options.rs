@@ -2,7 +2,7 @@
 //! and how its value is checked. Parser and `-h` text are made from the same rows.
 
 use super::addr::{self, number};
-use super::asking::parse_target;
+use super::asking::{parse_target, parse_top};
 use super::values::{
     bytes, bytes_text, check_servers, choice, none, put_name, put_path, put_proxy_id, within, word,
 };
@@ -390,6 +390,18 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "top",
+        value: "HOST[:PORT]",
+        meaning: "serve nobody: show in the terminal, each second, how the magent with that --admin is (port 12001); \
+                  q ends it",
+        default: none,
+        set: |c, v| {
+            c.top = Some(parse_top(v)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "track-file",
         value: "PATH",
         meaning: "the file that --watch writes and a track_file of keepalived reads",
@@ -443,6 +455,28 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "handover",
+        value: "SECONDS",
+        meaning: "so long after a reload keys that have moved are fetched from where they were; 0: not at all",
+        default: |c| (c.handover.0 / 1_000_000).to_string(),
+        set: |c, v| {
+            c.handover = Span::from_secs(within(v, 0, 31_536_000)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "takeover",
+        value: "",
+        meaning: "take the listening sockets over from the magent that has them, and let it go once clients are served",
+        default: none,
+        set: |c, _| {
+            c.takeover = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "drain-ms",
         value: "MS",
         meaning: "how long SIGTERM lets requests in flight finish",
@@ -466,14 +500,29 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
-        long: "pidfile",
-        value: "PATH",
-        meaning: "write the process id here; removed at exit",
-        default: none,
-        set: |c, v| put_path(&mut c.pidfile, v),
+        long: "slow-ms",
+        value: "MS",
+        meaning: "log requests that take so long, with command, server and what they waited for; 0: none",
+        default: |c| c.slow.map_or(0, |slow| slow.0 / 1000).to_string(),
+        set: |c, v| {
+            let ms = within(v, 0, 60_000)?;
+            c.slow = (ms > 0).then(|| Span::from_millis(ms));
+            Ok(())
+        },
     },
     Row {
-        short: "o",
+        short: "",
+        long: "log-keys",
+        value: "",
+        meaning: "show keys as they are in the log of slow requests; without it a hash of each (the first half of its MD5)",
+        default: none,
+        set: |c, _| {
+            c.log_keys = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "log-format",
         value: "text|json",
         meaning: "lines of the log for people, or JSON objects",
@@ -485,6 +534,14 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         short: "",
+        long: "pidfile",
+        value: "PATH",
+        meaning: "write the process id here; removed at exit",
+        default: none,
+        set: |c, v| put_path(&mut c.pidfile, v),
+    },
+    Row {
+        short: "o",
         long: "log-file",
         value: "PATH",
         meaning: "log to this file (reopened on SIGHUP) instead of stderr or, as a daemon, syslog",

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -44,7 +45,19 @@ pub fn open(address: SocketAddr) -> Result<TcpListener, SystemError> {
         .map_err(|error| SystemError::io(format_args!("--admin {address}"), &error))
 }
 
+/// The listener that a magent before this one had, if it is at that address.
+pub fn inherit(address: SocketAddr, socket: OwnedFd) -> Option<TcpListener> {
+    let listener = std::net::TcpListener::from(socket);
+    let there = listener.local_addr().ok()?;
+    (there == address).then(|| TcpListener::from_std(listener))
+}
+
 impl Endpoint {
+    /// The listening socket.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
     pub(super) fn new(
         mut listener: TcpListener,
         registry: &Registry,
@@ -65,6 +78,14 @@ impl Endpoint {
 }
 
 impl Server {
+    /// Another process has the endpoint now.
+    pub(super) fn leave_admin(&mut self) {
+        if let Some(mut endpoint) = self.admin.take() {
+            // Open there, it would go on waking this process.
+            let _ = self.poll.registry().deregister(&mut endpoint.listener);
+        }
+    }
+
     /// Takes note of how things are, and closes those who only stand there.
     pub(super) fn tend_admin(&mut self, now: Time) {
         let Some(endpoint) = &mut self.admin else {

@@ -16,12 +16,14 @@ use crate::sys::SystemError;
 
 /// The socket that was passed for a TCP address, if there is one.
 pub(super) fn tcp(passed: &mut Passed, place: &Place) -> Result<Option<Listener>, SystemError> {
-    let Some(fd) = passed.take(|fd| address(fd) == Some(place.address)) else {
+    let Some((fd, _)) = passed.take(|fd| address(fd).is_some_and(|there| place.is_at(there)))
+    else {
         return Ok(None);
     };
     let failed = |error: &io::Error| SystemError::io(&place.asked, error);
     let socket = Socket::from(fd);
-    if place.address.is_ipv6() && socket.only_v6().map_err(|e| failed(&e))? != place.only_v6 {
+    let is_ipv6 = address_of(&socket).is_some_and(|address| address.is_ipv6());
+    if is_ipv6 && socket.only_v6().map_err(|e| failed(&e))? != place.only_v6 {
         let why = match place.only_v6 {
             true => "the socket passed for it takes IPv4 as well (needs BindIPv6Only=ipv6-only)",
             false => "the socket passed for it takes IPv6 only (needs BindIPv6Only=both)",
@@ -42,14 +44,18 @@ pub(super) fn unix(
         let address = listening(fd).and_then(|socket| socket.local_addr().ok());
         address.is_some_and(|address| address.as_pathname() == Some(path))
     };
-    let Some(fd) = passed.take(fits) else {
+    let Some((fd, inherited)) = passed.take(fits) else {
         return Ok(None);
     };
     let listener = StdUnixListener::from(fd);
     let failed = |error| SystemError::io(listener::asked_unix(config, path), &error);
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(Some(Listener::Unix {
-        _file: None,
+        // A supervisor keeps its own.
+        file: match inherited {
+            true => Some(listener::SocketFile::at(path).map_err(failed)?),
+            false => None,
+        },
         listener: UnixListener::from_std(listener),
     }))
 }
@@ -86,6 +92,10 @@ fn listening(fd: &OwnedFd) -> Option<SockRef<'_>> {
     let socket = SockRef::from(fd);
     let fits = socket.r#type().ok()? == Type::STREAM && socket.is_listener().ok()?;
     fits.then_some(socket)
+}
+
+fn address_of(socket: &Socket) -> Option<std::net::SocketAddr> {
+    socket.local_addr().ok()?.as_socket()
 }
 
 fn address(fd: &OwnedFd) -> Option<std::net::SocketAddr> {

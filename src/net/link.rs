@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::{TcpStream, UnixStream};
-use mio::Interest;
+use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use super::pool::Pool;
 use super::resolve::Endpoint;
 use super::stream::Stream;
+use super::token::Tokens;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
 
@@ -34,6 +35,67 @@ pub(super) struct Link {
     ended: bool,
 }
 
+/// The places of all connections to servers.
+#[derive(Default)]
+pub(super) struct Links {
+    /// By server, then by connection; the last one is the one that the core uses now and then to list keys.
+    servers: Vec<Vec<Option<Link>>>,
+}
+
+impl Links {
+    /// Places for one more server, with so many connections, the background one included.
+    pub fn add(&mut self, conns: usize) {
+        let mut places = Vec::new();
+        places.resize_with(conns, || None);
+        self.servers.push(places);
+    }
+
+    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Option<Link>> {
+        let places = self.servers.get_mut(usize::from(id.server))?;
+        places.get_mut(usize::from(id.conn))
+    }
+
+    pub fn is_background(&self, id: LinkId) -> bool {
+        let places = self.servers.get(usize::from(id.server));
+        places.is_some_and(|places| usize::from(id.conn) + 1 == places.len())
+    }
+
+    /// Takes all connections out.
+    pub fn take_all(&mut self) -> impl Iterator<Item = Link> + '_ {
+        let places = self.servers.iter_mut().flatten();
+        places.filter_map(Option::take)
+    }
+
+    /// Servers have other indices, by the old one; connections of those that have none are closed.
+    pub fn rearrange(&mut self, moves: &[Option<u16>], registry: &Registry, tokens: Tokens) {
+        let count = moves.iter().flatten().count();
+        let mut servers = Vec::new();
+        servers.resize_with(count, Vec::new);
+        for (places, server) in self.servers.drain(..).zip(moves) {
+            let Some(server) = *server else {
+                places.into_iter().flatten().for_each(Link::reset);
+                continue;
+            };
+            servers[usize::from(server)] = places;
+        }
+        for (server, places) in servers.iter_mut().enumerate() {
+            for (conn, link) in places.iter_mut().enumerate() {
+                let id = LinkId {
+                    server: server as u16,
+                    conn: conn as u16,
+                };
+                let Some(link) = link else {
+                    continue;
+                };
+                // An event that is due comes again under the new token. Should it fail, the server is found silent.
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let _ = registry.reregister(&mut link.stream, tokens.link(id), interest);
+            }
+        }
+        self.servers = servers;
+    }
+}
+
 impl Link {
     /// Closes it so that bytes that are still on their way are not carried out later.
     pub(super) fn reset(self) {
@@ -46,8 +108,7 @@ impl Link {
 
 impl Pool {
     pub(super) fn link(&mut self, id: LinkId) -> Option<&mut Link> {
-        let index = self.tokens.link_index(id);
-        self.links.get_mut(index)?.as_mut()
+        self.links.get_mut(id)?.as_mut()
     }
 
     /// Begins to connect to the server's current address; where that fails at once, to its others.
@@ -69,7 +130,7 @@ impl Pool {
     /// For the background connection: where the others lead. A name may mean another host by now, and what that one
     /// holds says nothing of this one.
     fn address_in_use(&mut self, id: LinkId) -> Option<Endpoint> {
-        if !self.tokens.is_background(id) {
+        if !self.links.is_background(id) {
             return None;
         }
         let mut others = (0..id.conn).map(|conn| LinkId { conn, ..id });
@@ -80,8 +141,7 @@ impl Pool {
     }
 
     fn put_link(&mut self, id: LinkId, link: Link) {
-        let index = self.tokens.link_index(id);
-        if let Some(place) = self.links.get_mut(index) {
+        if let Some(place) = self.links.get_mut(id) {
             *place = Some(link);
         }
     }
@@ -166,9 +226,8 @@ impl Pool {
 
     /// Reads until the kernel has nothing left, or the turn's share is used up.
     pub(super) fn read_link(&mut self, id: LinkId, now: Time) {
-        let index = self.tokens.link_index(id);
         for _ in 0..LINK_READS_MAX {
-            let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else {
+            let Some(link) = self.links.get_mut(id).and_then(Option::as_mut) else {
                 return;
             };
             match link.stream.read(&mut self.scratch) {
@@ -227,7 +286,7 @@ impl Pool {
         link.reset();
         if connected {
             // The background connection is closed when its work is done: no sign of trouble.
-            if !self.tokens.is_background(id) {
+            if !self.links.is_background(id) {
                 self.resolver.renew(id.server, now);
             }
         } else {
@@ -237,8 +296,7 @@ impl Pool {
     }
 
     fn take_link(&mut self, id: LinkId) -> Option<Link> {
-        let index = self.tokens.link_index(id);
-        let link = self.links.get_mut(index)?.take();
+        let link = self.links.get_mut(id)?.take();
         self.descriptor_freed();
         link
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,13 +97,119 @@ pub fn asked_unix(config: &Config, path: &Path) -> String {
     }
 }
 
+/// Where a listener listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Spot {
+    /// By TCP.
+    Tcp(SocketAddr),
+    /// At a path.
+    Unix(PathBuf),
+}
+
+/// The listeners of a pool. The index of one stays the same for as long as the pool lives.
+#[derive(Default)]
+pub struct Listeners(Vec<(Spot, Option<Listener>)>);
+
+impl Listeners {
+    /// The addresses that TCP listeners are bound to.
+    pub(super) fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let listeners = self.0.iter().filter_map(|(_, listener)| listener.as_ref());
+        listeners.filter_map(Listener::ip)
+    }
+
+    /// One more, with the next index.
+    pub(super) fn push(&mut self, spot: Spot, listener: Listener) {
+        self.0.push((spot, Some(listener)));
+    }
+
+    /// One more than the highest index.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The listener with that index, if it is open.
+    pub(super) fn get(&self, index: usize) -> Option<&Listener> {
+        self.0.get(index)?.1.as_ref()
+    }
+
+    /// All that are open, with their indices.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Listener)> {
+        let all = self.0.iter_mut().enumerate();
+        all.filter_map(|(index, (_, listener))| Some((index, listener.as_mut()?)))
+    }
+
+    /// All that are open.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.0.iter().filter_map(|(_, listener)| listener.as_ref())
+    }
+
+    /// Closes all; another process has them as well, and their files.
+    pub(super) fn leave(&mut self, registry: &Registry) {
+        for (_, listener) in self.iter_mut() {
+            // Open there, it would go on waking this process. One that is not registered has nothing to fear.
+            let _ = listener.deregister(registry);
+            listener.leave_file();
+        }
+        self.clear();
+    }
+
+    /// Where they listen.
+    pub fn spots(&self) -> impl Iterator<Item = Spot> + '_ {
+        let open = self.0.iter().filter(|(_, listener)| listener.is_some());
+        open.map(|(spot, _)| spot.clone())
+    }
+
+    /// Whether one listens there.
+    pub(super) fn listens_at(&self, spot: &Spot) -> bool {
+        self.spots().any(|other| other == *spot)
+    }
+
+    /// Whether the one with that index listens at one of these, or is closed.
+    pub(super) fn is_one_of(&self, index: usize, spots: &[Spot]) -> bool {
+        let one = self.0.get(index).filter(|(_, listener)| listener.is_some());
+        one.is_none_or(|(spot, _)| spots.contains(spot))
+    }
+
+    /// Takes the one out that listens there.
+    pub(super) fn take(&mut self, spot: &Spot) -> Option<Listener> {
+        let mut all = self.0.iter_mut().filter(|(other, _)| other == spot);
+        all.find_map(|(_, listener)| listener.take())
+    }
+
+    /// Closes the one with that index.
+    pub(super) fn close(&mut self, index: usize) {
+        if let Some((_, listener)) = self.0.get_mut(index) {
+            *listener = None;
+        }
+    }
+
+    /// Closes all.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Those that are open.
+    pub(super) fn into_all(self) -> impl Iterator<Item = (Spot, Listener)> {
+        let all = self.0.into_iter();
+        all.filter_map(|(spot, listener)| Some((spot, listener?)))
+    }
+}
+
+impl Place {
+    /// Whether a socket at that address is the one.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        let any_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.address.port());
+        address == self.address || (self.or_v4 && address == any_v4)
+    }
+}
+
 /// Something that accepts clients.
 pub(super) enum Listener {
     Tcp(TcpListener),
     /// The file goes first: a newcomer must not find it without anybody behind.
     Unix {
         /// None when it is a supervisor's.
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
         listener: UnixListener,
     },
 }
@@ -157,7 +264,7 @@ impl Listener {
             std::os::fd::OwnedFd::from(socket),
         ));
         Ok(Listener::Unix {
-            _file: Some(file),
+            file: Some(file),
             listener,
         })
     }
@@ -167,6 +274,22 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => Some(listener.local_addr().ok()?.ip().to_canonical()),
             Listener::Unix { .. } => None,
+        }
+    }
+
+    /// Another process has it as well, and the file is its own now.
+    pub fn leave_file(&mut self) {
+        if let Listener::Unix { file, .. } = self {
+            // What it would do when dropped is left to the other.
+            std::mem::forget(file.take());
+        }
+    }
+
+    /// The socket.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix { listener, .. } => listener.as_fd(),
         }
     }
 
@@ -261,7 +384,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<SocketFile> {
+    pub(super) fn at(path: &Path) -> io::Result<SocketFile> {
         Ok(SocketFile {
             path: path.to_owned(),
             identity: identity(path)?,

@@ -21,13 +21,14 @@ mod listener;
 mod phase;
 mod pool;
 mod presence;
+mod reload;
 mod resolve;
 mod still;
 mod stream;
+mod takeover;
 mod token;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use self::admin::Endpoint;
 use self::linger::LINGER_MAX;
 use self::phase::{Phase, Told};
 use self::pool::Pool;
+use self::reload::Loader;
 use self::token::Origin;
 use crate::config::Config;
 use crate::pools::Plan;
@@ -48,12 +50,15 @@ use crate::sys::activation::Passed;
 use crate::sys::instance::Marks;
 use crate::sys::log::Logs;
 use crate::sys::notify::Notifier;
+use crate::sys::pidfile::PidFile;
 use crate::sys::signal::Signals;
+use crate::sys::takeover::Pair;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
-pub use self::listener::{asked_unix, places, Place};
+pub use self::listener::{asked_unix, places, Listeners, Place, Spot};
 pub use self::pool::PoolParts;
+pub use self::reload::mark_of;
 pub use self::resolve::Addresses;
 pub(crate) use self::stream::Stream;
 
@@ -83,19 +88,12 @@ pub struct Parts {
     pub logs: Logs,
     /// The supervisor.
     pub notifier: Notifier,
-    /// How long the end lets requests in flight finish.
-    pub drain: Span,
-}
-
-/// The bound listeners.
-#[derive(Default)]
-pub struct Listeners(Vec<listener::Listener>);
-
-impl Listeners {
-    /// The addresses that TCP listeners are bound to.
-    fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.0.iter().filter_map(listener::Listener::ip)
-    }
+    /// What the command line says.
+    pub process: Config,
+    /// The pid file.
+    pub pidfile: Option<PidFile>,
+    /// The magent whose place this one takes.
+    pub predecessor: Option<Pair>,
 }
 
 /// Opens what a pool listens at: by the sockets that were passed for it, or by its own. `marks` are those this process
@@ -106,23 +104,26 @@ pub fn open(
     marks: &Marks,
     owner: (Option<u32>, Option<u32>),
 ) -> Result<PoolParts, SystemError> {
-    let mut listeners = Vec::with_capacity(plan.places.len() + 1);
+    let mut listeners = Listeners::default();
     for place in &plan.places {
-        listeners.push(match adopt::tcp(passed, place)? {
+        let spot = Spot::Tcp(place.address);
+        let listener = match adopt::tcp(passed, place)? {
             Some(listener) => listener,
             None => listener::Listener::tcp(place, marks)?,
-        });
+        };
+        listeners.push(spot, listener);
     }
     let config = plan.config;
     if let Some(path) = &config.socket {
-        listeners.push(match adopt::unix(passed, &config, path)? {
+        let listener = match adopt::unix(passed, &config, path)? {
             Some(listener) => listener,
             None => listener::Listener::unix(&config, path, owner)?,
-        });
+        };
+        listeners.push(Spot::Unix(path.clone()), listener);
     }
     Ok(PoolParts {
         config,
-        listeners: Listeners(listeners),
+        listeners,
         addresses: plan.addresses,
     })
 }
@@ -160,6 +161,15 @@ pub struct Server {
     told: Told,
     phase: Phase,
     drain: Span,
+    /// How long keys are handed over after a reload.
+    handover: Span,
+    loader: Loader,
+    /// Removed when the proxy has ended.
+    pidfile: Option<PidFile>,
+    /// The magent whose place this one takes, until it may go.
+    predecessor: Option<Pair>,
+    /// The magent that takes the place of this one.
+    newcomer: Option<Pair>,
     started: Instant,
 }
 
@@ -176,6 +186,7 @@ impl Server {
             token::SIGNALS,
             Interest::READABLE,
         )?;
+        takeover::register(&parts.marks, registry)?;
         let admin = parts
             .admin
             .map(|listener| Endpoint::new(listener, registry, now));
@@ -198,7 +209,12 @@ impl Server {
             notifier: parts.notifier,
             told: Told::default(),
             phase: Phase::Starting,
-            drain: parts.drain,
+            drain: parts.process.drain,
+            handover: parts.process.handover,
+            loader: Loader::new(parts.process, waker),
+            pidfile: parts.pidfile,
+            predecessor: parts.predecessor,
+            newcomer: None,
             started,
         };
         server.notifier.warn();
@@ -232,17 +248,13 @@ impl Server {
                 pool.wake(before, slept_at_most(timeout), now);
             }
             for event in &events {
-                let pools = &self.pools;
-                let conns = |pool: usize| match pools.get(pool) {
-                    Some(Some(pool)) => pool.tokens.conns(),
-                    _ => 1,
-                };
-                match token::origin(event.token(), conns) {
+                match token::origin(event.token()) {
                     Origin::Pool(number, part) => {
                         if let Some(Some(pool)) = self.pools.get_mut(number) {
                             pool.event(part, event, now);
                         }
                     }
+                    Origin::Takeover => self.takeover_event(now),
                     Origin::Signals => self.take_signals(now),
                     Origin::Admin => self.admit(now),
                     Origin::AdminConn(place) => self.attend(place, event, now),
@@ -250,6 +262,7 @@ impl Server {
                         for pool in self.pools.iter_mut().flatten() {
                             pool.resolver.collect();
                         }
+                        self.take_loaded(now);
                     }
                 }
             }

@@ -4,6 +4,8 @@ use std::io;
 
 use super::pool::Door;
 use super::Server;
+use crate::sys;
+use crate::sys::pidfile::PidFile;
 use crate::sys::signal::Signal;
 use crate::time::{Span, Time};
 
@@ -38,6 +40,7 @@ impl Server {
                 continue;
             };
             pool.open(now)?;
+            pool.end_leaving(now);
             if pool.is_over(now) {
                 *slot = None;
             }
@@ -48,11 +51,24 @@ impl Server {
                 self.phase = Phase::Serving;
                 log::info!("serving clients");
                 self.notifier.say("READY=1");
+                self.succeed();
             }
             Phase::Draining if pools.next().is_none() => self.phase = Phase::Over,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Clients are served: the magent before this one may go.
+    fn succeed(&mut self) {
+        let Some(predecessor) = self.predecessor.take() else {
+            return;
+        };
+        if let Some(Err(error)) = self.pidfile.as_mut().map(PidFile::rewrite) {
+            log::warn!("--pidfile: {}", sys::reason(&error));
+        }
+        predecessor.go();
+        log::info!("the magent before this one has been let go");
     }
 
     /// Tells the supervisor that the loop turns, and how many servers are live when that has changed.
@@ -78,7 +94,7 @@ impl Server {
     pub(super) fn take_signals(&mut self, now: Time) {
         while let Some(signal) = self.signals.take() {
             match signal {
-                Signal::Reopen => self.logs.reopen(),
+                Signal::Reopen => self.reload(),
                 Signal::End => self.end(now),
             }
         }

@@ -9,8 +9,7 @@ use mio::{Registry, Waker};
 
 use super::client::{Accepting, Client};
 use super::linger::Lingering;
-use super::link::Link;
-use super::listener::Listener;
+use super::link::Links;
 use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
 use super::still::{Stillness, SLEEP_WATCHED};
@@ -19,7 +18,10 @@ use super::{links_each, Listeners, SCRATCH, SETTLE_MAX};
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
 use crate::sys::{self, limits};
-use crate::time::Time;
+use crate::time::{Span, Time};
+
+/// How long clients that are let go at last have for what they asked for.
+const LAST_ANSWERS: Span = Span::from_millis(1000);
 
 /// Whether clients are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(super) enum Door {
     Opening(Time),
     /// They are.
     Open,
+    /// No more, but those that are there are served until that time.
+    Leaving(Time),
     /// No more; those that are there get their answers until that time at most.
     Closing(Time),
 }
@@ -46,11 +50,11 @@ pub(super) struct Pool {
     pub proxy: Proxy,
     pub registry: Registry,
     pub tokens: Tokens,
-    pub listeners: Vec<Listener>,
+    pub listeners: Listeners,
     pub accepting: Accepting,
     pub exhausted_logged: bool,
     pub clients: Vec<Option<Client>>,
-    pub links: Vec<Option<Link>>,
+    pub links: Links,
     pub presence: Presence,
     pub resolver: Resolver,
     pub lingering: Lingering,
@@ -99,15 +103,15 @@ impl Pool {
             rusage: limits::cpu_time,
         };
         let servers = config.servers.len() + config.backups.len();
-        let tokens = Tokens::new(number, links_each(&config));
-        let mut links = Vec::new();
-        links.resize_with(servers * links_each(&config), || None);
+        let tokens = Tokens::new(number);
+        let mut links = Links::default();
+        (0..servers).for_each(|_| links.add(links_each(&config)));
         let mut pool = Pool {
             proxy: Proxy::new(&config, facts, now),
             presence: Presence::new(&parts.listeners, &registry, tokens.addresses()),
             registry,
             tokens,
-            listeners: parts.listeners.0,
+            listeners: parts.listeners,
             accepting: Accepting::OnEvent,
             exhausted_logged: false,
             clients: Vec::new(),
@@ -172,7 +176,7 @@ impl Pool {
             Door::Opening(until) if self.proxy.is_ready() || now >= until => {}
             _ => return Ok(()),
         }
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
+        for (index, listener) in self.listeners.iter_mut() {
             listener.register(&self.registry, self.tokens.listener(index))?;
         }
         self.door = Door::Open;
@@ -184,7 +188,7 @@ impl Pool {
 
     /// No new clients; those there are get their answers until `until` at most.
     pub fn close(&mut self, until: Time, now: Time) {
-        if self.door == Door::Open {
+        if matches!(self.door, Door::Open | Door::Leaving(_)) {
             // What had reached this host before is still answered: those who wait at the door come in, and what they and the
             // others have sent is read.
             for index in 0..self.listeners.len() {
@@ -198,6 +202,24 @@ impl Pool {
         self.touched = true;
     }
 
+    /// Accepts nobody any more, and serves those that are there until `until`.
+    pub fn leave(&mut self, until: Time) {
+        self.listeners.clear();
+        self.door = Door::Leaving(until);
+        self.touched = true;
+    }
+
+    /// Goes on with leaving.
+    pub fn end_leaving(&mut self, now: Time) {
+        if let Door::Leaving(until) = self.door {
+            if self.proxy.is_drained() {
+                self.door = Door::Closing(until);
+            } else if now >= until {
+                self.close(now + LAST_ANSWERS, now);
+            }
+        }
+    }
+
     /// Whether it was closed, and nobody is left or the time is over.
     pub fn is_over(&self, now: Time) -> bool {
         matches!(self.door, Door::Closing(until) if self.proxy.is_drained() || now >= until)
@@ -207,7 +229,7 @@ impl Pool {
     /// may be read again). False when there may be more still.
     fn settle(&mut self, now: Time) -> bool {
         for _ in 0..SETTLE_MAX {
-            let acted = self.act(now);
+            let acted = self.act(now) | self.follow_reload();
             let wrote = self.write_dirty(now);
             if !acted && !wrote {
                 return true;
@@ -264,8 +286,7 @@ impl Pool {
                 if self.is_too_late(now) {
                     return;
                 }
-                let index = self.tokens.link_index(link_id);
-                match self.links.get_mut(index).and_then(Option::as_mut) {
+                match self.links.get_mut(link_id).and_then(Option::as_mut) {
                     Some(link) if !link.blocked => self
                         .proxy
                         .write_to(id, &mut link.stream, now)
@@ -317,7 +338,7 @@ impl Pool {
             Accepting::Exhausted(until) => Some(until),
         };
         let door = match self.door {
-            Door::Opening(until) | Door::Closing(until) => Some(until),
+            Door::Opening(until) | Door::Leaving(until) | Door::Closing(until) => Some(until),
             Door::Open => None,
         };
         let timers = [

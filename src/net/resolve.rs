@@ -39,7 +39,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-type Answer = (usize, io::Result<Vec<Endpoint>>);
+type Answer = (u64, io::Result<Vec<Endpoint>>);
 
 /// Addresses of one server; made before the process goes to the background.
 pub struct Addresses {
@@ -50,6 +50,8 @@ pub struct Addresses {
     current: usize,
     asking: bool,
     asked: Option<Time>,
+    /// Tells it from others when its place among them changes.
+    id: u64,
 }
 
 impl Addresses {
@@ -67,6 +69,7 @@ impl Addresses {
             current: 0,
             asking: false,
             asked: None,
+            id: 0,
         })
     }
 
@@ -109,18 +112,54 @@ pub(super) struct Resolver {
     answers: Receiver<Answer>,
     waker: Arc<Waker>,
     threads: usize,
+    next_id: u64,
 }
 
 impl Resolver {
     pub fn new(servers: Vec<Addresses>, waker: Arc<Waker>) -> Resolver {
         let (sender, answers) = mpsc::channel();
-        Resolver {
-            servers,
+        let mut resolver = Resolver {
+            servers: Vec::with_capacity(servers.len()),
             sender,
             answers,
             waker,
             threads: 0,
+            next_id: 0,
+        };
+        servers.into_iter().for_each(|server| resolver.add(server));
+        resolver
+    }
+
+    /// One more server, with the next index.
+    pub fn add(&mut self, server: Addresses) {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.servers.push(Addresses { id, ..server });
+    }
+
+    /// Servers have other indices, by the old one; those that have none are gone.
+    pub fn rearrange(&mut self, moves: &[Option<u16>]) {
+        let servers = std::mem::take(&mut self.servers).into_iter().zip(moves);
+        let mut servers: Vec<(u16, Addresses)> = servers
+            .filter_map(|(server, index)| Some(((*index)?, server)))
+            .collect();
+        servers.sort_by_key(|(index, _)| *index);
+        self.servers = servers.into_iter().map(|(_, server)| server).collect();
+    }
+
+    /// By the old index, the index that each server has in the order of these; none where it is none of them.
+    pub fn moves_to<'a>(&self, specs: impl Iterator<Item = &'a ServerSpec>) -> Vec<Option<u16>> {
+        let mut moves = vec![None; self.servers.len()];
+        for (new, spec) in specs.enumerate() {
+            let same = |server: &Addresses| server.spec.address() == spec.address();
+            let mut all = self.servers.iter().enumerate();
+            // The last one is the one that joined last.
+            let found = all.rfind(|(old, server)| moves[*old].is_none() && same(server));
+            if let Some((old, _)) = found {
+                moves[old] = Some(new as u16);
+            }
         }
+        moves
     }
 
     /// The addresses of a server, by its index.
@@ -140,13 +179,13 @@ impl Resolver {
         if server.numeric || server.asking || recent || self.threads >= THREADS_MAX {
             return;
         }
-        let (host, port) = (server.spec.host.clone(), server.spec.port);
+        let (host, port, id) = (server.spec.host.clone(), server.spec.port, server.id);
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
         let spawned = thread::Builder::new()
             .name("magent-dns".into())
             .spawn(move || {
                 // When the loop is gone, so is the process.
-                let _ = sender.send((index, look_up(&host, port)));
+                let _ = sender.send((id, look_up(&host, port)));
                 let _ = waker.wake();
             });
         server.asked = Some(now);
@@ -161,9 +200,11 @@ impl Resolver {
 
     /// Takes the answers that have come; called when the waker fired.
     pub fn collect(&mut self) {
-        while let Ok((index, answer)) = self.answers.try_recv() {
+        while let Ok((id, answer)) = self.answers.try_recv() {
             self.threads -= 1;
-            let server = &mut self.servers[index];
+            let Some(server) = self.servers.iter_mut().find(|server| server.id == id) else {
+                continue;
+            };
             server.asking = false;
             let host = &server.spec.host;
             match answer {

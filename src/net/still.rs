@@ -2,6 +2,7 @@
 //! since and may have written anew by way of another proxy, which has or had the address. Carried out now it would undo
 //! that.
 
+use super::link::Link;
 use super::pool::{Door, Pool};
 use super::presence::{forget, may_move};
 use crate::proxy::events::Kind;
@@ -112,9 +113,8 @@ impl Pool {
             forget(&client.stream);
             closed += 1;
         }
-        for link in self.links.iter_mut().filter_map(Option::take) {
-            link.reset();
-        }
+        self.links.take_all().for_each(Link::reset);
+        self.arrange_servers();
         self.again.clear();
         self.writable.clear();
         self.proxy.begin_anew(&self.config, now);
@@ -126,7 +126,7 @@ impl Pool {
         self.proxy.happened(Kind::StoodStill, "", detail, now);
         if self.door == Door::Open {
             // Servers are connected to first, as at the start.
-            for listener in &mut self.listeners {
+            for (_, listener) in self.listeners.iter_mut() {
                 // Should it fail, clients come in early and are refused.
                 let _ = listener.deregister(&self.registry);
             }

@@ -13,7 +13,7 @@ pub(super) const SIGNALS: Token = Token(0);
 /// The waker of the resolver's threads.
 pub(super) const WAKER: Token = Token(4);
 /// The listener of `--admin`; its connections follow, four apart.
-pub(super) const ADMIN: Token = Token(8);
+pub(super) const ADMIN: Token = Token(12);
 /// Most connections of `--admin`.
 pub(super) const ADMIN_CONNS: usize = 16;
 
@@ -22,11 +22,18 @@ pub(super) fn admin_conn(place: usize) -> Token {
     Token(ADMIN.0 + ((1 + place) << KIND_BITS))
 }
 
+/// Marks, and a magent that takes over.
+pub(super) const TAKEOVER: Token = Token(8);
+
 const KIND_BITS: u32 = 2;
 /// Enough for [`crate::config::file::POOLS_MAX`].
 const POOL_BITS: u32 = 10;
 const INDEX_BITS: u32 = usize::BITS - POOL_BITS - KIND_BITS;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+
+/// Connections to one server, the background one included: at most 256.
+const CONN_BITS: u32 = 8;
+const CONN_MASK: usize = (1 << CONN_BITS) - 1;
 
 const LISTENER: usize = 1;
 const LINK: usize = 2;
@@ -37,6 +44,7 @@ const CLIENT: usize = 3;
 pub(super) enum Origin {
     Signals,
     Waker,
+    Takeover,
     Admin,
     /// The place of one of its connections.
     AdminConn(usize),
@@ -54,23 +62,21 @@ pub(super) enum Part {
     Client(usize),
 }
 
-/// Where an event with this token comes from; `conns` has the links of each server of a pool.
-pub(super) fn origin(token: Token, conns: impl Fn(usize) -> usize) -> Origin {
+/// Where an event with this token comes from.
+pub(super) fn origin(token: Token) -> Origin {
     let (kind, rest) = (token.0 & ((1 << KIND_BITS) - 1), token.0 >> KIND_BITS);
     let (pool, index) = (rest >> INDEX_BITS, rest & INDEX_MASK);
     let part = match kind {
         CLIENT => Part::Client(index),
-        LINK => {
-            let conns = conns(pool).max(1);
-            // Both fit: they were made of a LinkId's own numbers.
-            Part::Link(LinkId {
-                server: (index / conns) as u16,
-                conn: (index % conns) as u16,
-            })
-        }
+        // Both fit: they were made of a LinkId's own numbers.
+        LINK => Part::Link(LinkId {
+            server: (index >> CONN_BITS) as u16,
+            conn: (index & CONN_MASK) as u16,
+        }),
         LISTENER if index == INDEX_MASK => Part::Addresses,
         LISTENER => Part::Listener(index),
         _ if token == SIGNALS => return Origin::Signals,
+        _ if token == TAKEOVER => return Origin::Takeover,
         _ if token == WAKER => return Origin::Waker,
         _ if token == ADMIN => return Origin::Admin,
         _ => return Origin::AdminConn(((token.0 - ADMIN.0) >> KIND_BITS) - 1),
@@ -82,23 +88,16 @@ pub(super) fn origin(token: Token, conns: impl Fn(usize) -> usize) -> Origin {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tokens {
     pool: usize,
-    /// Links of each server, the background one included.
-    conns: usize,
 }
 
 impl Tokens {
     /// `pool`: below [`crate::config::file::POOLS_MAX`].
-    pub fn new(pool: usize, conns: usize) -> Tokens {
-        Tokens { pool, conns }
+    pub fn new(pool: usize) -> Tokens {
+        Tokens { pool }
     }
 
     fn token(&self, kind: usize, index: usize) -> Token {
         Token((self.pool << INDEX_BITS | index & INDEX_MASK) << KIND_BITS | kind)
-    }
-
-    /// Links of each server.
-    pub fn conns(&self) -> usize {
-        self.conns
     }
 
     /// The kernel has word of addresses.
@@ -110,18 +109,9 @@ impl Tokens {
         self.token(LISTENER, index)
     }
 
-    /// The place of a link in a table of all links.
-    pub fn link_index(&self, id: LinkId) -> usize {
-        usize::from(id.server) * self.conns + usize::from(id.conn)
-    }
-
-    /// Whether it is the last of its server's links, the one that the core uses now and then to list keys.
-    pub fn is_background(&self, id: LinkId) -> bool {
-        usize::from(id.conn) + 1 == self.conns
-    }
-
     pub fn link(&self, id: LinkId) -> Token {
-        self.token(LINK, self.link_index(id))
+        let conn = usize::from(id.conn) & CONN_MASK;
+        self.token(LINK, usize::from(id.server) << CONN_BITS | conn)
     }
 
     pub fn client(&self, id: ClientId) -> Token {
@@ -135,11 +125,11 @@ mod tests {
 
     #[test]
     fn every_token_finds_its_way_back() {
-        let origin = |token| origin(token, |_| 4);
         assert_eq!(origin(SIGNALS), Origin::Signals);
         assert_eq!(origin(WAKER), Origin::Waker);
+        assert_eq!(origin(TAKEOVER), Origin::Takeover);
         for pool in [0, 1, 999] {
-            let tokens = Tokens::new(pool, 4);
+            let tokens = Tokens::new(pool);
             let part = |part| Origin::Pool(pool, part);
             assert_eq!(origin(tokens.addresses()), part(Part::Addresses));
             for index in [0, 1, 70_000] {
@@ -151,10 +141,9 @@ mod tests {
                 assert_eq!(origin(tokens.client(id)), part(Part::Client(index)));
             }
             for server in [0, 5, 999] {
-                for conn in 0..4 {
+                for conn in [0, 1, 255] {
                     let id = LinkId { server, conn };
                     assert_eq!(origin(tokens.link(id)), part(Part::Link(id)));
-                    assert_eq!(tokens.is_background(id), conn == 3);
                 }
             }
         }

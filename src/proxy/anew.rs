@@ -23,6 +23,7 @@ impl Proxy {
         self.addresses = old.addresses;
         self.draining = old.draining;
         self.health_asked = old.health_asked;
+        self.reload.keep_told(old.reload);
     }
 
     /// Whether something is under way that changes what servers hold, or may lead to it.

@@ -180,6 +180,9 @@ impl Proxy {
         server.latency.note(micros);
         if flight.txn.is_some() {
             self.commands.note(flight.verb, micros);
+            if self.slow.is_slow(micros) {
+                self.note_slow(id, &flight, micros);
+            }
         }
         match flight.txn {
             Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),

@@ -37,7 +37,8 @@ impl Proxy {
         let waits = self.barrier.is_raised() || (op.key_count > 1 && self.must_wait(op));
         if waits {
             self.counters.held += 1;
-            let held = op.to_held(&mut self.memory);
+            let mut held = op.to_held(&mut self.memory);
+            held.since = self.now;
             self.barrier.hold(held);
         } else {
             self.proceed(op);
@@ -48,7 +49,8 @@ impl Proxy {
     pub(super) fn proceed(&mut self, op: &Op<'_>) {
         if op.key_count == 1 && self.must_wait(op) {
             self.counters.held += 1;
-            let held = op.to_held(&mut self.memory);
+            let mut held = op.to_held(&mut self.memory);
+            held.since = self.now;
             self.order.hold(bucket(op.route.hash), held);
         } else {
             self.start(op);
@@ -158,6 +160,7 @@ impl Proxy {
                 queue.push_front(front);
                 break;
             }
+            self.note_long_wait(&op, front.since, "another request on the key");
             self.start(&op);
             front.release(&mut self.memory);
         }

@@ -161,7 +161,7 @@ impl Proxy {
     /// With all servers in use, keys are deleted where they do not belong; when that is done, the stamps say that each key is
     /// at its primary. Called now and then.
     pub(super) fn tidy(&mut self) {
-        if self.ejects.known.is_empty() {
+        if self.ejects.known.is_empty() || self.reload.is_near() {
             return;
         }
         if self.recheck.is_some() || !self.servers.iter().all(Server::is_up) {

@@ -238,7 +238,14 @@ impl Proxy {
             // Its memory is new, and so are its sockets: nothing old can come of it.
             self.servers[index].doubtful = false;
         }
-        if self.must_settle(index, known && !started_anew, current, empty) {
+        // Of a process that was not seen to start, having nothing says nothing: it may have been stopped, with writes
+        // that its kernel holds.
+        if self.must_settle(
+            index,
+            known && !started_anew,
+            current,
+            empty && started_anew,
+        ) {
             return;
         }
         self.servers[index].entry_due &= usize::from(!current && !empty);

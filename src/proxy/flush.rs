@@ -31,6 +31,8 @@ struct Flush {
 enum Waiting {
     Flush(Flush),
     Op(Held),
+    /// Another configuration, which is carried out when nothing is under way.
+    Reload,
     /// The stamps of all servers that are up, as they were after this moment; and that it is known of those called then
     /// whether they answer.
     Stamps(Time),
@@ -54,6 +56,42 @@ impl Barrier {
     pub fn awaits_stamps(&self) -> bool {
         let mut waiting = self.queue.iter();
         waiting.any(|waiting| matches!(waiting, Waiting::Stamps(_)))
+    }
+
+    /// A reload comes next, ahead of all that waits.
+    pub fn hold_reload(&mut self) {
+        self.queue.push_front(Waiting::Reload);
+    }
+
+    /// It is not carried out after all.
+    pub fn drop_reload(&mut self) {
+        let stays = |waiting: &Waiting| !matches!(waiting, Waiting::Reload);
+        self.queue.retain(stays);
+    }
+
+    /// Takes the requests out that wait, with their places; see [`Barrier::put_held`].
+    pub fn take_held(&mut self) -> Vec<Held> {
+        let mut held = Vec::new();
+        for waiting in &mut self.queue {
+            if let Waiting::Op(_) = waiting {
+                if let Waiting::Op(op) = std::mem::replace(waiting, Waiting::Reload) {
+                    held.push(op);
+                }
+            }
+        }
+        held
+    }
+
+    /// Puts them back in the same order.
+    pub fn put_held(&mut self, held: Vec<Held>) {
+        let mut held = held.into_iter();
+        for waiting in &mut self.queue {
+            if let Waiting::Reload = waiting {
+                if let Some(op) = held.next() {
+                    *waiting = Waiting::Op(op);
+                }
+            }
+        }
     }
 
     /// Puts `op` at the end of the queue.
@@ -99,7 +137,7 @@ impl Proxy {
 
     /// Lets pass what can: called whenever something may have been finished while the barrier is up.
     pub(super) fn pass_barrier(&mut self) {
-        while self.barrier.sent.is_none() {
+        while self.barrier.sent.is_none() && !self.reload.has_moved() {
             match self.barrier.queue.pop_front() {
                 Some(Waiting::Flush(flush)) => {
                     if !self.txns.is_empty() || self.order.is_holding() {
@@ -121,8 +159,18 @@ impl Proxy {
                         self.barrier.queue.push_front(Waiting::Op(held));
                         return;
                     }
+                    let waited_for = "flush_all, or the stamps on take-over";
+                    self.note_long_wait(&op, held.since, waited_for);
                     self.proceed(&op);
                     held.release(&mut self.memory);
+                }
+                Some(Waiting::Reload) => {
+                    if !self.is_quiet() {
+                        return self.barrier.hold_reload();
+                    }
+                    self.carry_out_reload();
+                    // What waits goes on when the edge has followed.
+                    return;
                 }
                 None => return,
             }

@@ -79,6 +79,7 @@ impl Proxy {
         }
         self.pump_resync();
         self.tidy();
+        self.advance_reload();
         self.look_at_limits();
         if self.memory.rest(now) {
             self.rest();
@@ -99,7 +100,11 @@ impl Proxy {
 
     /// When `tick` must be called next.
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.actions.is_empty() || !self.resumable.is_empty() || !self.dirty.is_empty() {
+        if self.reload.has_moved()
+            || !self.actions.is_empty()
+            || !self.resumable.is_empty()
+            || !self.dirty.is_empty()
+        {
             return Some(self.now);
         }
         let mut next = None;
@@ -134,6 +139,7 @@ impl Proxy {
             earliest(self.next_idle_check);
         }
         self.resync_timeout().into_iter().for_each(&mut earliest);
+        self.reload_timeout().into_iter().for_each(&mut earliest);
         next
     }
 

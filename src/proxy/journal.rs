@@ -71,6 +71,11 @@ impl Journal {
         }
     }
 
+    /// Sets another limit; it holds for the keys that follow.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Notes a key.
     pub fn note(&mut self, key: NotedKey) {
         if self.overflowed {

@@ -51,6 +51,11 @@ impl Proxy {
             b"health" => self.stats_health(&mut reply),
             b"replication" => self.stats_replication(&mut reply),
             b"resync" => self.stats_resync(&mut reply),
+            b"reload" => {
+                for (name, value) in self.reload_lines() {
+                    push_stat(&mut reply, name, &value);
+                }
+            }
             b"matrix" => self.stats_matrix(&mut reply),
             b"settings" => self.stats_settings(&mut reply),
             b"items" => return self.inquire(id, b"stats items\r\n", false),

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::ids::LinkId;
+use super::journal::NotedKey;
 use super::read::key_token;
 use super::repair::is_base64;
 use super::sabotage::{is, Sabotage};
@@ -17,26 +18,35 @@ use crate::proto::token::{next_token, Token, Tokens};
 use crate::proto::Verb;
 
 impl Proxy {
-    /// Mirrors what the server on `id` has just done for `flight`.
+    /// Mirrors what the server on `id` has just done for `flight`. Servers that are not up miss it.
     pub(super) fn mirror_outcome(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.scratch);
         let won = self.link_mut(id).won;
+        let mut missed = false;
         for rank in 0..self.routes.ranks() {
             let server = self.routes.server(route, rank);
             let Some(server) = server.filter(|&server| server != decider) else {
                 continue;
             };
-            if !self.servers[server].is_up() {
-                continue;
-            }
             request.clear();
             let lacks = self.servers[server].cold;
             let bytes = self.flight_bytes(id, flight);
             let Some((verb, key)) = compose(flight, bytes, won, lacks, &mut request) else {
                 break;
             };
+            if !self.servers[server].is_up() {
+                // Lost since the request was sent to the decider.
+                let key = key_token(flight).of(bytes);
+                let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+                self.servers[server].journal.note(noted);
+                if self.is_safe() && self.needs_view_without(server) {
+                    missed = true;
+                    self.leave_out(server);
+                }
+                continue;
+            }
             self.counters.mirrored += 1;
             let link_id = self.link_for(server, route);
             let purpose = (Role::Mirror, verb, Some(txn_id));
@@ -44,6 +54,9 @@ impl Proxy {
             self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
         }
         self.scratch = request;
+        if missed {
+            self.fence(txn_id);
+        }
     }
 }
 

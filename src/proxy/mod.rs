@@ -23,6 +23,7 @@ pub mod events;
 mod flush;
 mod frames;
 mod gather;
+mod handover;
 mod health;
 mod ids;
 mod inquiry;
@@ -36,6 +37,7 @@ mod op;
 mod order;
 mod placing;
 mod read;
+mod reload;
 mod repair;
 pub mod report;
 mod resync;
@@ -43,6 +45,7 @@ mod route;
 pub mod sabotage;
 mod server;
 mod slots;
+mod slow;
 mod stamps;
 pub mod stats;
 mod survey;
@@ -74,9 +77,11 @@ use flush::Barrier;
 use gather::Gather;
 use inquiry::Inquiry;
 use order::Order;
+use reload::Reload;
 use repair::Repair;
 use resync::Resync;
 use server::{LinkState, Server};
+use slow::Slow;
 use stats::{Commands, Counters};
 use txn::Txns;
 use version::Versions;
@@ -94,6 +99,22 @@ struct Settings {
     read_repair: ReadRepair,
     resync_rate: u32,
     retry_max: Span,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Settings {
+        Settings {
+            timeout: config.timeout,
+            max_conns: config.max_conns,
+            max_item_size: config.max_item_size,
+            idle_timeout: config.idle_timeout,
+            ack: config.ack,
+            rejoin: config.rejoin,
+            read_repair: config.read_repair,
+            resync_rate: config.resync_rate,
+            retry_max: config.retry_max,
+        }
+    }
 }
 
 /// The proxy core for one pool of servers.
@@ -129,6 +150,7 @@ pub struct Proxy {
     /// The view is to be raised once that is over.
     raise_due: bool,
     ejects: Ejects,
+    reload: Reload,
     /// When a client last asked for a key.
     last_request: Option<Time>,
     actions: VecDeque<Action>,
@@ -137,6 +159,7 @@ pub struct Proxy {
     counters: Counters,
     commands: Box<Commands>,
     events: Events,
+    slow: Slow,
     /// All servers that are up know explicit CAS (`E`); and know the meta commands at all.
     explicit_cas: bool,
     versions: Versions,
@@ -186,17 +209,7 @@ impl Proxy {
             .collect();
         Proxy {
             pool: config.pool.clone().unwrap_or_else(|| "default".into()),
-            settings: Settings {
-                timeout: config.timeout,
-                max_conns: config.max_conns,
-                max_item_size: config.max_item_size,
-                idle_timeout: config.idle_timeout,
-                ack: config.ack,
-                rejoin: config.rejoin,
-                read_repair: config.read_repair,
-                resync_rate: config.resync_rate,
-                retry_max: config.retry_max,
-            },
+            settings: Settings::of(config),
             facts,
             now,
             memory: Memory::new(config.memory_limit),
@@ -220,6 +233,7 @@ impl Proxy {
             recheck: None,
             raise_due: false,
             ejects: Ejects::new(config.journal_keys),
+            reload: Reload::default(),
             last_request: None,
             actions: VecDeque::new(),
             dirty: Vec::new(),
@@ -227,6 +241,7 @@ impl Proxy {
             counters: Counters::default(),
             commands: Box::default(),
             events: Events::new(config.pool.clone()),
+            slow: Slow::new(config.slow, config.log_keys),
             explicit_cas: false,
             versions: Versions::new(view::owner(&config.proxy_id)),
             meta: true,
@@ -295,6 +310,10 @@ impl Proxy {
             self.pass_barrier();
         }
         self.resume_clients();
+        if self.reload.has_moved() {
+            // The edge has to know the servers by their new indices first.
+            return None;
+        }
         self.actions.pop_front()
     }
 
@@ -409,6 +428,11 @@ impl Proxy {
     pub fn server_counts(&self) -> (usize, usize) {
         let live = self.servers.iter().filter(|server| server.is_connected());
         (self.servers.len(), live.count())
+    }
+
+    /// Whether a key may be at several servers, or elsewhere than at its own.
+    pub fn keeps_copies(&self) -> bool {
+        self.has_views()
     }
 
     /// True once no client is left.

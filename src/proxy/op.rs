@@ -10,6 +10,7 @@ use crate::proto::meta::Meta;
 use crate::proto::request::Request;
 use crate::proto::token::Token;
 use crate::proto::Verb;
+use crate::time::Time;
 
 /// A data block with its line end.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +160,7 @@ impl<'a> Op<'a> {
             line_len: self.line.len(),
             bytes,
             body,
+            since: Time(0),
         }
     }
 }
@@ -171,6 +173,8 @@ pub struct Held {
     /// The line, then the data block if it is small.
     bytes: Vec<u8>,
     body: Option<Body>,
+    /// When it was put aside.
+    pub since: Time,
 }
 
 impl Op<'_> {
@@ -204,6 +208,7 @@ impl Held {
             line_len: op.line.len(),
             bytes: op.line.to_vec(),
             body: None,
+            since: Time(0),
         }
     }
 
@@ -226,6 +231,11 @@ impl Held {
             data,
             ..self.op
         }
+    }
+
+    /// The ring has changed: its key lives there now.
+    pub fn set_route(&mut self, route: Route) {
+        self.op.route = route;
     }
 
     /// Gives its memory back.

@@ -106,6 +106,9 @@ impl Repair {
 impl Proxy {
     /// Whether a miss on `server` may be its own fault: other copies must be asked.
     pub(super) fn may_lack(&self, server: usize, route: Route) -> bool {
+        if self.was_elsewhere(server, route) {
+            return true;
+        }
         let suspect = match self.settings.read_repair {
             _ if !self.meta => false,
             ReadRepair::Off => false,
@@ -113,6 +116,14 @@ impl Proxy {
             ReadRepair::Always => true,
         };
         suspect && !is(Sabotage::MissBelieved) && self.has_other_copy(route, server)
+    }
+
+    /// Whether a key that moved may still be where it was before the ring changed, and nowhere else.
+    pub(super) fn was_elsewhere(&self, server: usize, route: Route) -> bool {
+        let former = route
+            .former()
+            .filter(|&former| former != server && self.meta);
+        former.is_some_and(|former| self.servers[former].is_up())
     }
 
     /// Whether another copy of the key is up.
@@ -155,7 +166,12 @@ impl Proxy {
             let server = self.routes.server(route, rank)?;
             (server != target && self.servers[server].is_up()).then_some((rank, server))
         });
-        let Some((rank, server)) = found else {
+        // Behind the copies comes the place where the key was before.
+        let last = self.routes.ranks();
+        let before = route.former().filter(|&server| {
+            repair.next_rank <= last && server != target && self.servers[server].is_up()
+        });
+        let Some((rank, server)) = found.or(before.map(|server| (last, server))) else {
             return self.end_repair(id, false);
         };
         let repair = &mut self.repairs[id as usize];
@@ -223,6 +239,8 @@ impl Proxy {
             }
         } else if self.servers[target].is_up() {
             self.counters.refills += 1;
+            let from_former = self.repairs[id as usize].next_rank > self.routes.ranks();
+            self.counters.handed_over += u64::from(from_former);
             if item.won {
                 self.give_back(id, item.version);
             }
@@ -245,7 +263,11 @@ impl Proxy {
     fn give_back(&mut self, id: u32, version: Option<u64>) {
         let repair = &self.repairs[id as usize];
         let rank = repair.next_rank.saturating_sub(1);
-        let Some(server) = self.routes.server(repair.route, rank) else {
+        let asked = match rank == self.routes.ranks() {
+            true => repair.route.former(),
+            false => self.routes.server(repair.route, rank),
+        };
+        let Some(server) = asked else {
             return;
         };
         let mut line = b"md ".to_vec();

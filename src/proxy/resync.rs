@@ -129,7 +129,7 @@ impl Resync {
 impl Proxy {
     /// Begins to fill a cold server, if there is one and none is being filled.
     pub(super) fn plan_resync(&mut self) {
-        if self.settings.resync_rate == 0 || !self.is_active() {
+        if self.settings.resync_rate == 0 || !self.is_active() || self.reload.is_near() {
             return;
         }
         if let Some(target) = self.resync.target {

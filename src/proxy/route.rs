@@ -12,9 +12,16 @@ pub struct Route {
     primary: u16,
     /// Index among the backups of the first one; the others follow in cyclic order.
     first_backup: u16,
+    /// During a handover: one more than the index of the server that held it before, if that is another one; else 0.
+    former: u16,
 }
 
 impl Route {
+    /// Where the key was before the ring changed, while keys are handed over.
+    pub fn former(self) -> Option<usize> {
+        usize::from(self.former).checked_sub(1)
+    }
+
     /// The index of the primary.
     pub fn primary(self) -> u16 {
         self.primary
@@ -49,6 +56,38 @@ pub struct Routes {
     draw: Option<Draw>,
     /// Of those servers that are up.
     draws_live: bool,
+    /// While keys are handed over: where they were.
+    former: Option<Box<Former>>,
+}
+
+/// The ring before, and what the servers of its primaries are called now.
+#[derive(Debug)]
+pub struct Former {
+    routes: Routes,
+    servers: Vec<u16>,
+}
+
+impl Former {
+    /// `servers`: by the index of a primary in `routes`, the present index of its server.
+    pub fn new(mut routes: Routes, servers: Vec<u16>) -> Former {
+        routes.former = None;
+        Former { routes, servers }
+    }
+
+    /// The present indices of its servers, with repetitions.
+    pub fn servers(&self) -> impl Iterator<Item = u16> + '_ {
+        let mut servers = self.servers.clone();
+        servers.sort_unstable();
+        servers.dedup();
+        servers.into_iter()
+    }
+
+    /// Servers have other indices, by the old one; they all stay.
+    pub fn rename(&mut self, moves: &[Option<u16>]) {
+        for server in &mut self.servers {
+            *server = moves[usize::from(*server)].unwrap_or_default();
+        }
+    }
 }
 
 impl Routes {
@@ -88,17 +127,27 @@ impl Routes {
             tag: config.hash_tag,
             draw: random.then(|| Draw::new(config.servers.len())),
             draws_live: random && config.eject,
+            former: None,
         }
     }
 
     /// Where `key` lives.
     pub fn of(&self, key: &[u8]) -> Route {
         let hash = djb31(key);
-        if let Some(tag) = self.tag {
-            let part = placing_part(key, tag);
-            return self.placed(hash, djb31(part), part);
+        let mut route = match self.tag {
+            Some(tag) => {
+                let part = placing_part(key, tag);
+                self.placed(hash, djb31(part), part)
+            }
+            None => self.placed(hash, hash, key),
+        };
+        if let Some(former) = &self.former {
+            let before = former.servers[usize::from(former.routes.of(key).primary)];
+            if before != route.primary {
+                route.former = before + 1;
+            }
         }
-        self.placed(hash, hash, key)
+        route
     }
 
     /// The route of a key with this hash, whose place is that of `part`, with the hash `djb`.
@@ -115,7 +164,43 @@ impl Routes {
             hash,
             primary,
             first_backup,
+            former: 0,
         }
+    }
+
+    /// No server and no key.
+    pub(super) fn none() -> Routes {
+        Routes::new(&Config::default())
+    }
+
+    /// From now on it is known where keys were before.
+    pub fn hand_over(&mut self, former: Former) {
+        self.former = Some(Box::new(former));
+    }
+
+    /// Ends it, and hands out what is known.
+    pub(super) fn take_former(&mut self) -> Option<Box<Former>> {
+        self.former.take()
+    }
+
+    /// Whether any server will do for a request.
+    pub fn is_random(&self) -> bool {
+        self.draw.is_some()
+    }
+
+    /// How many primaries there are, and how many servers in all.
+    pub fn primaries(&self) -> usize {
+        self.primary_count
+    }
+
+    /// See [`Routes::primaries`].
+    pub fn servers(&self) -> usize {
+        self.primary_count + self.backup_count
+    }
+
+    /// Whether a server, by its index, has no part in this ring.
+    pub fn rank_of_none(&self, server: usize) -> bool {
+        server >= self.servers()
     }
 
     /// These servers are up now: where any server will do for a request, it is one of them.
@@ -153,6 +238,7 @@ impl Routes {
             hash: 0,
             primary,
             first_backup,
+            former: 0,
         };
         meetings.map(route).collect()
     }

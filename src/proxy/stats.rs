@@ -65,6 +65,8 @@ pub struct Counters {
     pub disagreements: u64,
     /// Operations that waited for an undecided one on the same key.
     pub held: u64,
+    /// Keys brought over from where they were before a reload.
+    pub handed_over: u64,
 }
 
 /// What came of requests, by command.

@@ -53,6 +53,7 @@ impl Proxy {
         }
         self.counters.mirrored += u64::from(self.txns.at(id).outstanding) - 1;
         self.delete_behind(id, op.route, || op.noted(), first);
+        self.delete_former(id, op);
     }
 
     /// Asks the acting primary to decide.
@@ -247,6 +248,10 @@ impl Proxy {
         txn.best = txn.rank;
         txn.number = counter(flight.verb, code, tail);
         let mirrors = self.routes.ranks() > 1 && !is(Sabotage::MirroredEarly);
+        if took_effect(code) && route.former().is_some() {
+            let bytes = self.flight_bytes(id, flight).to_vec();
+            self.delete_former_of(txn_id, route, flight, &bytes);
+        }
         if took_effect(code) && mirrors {
             self.order.passes(bucket(route.hash));
             self.mirror_outcome(id, txn_id, flight);

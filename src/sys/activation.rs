@@ -22,6 +22,8 @@ const MOST: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Passed {
     sockets: Vec<OwnedFd>,
+    /// Those of a magent whose place this one takes.
+    inherited: Vec<OwnedFd>,
 }
 
 impl Passed {
@@ -49,7 +51,10 @@ impl Passed {
                 })?,
             );
         }
-        Ok(Passed { sockets })
+        Ok(Passed {
+            sockets,
+            inherited: Vec::new(),
+        })
     }
 
     /// Whether none is left.
@@ -57,13 +62,21 @@ impl Passed {
         self.sockets.is_empty()
     }
 
-    /// Takes the first one that fits.
-    pub fn take(&mut self, fits: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
-        let index = self.sockets.iter().position(fits)?;
-        Some(self.sockets.remove(index))
+    /// One more, from a magent whose place this one takes.
+    pub fn inherit(&mut self, socket: OwnedFd) {
+        self.inherited.push(socket);
     }
 
-    /// Those that are left.
+    /// Takes the first one that fits; and whether it was another magent's.
+    pub fn take(&mut self, fits: impl Fn(&OwnedFd) -> bool) -> Option<(OwnedFd, bool)> {
+        if let Some(index) = self.sockets.iter().position(&fits) {
+            return Some((self.sockets.remove(index), false));
+        }
+        let index = self.inherited.iter().position(fits)?;
+        Some((self.inherited.remove(index), true))
+    }
+
+    /// Those of a supervisor's that are left.
     pub fn iter(&self) -> impl Iterator<Item = &OwnedFd> {
         self.sockets.iter()
     }

@@ -37,12 +37,41 @@ impl Marks {
         let address = UnixAddr::from_abstract_name(name)?;
         match UnixDatagram::bind_addr(&address) {
             Ok(socket) => {
+                // It is listened to: a newcomer may ask to take over.
+                socket.set_nonblocking(true)?;
                 self.held.push((name.to_owned(), socket));
                 Ok(Taken::Ours)
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Taken::Theirs),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes a mark over from the magent that had it.
+    pub fn adopt(&mut self, name: &str, socket: UnixDatagram) {
+        self.held.push((name.to_owned(), socket));
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &UnixDatagram)> {
+        self.held
+            .iter()
+            .map(|(name, socket)| (name.as_str(), socket))
+    }
+
+    /// Gives the mark of that name up.
+    pub fn release(&mut self, name: &str) {
+        self.held.retain(|(held, _)| held != name);
+    }
+
+    /// Gives all marks up but these.
+    pub fn keep(&mut self, names: &[String]) {
+        self.held.retain(|(held, _)| names.contains(held));
+    }
+
+    /// Whether this process has it.
+    pub fn has(&self, name: &str) -> bool {
+        self.held.iter().any(|(held, _)| held == name)
     }
 
     /// True when a magent other than this process listens on that port at any address: tells "a magent with other

@@ -17,6 +17,8 @@ pub mod netlink;
 pub mod notify;
 pub mod pidfile;
 pub mod signal;
+pub mod takeover;
+pub mod terminal;
 pub mod user;
 
 /// Why magent cannot run here: one line that begins with the option it is about.

@@ -2,7 +2,8 @@
 //! file left behind by a crash is simply taken over.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -21,7 +22,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The pid file of this process: removed when dropped.
 pub struct PidFile {
     path: PathBuf,
-    file: Flock<File>,
+    file: Option<Flock<File>>,
+    /// Not another process's.
+    ours: bool,
 }
 
 impl PidFile {
@@ -60,17 +63,64 @@ impl PidFile {
             written.map_err(|e| failed(&e))?;
             return Ok(PidFile {
                 path: path.to_owned(),
-                file,
+                file: Some(file),
+                ours: true,
             });
         }
     }
 }
 
+impl PidFile {
+    /// The pid file of a magent whose place this process takes, with its lock; not written to yet.
+    pub fn inherit(path: &Path, file: OwnedFd) -> io::Result<PidFile> {
+        // The lock belongs to the open file, which both have: taking it again succeeds.
+        let locked = Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock);
+        let file = locked.map_err(|(_, error)| io::Error::from(error))?;
+        Ok(PidFile {
+            path: path.to_owned(),
+            file: Some(file),
+            ours: false,
+        })
+    }
+
+    /// From now on it is this process's: writes its id.
+    pub fn rewrite(&mut self) -> io::Result<()> {
+        self.ours = true;
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.rewind()?;
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(|file| file.as_fd())
+    }
+
+    /// Another process has it now: it is not removed.
+    pub fn leave(mut self) {
+        self.ours = false;
+    }
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if is_at(&self.file, &self.path) && fs::remove_file(&self.path).is_err() {
+        let Some(file) = self.file.take() else {
+            return;
+        };
+        if !self.ours {
+            // Dropped, it would take the lock from the other as well. The end of the process closes it.
+            std::mem::forget(file);
+        } else if is_at(&file, &self.path) && fs::remove_file(&self.path).is_err() {
             // The ids that made it in a directory of root's are gone. An empty file claims nothing.
-            let _ = self.file.set_len(0);
+            let _ = file.set_len(0);
         }
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub enum Signal {
     /// SIGTERM, SIGINT: end.
     End,
-    /// SIGHUP: open the log again.
+    /// SIGHUP: open the log again, and read the file of the pools again.
     Reopen,
 }
 

@@ -4,16 +4,24 @@
 
 #![allow(dead_code)] // Parts that only the simulator uses.
 
+#[path = "../sim/accuse.rs"]
+mod accuse;
 #[path = "../sim/explain.rs"]
 mod explain;
+#[path = "../sim/explore.rs"]
+mod explore;
 #[path = "../sim/generate.rs"]
 pub mod generate;
 #[path = "../sim/item.rs"]
 mod item;
+#[path = "../sim/kinds.rs"]
+mod kinds;
 #[path = "../sim/linear.rs"]
 mod linear;
 #[path = "../sim/meta.rs"]
 mod meta;
+#[path = "../sim/mix.rs"]
+mod mix;
 #[path = "../sim/reply.rs"]
 pub mod reply;
 #[path = "../sim/request.rs"]
@@ -26,7 +34,8 @@ use std::rc::Rc;
 
 pub use explain::token;
 use history::{Op, Seen};
-use linear::{Config, Rules, State};
+use kinds::is_read;
+use linear::{Known, Rules};
 use request::{parse_line, Bytes, Request, Verb};
 
 /// The clock of the check begins here, whatever the host's says: seconds since 1970.
@@ -155,8 +164,7 @@ struct Key {
     name: Bytes,
     ops: Vec<Op>,
     pending: usize,
-    configs: Vec<Config>,
-    carried: Vec<Op>,
+    known: Known,
     /// When each token was last seen.
     tokens: BTreeMap<u64, u64>,
     /// Writes that took effect: when they were asked, when they were answered.
@@ -190,8 +198,7 @@ impl History {
             name: Rc::clone(name),
             ops: Vec::new(),
             pending: 0,
-            configs: known(State::Known(None)),
-            carried: Vec::new(),
+            known: Known::absent(),
             tokens: BTreeMap::new(),
             changes: Vec::new(),
             lately: VecDeque::new(),
@@ -366,17 +373,15 @@ impl History {
             key.changes.drain(..32);
         }
         if self.blind {
-            key.configs = known(State::Any);
-            key.carried.clear();
+            key.known.forget();
+            key.known.carried.clear();
             self.unchecked += count;
             return Ok(());
         }
-        let rules = self.rules;
-        match linear::search(&mut key.configs, &mut key.carried, ops, rules, now) {
-            Ok(true) => self.checked += count,
-            Ok(false) => self.unchecked += count,
-            Err(why) => return Err(format!("key {}: {why}", key.name.escape_ascii())),
-        }
+        let counts = linear::search(&mut key.known, ops, self.rules, now)
+            .map_err(|why| format!("key {}: {why}", key.name.escape_ascii()))?;
+        self.checked += counts.checked;
+        self.unchecked += counts.unchecked;
         Ok(())
     }
 }
@@ -395,19 +400,6 @@ fn line(op: &Op) -> String {
         "    {}-{} client {} {request}: {seen}",
         op.asked, op.until, op.client
     )
-}
-
-fn known(state: State) -> Vec<Config> {
-    vec![Config { state, done: 0 }]
-}
-
-fn is_read(request: &Request) -> bool {
-    let changes = |word: &Bytes| matches!(word[0], b'T' | b'N' | b'R');
-    match request.verb {
-        Verb::Get | Verb::Gets => true,
-        Verb::Mg => !request.words.iter().any(changes),
-        _ => false,
-    }
 }
 
 /// Whether this answer to a write says that the item was changed.

@@ -6,6 +6,7 @@
 // Each test binary compiles this module anew and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod browser;
 pub mod client;
 pub mod exchange;
 pub mod fake;

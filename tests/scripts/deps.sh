@@ -31,6 +31,7 @@ programs() {
 		systemd-analyze systemd       systemd                          wish
 		man        man-db             man-db                           wish
 		strip      binutils           binutils                         wish
+		chromedriver chromium-driver  chromedriver                     wish
 	END
 }
 

@@ -78,7 +78,7 @@ cp $here/magent.conf /etc/magent/magent.conf
 must "is mended" systemctl restart magent
 
 say "--- an instance"
-sed 's/-p 12000/-p 81/' $here/magent.conf >/etc/magent/two.conf
+sed 's/-p 12000/-p 81/; s/:12001/:12081/' $here/magent.conf >/etc/magent/two.conf
 must "starts beside, at a low port" systemctl start magent@two
 must "is well" within 50 /usr/libexec/magent/check_magent.sh --strict /run/magent/two.sock
 must "has its watcher" systemctl start magent-watch@two

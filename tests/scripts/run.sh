@@ -77,9 +77,12 @@ for name in "primary 1" "primary 2" "the backup"; do
 	ports+=("$port")
 done
 memcacheds=("${pids[@]}")
+next_port $((last + 1))
+admin=$port
 
 line=("$magent" -D "${as[@]}" -l 127.0.0.1 -p "$front"
-	-s "127.0.0.1:${ports[0]}" -s "127.0.0.1:${ports[1]}" -b "127.0.0.1:${ports[2]}")
+	-s "127.0.0.1:${ports[0]}" -s "127.0.0.1:${ports[1]}" -b "127.0.0.1:${ports[2]}"
+	--admin "127.0.0.1:$admin")
 "${child[@]}" "${line[@]}" &
 front_pid=$!
 pids+=("$front_pid")
@@ -93,6 +96,8 @@ cat <<END
   primary 1  127.0.0.1:${ports[0]}  pid ${memcacheds[0]}   key2 lives here
   primary 2  127.0.0.1:${ports[1]}  pid ${memcacheds[1]}   key1 lives here
   backup     127.0.0.1:${ports[2]}  pid ${memcacheds[2]}   has a copy of both
+
+  the page   http://127.0.0.1:$admin/   in a terminal: $magent --top 127.0.0.1:$admin
 
   Try it, in another terminal:
 

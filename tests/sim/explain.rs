@@ -14,6 +14,9 @@ pub const SLACK: i64 = 3;
 /// Versions beyond this are the check's own.
 const FRESH: u64 = 1 << 60;
 
+/// A version that may have been shown to anybody: that of an item which was written when little was known of its key.
+const WILD: u64 = FRESH - 1;
+
 impl Search {
     /// The states that can follow when the operation takes effect in `state`; none: it could not have had its reply.
     pub(super) fn step(&self, state: &State, index: usize, by: u64) -> Vec<State> {
@@ -23,9 +26,14 @@ impl Search {
             _ => None,
         };
         let item = match state {
-            State::Any => return vec![State::Any],
+            State::Any => return self.step_from_anything(op, reply, by),
             State::Known(item) => item,
         };
+        let is_wild = item.as_ref().is_some_and(|item| item.cas == WILD);
+        if is_wild && op.request.flag(b'I').is_some() && compared(&op.request).is_some() {
+            // Whether its version was the lower one cannot be told.
+            return vec![State::Any];
+        }
         if !self.rules.lossy
             && item.as_ref().is_none_or(|item| item.exp == 0)
             && self.kinds[index]
@@ -43,6 +51,10 @@ impl Search {
         let first = EPOCH + (op.asked / 1_000_000) as i64;
         let last = EPOCH + (op.until.min(by) / 1_000_000) as i64;
         let mut states = Vec::with_capacity(1);
+        if is_wild && reply.is_none() && compared(&op.request).is_some() {
+            // Nobody said whether it was refused.
+            states.push(state.clone());
+        }
         let exp = item.as_ref().map_or(0, |item| item.exp);
         if exp == 0 || exp > first - SLACK {
             let mut item = item.clone();
@@ -73,6 +85,40 @@ impl Search {
             self.miss(state, op, reply, last, &mut states);
         }
         states.dedup();
+        states
+    }
+
+    /// The same when nothing is known of the key.
+    fn step_from_anything(&self, op: &Op, reply: Option<&[u8]>, by: u64) -> Vec<State> {
+        let mut states = Vec::new();
+        if let Some(request) = decisive(op) {
+            if !request.verb.is_storage() {
+                return vec![State::Known(None)];
+            }
+            let plain = Op {
+                request: Rc::new(request),
+                expects: None,
+                ..op.clone()
+            };
+            let first = EPOCH + (op.asked / 1_000_000) as i64;
+            let last = EPOCH + (op.until.min(by) / 1_000_000) as i64;
+            let mut moment = first;
+            while self.rules.times && moment + SLACK < last {
+                self.try_at(&mut None, &plain, reply, moment, &mut states);
+                moment += SLACK;
+            }
+            self.try_at(&mut None, &plain, reply, last, &mut states);
+        }
+        if states.is_empty() {
+            states.push(State::Any);
+        }
+        for state in &mut states {
+            if let (true, State::Known(Some(item))) = (self.rules.cas, state) {
+                if item.cas == 0 {
+                    item.cas = WILD;
+                }
+            }
+        }
         states
     }
 
@@ -126,13 +172,14 @@ impl Search {
     fn carry_out(&self, item: &mut Option<Item>, op: &Op, reply: Option<&[u8]>, now: i64) -> bool {
         let request = &op.request;
         let shown = reply.and_then(|reply| token(request, reply));
+        let mut wild = false;
         if let Some(old) = item.as_mut() {
             old.exp = if item::is_expired(old.exp, now) {
                 now + 1
             } else {
                 old.exp
             };
-            self.settle_version(old, request, reply, shown);
+            wild = self.settle_version(old, request, reply, shown);
             let stored = reply.is_some_and(|reply| {
                 reply.starts_with(b"STORED") || reply.starts_with(b"HD") || reply.starts_with(b"VA")
             });
@@ -169,75 +216,86 @@ impl Search {
             item.fetched = false;
             item.used = 0;
             item.token_sent &= self.rules.leases;
+            if wild && item.cas == 0 {
+                item.cas = WILD;
+            }
             // A version counts only when somebody has seen it.
             if item.cas > FRESH {
                 let writes = matches!(request.verb, Verb::Ms | Verb::Ma) || before.is_none();
-                item.cas = if self.rules.cas && writes {
-                    shown.unwrap_or(0)
-                } else {
-                    0
+                let loose = self.rules.cas && op.asked <= self.loose_until;
+                let unseen = if loose { WILD } else { 0 };
+                item.cas = match shown {
+                    Some(shown) if self.rules.cas && writes => shown,
+                    _ => unseen,
                 };
             }
         }
         true
     }
 
-    /// Decides what version the item had before.
+    /// Decides what version the item had before. True: it may still be any.
     fn settle_version(
         &self,
         item: &mut Item,
         request: &Request,
         reply: Option<&[u8]>,
         shown: Option<u64>,
-    ) {
+    ) -> bool {
         let compared = compared(request);
-        if self.rules.cas {
+        let wild = self.rules.cas && item.cas == WILD;
+        let reads = request.verb.is_retrieval() || request.verb == Verb::Mg;
+        if self.rules.cas && (!wild || reads) {
             // Whoever reads a stale item to repair a copy has to mark it once more, which makes a version.
-            let known = item.cas != 0 && !item.stale;
-            if !known
-                && shown.is_some()
-                && (request.verb.is_retrieval() || request.verb == Verb::Mg)
-            {
+            let known = item.cas != 0 && !item.stale && !wild;
+            if !known && shown.is_some() && reads {
                 item.cas = shown.unwrap_or(0);
             }
-        } else if let (Some(version), Some(reply)) = (compared, reply) {
+            return wild && shown.is_none();
+        }
+        if let (Some(version), Some(reply)) = (compared, reply) {
             // Of refusals nothing is promised: what was said is believed.
-            let refused = reply.starts_with(b"EX");
+            let taken: [&[u8]; 3] = [b"HD", b"VA", b"STORED"];
+            let taken = reply.is_empty() || taken.iter().any(|word| reply.starts_with(word));
+            let refused = reply.starts_with(b"EX") || (wild && !taken);
             item.cas = if refused { 0 } else { version };
+            return wild && refused;
         } else if let Some(version) = compared {
             item.cas = version;
         }
+        wild
     }
 }
 
-/// What is known after an operation on a key of which nothing was known.
-pub(super) fn from_nothing(op: &Op, rules: Rules) -> State {
-    let plain = match op.request.verb {
-        Verb::Set => true,
-        Verb::Ms => op.request.mode() == b'S' && op.request.flag(b'C').is_none(),
+/// What a key holds after an operation, whatever it held before: the request that would make that of nothing. `None`: that
+/// hangs on what it held.
+fn decisive(op: &Op) -> Option<Request> {
+    let request = &op.request;
+    let mut plain = Request::clone(request);
+    let reply = match &op.seen {
+        Seen::Reply(reply) => &reply[..],
+        Seen::Silent if matches!(request.verb, Verb::Set | Verb::Delete | Verb::FlushAll) => b"",
+        _ => return None,
+    };
+    let said =
+        |words: &[&[u8]]| reply.is_empty() || words.iter().any(|word| reply.starts_with(word));
+    let compares = request.flag(b'C').is_some();
+    let decisive = match request.verb {
+        Verb::FlushAll => said(&[b"OK"]),
+        Verb::Delete => said(&[b"DELETED", b"NOT_FOUND"]),
+        Verb::Md if request.flag(b'I').is_some() => false,
+        Verb::Md if compares => reply.starts_with(b"HD"),
+        Verb::Md => said(&[b"HD", b"NF"]),
+        Verb::Set | Verb::Add | Verb::Replace | Verb::Cas => said(&[b"STORED"]),
+        Verb::Ms if compares && request.flag(b'I').is_some() => false,
+        Verb::Ms => matches!(request.mode(), b'S' | b'E' | b'R') && said(&[b"HD"]),
         _ => false,
     };
-    let now = EPOCH + (op.asked / 1_000_000) as i64;
-    match op.request.verb {
-        _ if !matches!(op.seen, Seen::Reply(_) | Seen::Silent) => State::Any,
-        Verb::FlushAll | Verb::Delete => State::Known(None),
-        _ if plain => {
-            let mut env = Env {
-                now,
-                started: EPOCH - 100,
-                cas: 0,
-                item_max: rules.item_max,
-            };
-            let mut item = None;
-            item::apply(&mut item, &op.request, 0, &mut env, &mut Vec::new());
-            if let Some(item) = &mut item {
-                item.cas = 0;
-                item.used = 0;
-            }
-            State::Known(item)
-        }
-        _ => State::Any,
+    if request.verb == Verb::Ms {
+        plain.words.retain(|word| !matches!(word[0], b'M' | b'C'));
+    } else if request.verb.is_storage() {
+        plain.verb = Verb::Set;
     }
+    decisive.then_some(plain)
 }
 
 /// The version that a request compares with.

@@ -63,6 +63,7 @@ impl World {
         tally.disagreements = stats.number("magent_disagreements");
         tally.checked = self.history.checked;
         tally.unchecked = self.history.unchecked;
+        tally.lost = self.history.lost;
     }
 
     /// True when all is at rest; what cannot come to rest any more is a failure.

@@ -85,6 +85,7 @@ impl World {
         self.moved_at = self.now + gap + self.rng.below(2_000_000);
         self.active = host;
         self.log(|| format!("the address moves to proxy {host}"));
+        self.history.failure(self.moved_at);
         for client in 0..self.clients.len() {
             self.move_client(client);
         }

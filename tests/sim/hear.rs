@@ -79,7 +79,7 @@ impl World {
     /// What silence after a quiet request says.
     fn silence(&self) -> Seen {
         if self.guarantees.errors {
-            Seen::Unknown
+            Seen::Unheard
         } else {
             Seen::Silent
         }
@@ -143,7 +143,7 @@ impl World {
             .flat_map(|sent| std::mem::take(&mut sent.ops))
             .collect();
         for op in quiet {
-            self.note_reply(op, Seen::Unknown);
+            self.note_reply(op, Seen::Unheard);
         }
     }
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::explain;
 use super::generate;
-use super::linear::{self, Config, Rules, State};
+use super::kinds;
+use super::linear::{self, Known, Rules};
 use super::profile::{Guarantees, Plan};
 use super::request::{Bytes, Request, Verb};
 
@@ -27,6 +28,8 @@ pub enum Seen {
     Silent,
     /// It may take effect soon, later, or not at all.
     Unknown,
+    /// It is over, but how it ended was not said: it has taken effect, or it never will.
+    Unheard,
     /// The proxy said that it did nothing.
     Refused,
     /// It never left its client as a whole.
@@ -45,6 +48,8 @@ pub struct Op {
     pub asked: u64,
     /// When the reply was there; of an unknown outcome: when it can take effect no more.
     pub until: u64,
+    /// When its client gave it up; 0: when it was over.
+    pub lost_at: u64,
     pub seen: Seen,
 }
 
@@ -52,11 +57,9 @@ struct Key {
     name: Bytes,
     ops: Vec<Op>,
     pending: usize,
-    configs: Vec<Config>,
+    known: Known,
     /// The values that tokens were handed out with.
     tokens: BTreeMap<u64, Bytes>,
-    /// Operations of unknown outcome that may still take effect.
-    carried: Vec<Op>,
     /// A proxy died with a write to it under way: its copies may differ until the next plain write.
     torn: bool,
     /// When its time to live was last set by a `gat`, which does not wait for the other copies.
@@ -73,13 +76,21 @@ pub struct History {
     rules: Rules,
     enabled: bool,
     errors: bool,
-    /// How long an operation of unknown outcome may linger.
+    /// How long an operation of unknown outcome may linger while nobody is waited for.
     linger: u64,
+    /// How long at most, when servers fail one after the other.
+    linger_most: u64,
+    /// Until then a server that has failed may still be waited for, or servers that a proxy has just been sent to.
+    failing_until: u64,
     /// A server that has not answered for so long is left out, and what it missed is noted.
     timeout: u64,
     returns: i64,
+    /// Replies that were explained.
     pub checked: u64,
+    /// Replies that came when nothing was known of their keys.
     pub unchecked: u64,
+    /// Requests for keys that no server has.
+    pub lost: u64,
 }
 
 impl History {
@@ -92,12 +103,8 @@ impl History {
             name: Rc::clone(name),
             ops: Vec::new(),
             pending: 0,
-            configs: vec![Config {
-                state: State::Known(None),
-                done: 0,
-            }],
+            known: Known::absent(),
             tokens: BTreeMap::new(),
-            carried: Vec::new(),
             torn: false,
             touched: None,
             apart: false,
@@ -123,9 +130,15 @@ impl History {
             errors: guarantees.errors,
             timeout: plan.config.timeout.0,
             returns: 0,
-            linger: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
+            // Conditional writes on one key wait for each other.
+            linger: (40 + 2 * (plan.pipeline * plan.clients) as u64)
+                * (plan.delay_max + plan.service_max)
+                + 2000,
+            linger_most: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
+            failing_until: 0,
             checked: 0,
             unchecked: 0,
+            lost: 0,
         }
     }
 
@@ -172,6 +185,7 @@ impl History {
                 },
                 asked: now,
                 until: u64::MAX,
+                lost_at: 0,
                 seen: Seen::Pending,
             };
             ids.push(OpId {
@@ -191,10 +205,23 @@ impl History {
         }
         let key = &mut self.keys[id.key as usize];
         let op = &mut key.ops[id.index as usize];
-        op.until = if seen == Seen::Unknown {
-            now + self.linger
-        } else {
-            now
+        // The refusal does not wait until the old item is gone from all copies.
+        let too_large = |reply: &[u8]| reply.starts_with(b"SERVER_ERROR object too large");
+        let seen = match seen {
+            Seen::Reply(reply) if too_large(&reply) && now < self.failing_until => Seen::Unknown,
+            seen => seen,
+        };
+        (op.until, op.lost_at) = match seen {
+            Seen::Unknown => {
+                let until = now.max(self.failing_until) + self.linger;
+                (until.min(now + self.linger_most), now)
+            }
+            Seen::Unheard => (now + self.linger, 0),
+            _ => (now, now),
+        };
+        let seen = match seen {
+            Seen::Unheard => Seen::Unknown,
+            seen => seen,
         };
         op.seen = seen;
         if let Seen::Reply(reply) = &op.seen {
@@ -218,7 +245,7 @@ impl History {
         }
         match op.request.verb {
             Verb::Gat | Verb::Gats => key.touched = Some(now),
-            _ if !linear::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
+            _ if !kinds::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
                 key.touched = None;
                 key.apart = false;
             }
@@ -257,51 +284,56 @@ impl History {
         self.returns
     }
 
+    /// At `at` a server or a proxy fails or the address moves: what is under way lingers until servers are known to be dead.
+    pub fn failure(&mut self, at: u64) {
+        const PROBE: u64 = 500_000;
+        self.failing_until = self.failing_until.max(at + 2 * self.timeout + PROBE);
+        let until = self.failing_until + self.linger;
+        for key in &mut self.keys {
+            for op in key.ops.iter_mut().chain(&mut key.known.carried) {
+                if op.seen == Seen::Unknown && op.until > at {
+                    op.until = op.until.max(until.min(op.lost_at + self.linger_most));
+                }
+            }
+        }
+    }
+
     /// The proxy dies: what is under way may have been done at some copies and not at others.
     pub fn tear(&mut self, now: u64) {
+        self.failure(now);
         for key in &mut self.keys {
             let lingers =
                 |op: &Op| op.seen == Seen::Pending || (op.seen == Seen::Unknown && op.until > now);
-            let mut ops = key.ops.iter().chain(&key.carried);
-            key.torn |= ops.any(|op| lingers(op) && !linear::is_read(&op.request));
+            let mut ops = key.ops.iter().chain(&key.known.carried);
+            if ops.any(|op| lingers(op) && !kinds::is_read(&op.request)) {
+                key.known.tears.push(now);
+            }
             key.apart |= key.touched.is_some_and(|at| at + self.timeout > now);
         }
     }
 
     /// Whether the copies of a key may differ, because a proxy died.
     pub fn is_torn(&self, key: usize) -> bool {
-        self.keys[key].torn || self.keys[key].apart
+        let key = &self.keys[key];
+        key.torn || key.apart || !key.known.tears.is_empty()
     }
 
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {
         let key = &mut self.keys[index];
         let ops = std::mem::take(&mut key.ops);
-        let count = ops.len() as u64;
         if key.unserved.is_some() {
-            // What servers said before they died is still explained; what follows starts from nothing known.
-            key.configs = vec![Config {
-                state: State::Any,
-                done: 0,
-            }];
-            key.carried.clear();
+            // Nothing is promised of it any more.
+            key.known.forget();
+            key.known.carried.clear();
+            self.lost += ops.len() as u64;
             return Ok(());
         }
-        if key.torn {
-            key.configs = vec![Config {
-                state: State::Any,
-                done: 0,
-            }];
-        }
-        let outcome = linear::search(&mut key.configs, &mut key.carried, ops, self.rules, now);
-        key.torn &= key.configs.iter().any(|config| config.state == State::Any);
-        match outcome {
-            Ok(explained) => {
-                let sum = if explained {
-                    &mut self.checked
-                } else {
-                    &mut self.unchecked
-                };
-                *sum += count;
+        key.torn |= !key.known.tears.is_empty();
+        match linear::search(&mut key.known, ops, self.rules, now) {
+            Ok(counts) => {
+                key.torn &= key.known.is_unknown();
+                self.checked += counts.checked;
+                self.unchecked += counts.unchecked;
                 Ok(())
             }
             Err(why) => Err(format!("key {}: {why}", key.name.escape_ascii())),

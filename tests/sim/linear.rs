@@ -4,14 +4,18 @@
 //!
 //! Reads that fit a state are used up at once: they change nothing, so there is no better moment for them.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+//!
+//! A key of which nothing is known has a state of its own, in which everything fits. Each write that says what the key holds
+//! after it leads out of it again.
 
-use super::explain::from_nothing;
+use std::collections::HashMap;
+use std::fmt;
+
 use super::history::{Op, Seen};
 use super::item::Item;
-use super::request::{Request, Verb};
+use super::kinds::{Class, Kind};
+use super::mix::Hashed;
+use super::request::Verb;
 
 /// What a key may hold.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,239 +60,138 @@ pub struct Rules {
     pub drift: i64,
 }
 
-/// More configurations than this are not looked at; the key is unknown then.
-const CONFIGS_MAX: usize = 400;
-
 /// Slots of a configuration.
 const SLOTS: usize = 128;
 
-/// Explains `ops`, which are all complete. `Ok(false)`: they are not explained, nothing is known of the key.
-pub fn search(
-    configs: &mut Vec<Config>,
-    carried: &mut Vec<Op>,
-    ops: Vec<Op>,
-    rules: Rules,
-    now: u64,
-) -> Result<bool, String> {
-    if configs.iter().any(|config| config.state == State::Any) {
-        // Every reply fits a key of which nothing is known. It is known again when one write stands alone.
-        let Some((state, rest)) = restart(carried, &ops, rules) else {
-            carried.extend(ops.into_iter().filter(|op| op.seen == Seen::Unknown));
-            carried.retain(|op| op.until > now);
-            return Ok(false);
-        };
-        carried.clear();
-        *configs = vec![Config { state, done: 0 }];
-        return match search(configs, carried, ops[rest..].to_vec(), rules, now) {
-            Ok(_) => Ok(false),
-            err => err,
-        };
+/// What is known of a key between two searches.
+#[derive(Debug)]
+pub struct Known {
+    pub configs: Vec<Config>,
+    /// Operations of unknown outcome that may still take effect.
+    pub carried: Vec<Op>,
+    /// When its copies were torn apart, since the last search: nothing is known of it from then on.
+    pub tears: Vec<u64>,
+    /// What was written until then may have been read by requests that were not checked.
+    pub loose_until: u64,
+}
+
+impl Known {
+    /// A key with nothing under it.
+    pub fn absent() -> Known {
+        Known {
+            configs: vec![Config {
+                state: State::Known(None),
+                done: 0,
+            }],
+            carried: Vec::new(),
+            tears: Vec::new(),
+            loose_until: 0,
+        }
     }
-    let old = carried.len();
-    let mut all = std::mem::take(carried);
+
+    /// Nothing is known.
+    pub fn forget(&mut self) {
+        self.configs = vec![Config {
+            state: State::Any,
+            done: 0,
+        }];
+    }
+
+    /// Whether it may hold anything.
+    pub fn is_unknown(&self) -> bool {
+        self.configs.iter().any(|config| config.state == State::Any)
+    }
+}
+
+/// How many replies were explained, and how many came when nothing was known.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counts {
+    pub checked: u64,
+    pub unchecked: u64,
+}
+
+/// Explains `ops`, which are all complete.
+pub fn search(known: &mut Known, ops: Vec<Op>, rules: Rules, now: u64) -> Result<Counts, String> {
+    let old = known.carried.len();
+    let mut all = std::mem::take(&mut known.carried);
     all.extend(ops);
     let mut search = Search {
         kinds: all.iter().map(|op| Kind::of(op, rules)).collect(),
         slots: vec![usize::MAX; all.len()],
         free: (0..SLOTS).rev().collect(),
         active: Vec::new(),
+        next: 0,
         ops: all,
         rules,
         optional: 0,
         states: Vec::new(),
         numbers: HashMap::default(),
         steps: HashMap::default(),
+        steps_until: 0,
         after: Vec::new(),
+        counts: Counts::default(),
+        loose_until: known.loose_until,
     };
-    for index in 0..old {
-        search.enter(index);
+    search.number(State::Any);
+    for _ in 0..old {
+        search.enter();
     }
-    let outcome = search.run(configs, old, now);
-    match outcome {
-        Ok(true) => {
-            search.carry(configs, carried, now);
-            Ok(true)
-        }
-        Ok(false) => {
-            *configs = vec![Config {
-                state: State::Any,
-                done: 0,
-            }];
-            Ok(false)
-        }
-        Err(why) => Err(why),
+    if search.run(known, now)? {
+        search.carry(known, now);
+    } else {
+        known.forget();
+        search.loose_until = now;
+        let lingers = |op: &Op| op.seen == Seen::Unknown && op.until > now;
+        known.carried = std::mem::take(&mut search.ops);
+        known.carried.retain(lingers);
+        known.carried.truncate(SLOTS / 2);
     }
-}
-
-/// The last write that leaves a known state, and nothing else under way with it: that state, and which operations follow.
-fn restart(carried: &[Op], ops: &[Op], rules: Rules) -> Option<(State, usize)> {
-    let mut busy_until = carried.iter().map(|op| op.until).max().unwrap_or(0);
-    let mut found = None;
-    for (index, op) in ops.iter().enumerate() {
-        let next = ops.get(index + 1).map_or(u64::MAX, |next| next.asked);
-        if op.asked > busy_until && next > op.until {
-            match from_nothing(op, rules) {
-                State::Any => {}
-                state => found = Some((state, index + 1)),
-            }
-        }
-        if op.seen != Seen::Never {
-            busy_until = busy_until.max(op.until);
-        }
-    }
-    found
-}
-
-/// What an operation may pass and be passed by.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Read,
-    /// A read that sets the time to live.
-    Touch,
-    Write,
-}
-
-/// What the search needs to know of an operation again and again.
-#[derive(Clone, Copy)]
-pub(super) struct Kind {
-    /// It changed nothing, whatever the key held: a read, or a write that was refused.
-    harmless: bool,
-    class: Class,
-    /// A retrieval, and whether it found something.
-    pub(super) found: Option<bool>,
-    unknown: bool,
-}
-
-impl Kind {
-    fn of(op: &Op, rules: Rules) -> Kind {
-        let request = &op.request;
-        let touches = request.verb.is_retrieval() && !is_read(request);
-        let class = match touches {
-            true if rules.times => Class::Touch,
-            false if !is_read(request) => Class::Write,
-            _ => Class::Read,
-        };
-        let mut kind = Kind {
-            harmless: false,
-            class,
-            found: None,
-            unknown: op.seen == Seen::Unknown,
-        };
-        if let Seen::Reply(reply) = &op.seen {
-            let refused: [&[u8]; 7] = [
-                b"NOT_STORED",
-                b"NOT_FOUND",
-                b"EXISTS",
-                b"NS",
-                b"NF",
-                b"EX",
-                b"EN",
-            ];
-            let reads = class == Class::Read;
-            kind.harmless = reads || refused.iter().any(|word| reply.starts_with(word));
-            kind.found = request.verb.is_retrieval().then_some(!reply.is_empty());
-        }
-        kind
-    }
-
-    /// Whether it is a retrieval that sets times to live.
-    pub(super) fn is_touch(self) -> bool {
-        self.class == Class::Touch
-    }
-}
-
-/// Which clients have operations in front that have not taken effect: a client's operations on one key take effect in
-/// their order, but for those whose outcome is unknown.
-#[derive(Default)]
-struct Waiting {
-    reads: u64,
-    touches: u64,
-    writes: u64,
-}
-
-impl Waiting {
-    /// Where a read may be asked again, what its client has asked for behind it without waiting may pass it.
-    fn may_go(&self, op: &Op, kind: Kind, rules: Rules) -> bool {
-        let before = match kind.class {
-            Class::Write if !rules.session => self.writes,
-            Class::Touch | Class::Read if !rules.session => self.writes | self.touches,
-            _ => self.writes | self.touches | self.reads,
-        };
-        before & (1 << op.client) == 0
-    }
-
-    fn note(&mut self, op: &Op, kind: Kind) {
-        let client = 1 << op.client;
-        match kind.class {
-            _ if kind.unknown => {}
-            Class::Read => self.reads |= client,
-            Class::Touch => self.touches |= client,
-            Class::Write => self.writes |= client,
-        }
-    }
+    known.tears.clear();
+    known.loose_until = search.loose_until;
+    Ok(search.counts)
 }
 
 /// A state by its number, and the slots of operations that are used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Place {
-    done: u128,
-    state: u32,
+pub(super) struct Place {
+    pub(super) done: u128,
+    pub(super) state: u32,
 }
 
-/// A quick hash, the same in every run.
-#[derive(Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-
-    fn write_u128(&mut self, word: u128) {
-        self.write_u64(word as u64);
-        self.write_u64((word >> 64) as u64);
-    }
-}
-
-type Hashed = BuildHasherDefault<Mix>;
+/// The number of [`State::Any`].
+pub(super) const ANY: u32 = 0;
 
 pub(super) struct Search {
     pub(super) ops: Vec<Op>,
     pub(super) kinds: Vec<Kind>,
     /// The slot of each operation while it is under way.
-    slots: Vec<usize>,
+    pub(super) slots: Vec<usize>,
     free: Vec<usize>,
     /// Operations under way, in the order in which they were asked.
-    active: Vec<usize>,
+    pub(super) active: Vec<usize>,
+    /// The first that is not under way yet.
+    next: usize,
     pub(super) rules: Rules,
     /// Slots of operations that need not take effect.
-    optional: u128,
+    pub(super) optional: u128,
     /// All states that were met, each once.
-    states: Vec<State>,
-    numbers: HashMap<State, u32, Hashed>,
-    /// What follows a state when an operation takes effect: where its states are in `after`, and how many.
-    steps: HashMap<(u32, u32), (u32, u32), Hashed>,
-    after: Vec<u32>,
+    pub(super) states: Vec<State>,
+    pub(super) numbers: HashMap<State, u32, Hashed>,
+    /// What follows a state when an operation takes effect until a certain second: where its states are in `after`, and
+    /// how many.
+    pub(super) steps: HashMap<(u32, u32), (u32, u32), Hashed>,
+    pub(super) steps_until: u64,
+    pub(super) after: Vec<u32>,
+    counts: Counts,
+    /// See [`Known::loose_until`].
+    pub(super) loose_until: u64,
 }
 
 impl Search {
-    fn enter(&mut self, index: usize) -> bool {
+    /// The next operation is under way. False: too many are.
+    fn enter(&mut self) -> bool {
+        let index = self.next;
+        self.next += 1;
         let unknown = self.kinds[index].unknown;
         // A read that nobody heard the reply of; but `mg` may have been given the right to refill.
         let may_win = self.rules.leases && self.ops[index].request.verb == Verb::Mg;
@@ -307,263 +210,140 @@ impl Search {
         true
     }
 
+    /// All that were asked until `time` are under way.
+    fn enter_until(&mut self, time: u64) -> bool {
+        while self.next < self.ops.len() && self.ops[self.next].asked <= time {
+            if !self.enter() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Nothing is known of the key any more. What is under way may have taken effect, or may do so later.
+    fn forget(&mut self, places: &mut Vec<Place>, now: u64) {
+        *places = vec![Place {
+            done: 0,
+            state: ANY,
+        }];
+        for &index in &self.active {
+            self.optional |= 1 << self.slots[index];
+        }
+        self.loosen(now);
+    }
+
+    /// What is under way may have read what was written while nothing was known.
+    fn loosen(&mut self, now: u64) {
+        let heard = self.active.iter().filter(|&&n| !self.kinds[n].unknown);
+        let last = heard.map(|&n| self.ops[n].until).fold(now, u64::max);
+        if last > self.loose_until {
+            self.loose_until = last;
+            self.steps.clear();
+            self.after.clear();
+        }
+    }
+
     /// Operations are finished in the order of their replies. One of unknown outcome is finished when it can take effect
-    /// no more; one that still can at `now` goes on.
-    fn run(&mut self, configs: &mut Vec<Config>, first: usize, now: u64) -> Result<bool, String> {
-        let mut places: Vec<Place> = configs
-            .drain(..)
-            .map(|config| Place {
-                done: config.done,
-                state: self.number(config.state),
-            })
-            .collect();
+    /// no more; one that still can at `now` goes on. False: there are too many to go on at all.
+    fn run(&mut self, known: &mut Known, now: u64) -> Result<bool, String> {
+        let mut places: Vec<Place> = Vec::with_capacity(known.configs.len());
+        for config in known.configs.drain(..) {
+            let state = self.number(config.state);
+            let done = config.done;
+            places.push(Place { done, state });
+        }
         let ends = |op: &Op| match op.seen {
             Seen::Reply(_) | Seen::Silent => true,
             Seen::Unknown => op.until <= now,
-            Seen::Pending | Seen::Refused | Seen::Never => false,
+            _ => false,
         };
         let mut order: Vec<usize> = (0..self.ops.len())
             .filter(|&n| ends(&self.ops[n]))
             .collect();
         order.sort_by_key(|&n| (self.ops[n].until, n));
-        let mut next = first;
-        for due in order {
+        let mut tears = known.tears.iter().copied().peekable();
+        for (nth, &due) in order.iter().enumerate() {
             let reply_at = self.ops[due].until;
-            while next < self.ops.len() && self.ops[next].asked <= reply_at {
-                if !self.enter(next) {
-                    return Ok(false);
+            while let Some(tear) = tears.next_if(|&tear| tear < reply_at) {
+                if !self.enter_until(tear) {
+                    return Ok(self.give_up(order.len() - nth));
                 }
-                next += 1;
+                self.forget(&mut places, tear);
             }
-            let slot = self.slots[due];
-            if slot == usize::MAX {
-                continue;
+            if !self.enter_until(reply_at) {
+                return Ok(self.give_up(order.len() - nth));
             }
-            let optional = self.kinds[due].unknown;
-            let bit = 1u128 << slot;
-            let untouched = places
-                .iter()
-                .filter(|place| optional && place.done & bit == 0);
-            let mut found: Vec<Place> = untouched.copied().collect();
-            if !self.explain(&places, due, &mut found) {
-                return Ok(false);
+            if self.slots[due] != usize::MAX {
+                self.finish(&mut places, due)?;
             }
-            if found.is_empty() {
-                return Err(self.accuse(&places, due));
-            }
-            places = self.undominated(found);
-            self.active.retain(|&index| index != due);
-            self.optional &= !bit;
-            self.free.push(slot);
         }
-        while next < self.ops.len() {
-            if !self.enter(next) {
-                return Ok(false);
-            }
-            next += 1;
+        if !self.enter_until(u64::MAX) {
+            return Ok(self.give_up(0));
         }
-        configs.extend(places.iter().map(|place| Config {
+        if let Some(tear) = tears.last() {
+            self.forget(&mut places, tear);
+        }
+        known.configs.extend(places.iter().map(|place| Config {
             done: place.done,
             state: self.states[place.state as usize].clone(),
         }));
         Ok(true)
     }
 
-    /// The number of a state.
-    fn number(&mut self, state: State) -> u32 {
-        if let Some(&number) = self.numbers.get(&state) {
-            return number;
-        }
-        let number = self.states.len() as u32;
-        self.states.push(state.clone());
-        self.numbers.insert(state, number);
-        number
+    fn give_up(&mut self, left: usize) -> bool {
+        self.counts.unchecked += left as u64;
+        false
     }
 
-    /// The states that can follow `state` when the operation takes effect until `by`: their places in `after`.
-    fn follow(&mut self, state: u32, index: usize, by: u64) -> std::ops::Range<usize> {
-        let name = (state, index as u32);
-        if let Some(&(start, count)) = self.steps.get(&name) {
-            return start as usize..(start + count) as usize;
-        }
-        let states = self.step(&self.states[state as usize], index, by);
-        let start = self.after.len();
-        for state in states {
-            let number = self.number(state);
-            self.after.push(number);
-        }
-        let count = self.after.len() - start;
-        self.steps.insert(name, (start as u32, count as u32));
-        start..start + count
-    }
-
-    /// Adds to `found` all configurations in which `due` has taken effect. False: there are too many.
-    fn explain(&mut self, places: &[Place], due: usize, found: &mut Vec<Place>) -> bool {
+    /// Leaves the places that explain the reply of `due`.
+    fn finish(&mut self, places: &mut Vec<Place>, due: usize) -> Result<(), String> {
         let bit = 1u128 << self.slots[due];
-        let by = self.ops[due].until;
-        if self.rules.times {
-            // What an operation does may hang on the time until which it may take effect.
-            self.steps.clear();
-            self.after.clear();
+        let optional = self.optional & bit != 0;
+        let mut found: Vec<Place> = Vec::with_capacity(places.len());
+        if optional {
+            found.extend(places.iter().filter(|place| place.done & bit == 0));
         }
-        if let ([Place { done: 0, state }], [_]) = (places, &self.active[..]) {
-            let after = self.follow(*state, due, by);
-            let places = self.after[after].iter();
-            found.extend(places.map(|&state| Place { done: 0, state }));
-            return true;
+        let mut unknown = places.iter().any(|place| place.state == ANY);
+        if unknown {
+            self.loosen(0);
         }
-        let mut seen: HashSet<Place, Hashed> = HashSet::default();
-        let mut stack = places.to_vec();
-        while let Some(mut place) = stack.pop() {
-            self.use_reads(&mut place, by);
-            if place.done & bit != 0 {
-                place.done &= !bit;
-                found.push(place);
-                continue;
-            }
-            if !seen.insert(place) {
-                continue;
-            }
-            if seen.len() > CONFIGS_MAX {
-                return false;
-            }
-            let mut waiting = Waiting::default();
-            for n in 0..self.active.len() {
-                let index = self.active[n];
-                let kind = self.kinds[index];
-                let bit = 1 << self.slots[index];
-                if place.done & bit != 0 {
-                    continue;
-                }
-                if waiting.may_go(&self.ops[index], kind, self.rules) {
-                    let done = place.done | bit;
-                    let after = self.follow(place.state, index, by);
-                    let places = self.after[after].iter();
-                    stack.extend(places.map(|&state| Place { done, state }));
-                }
-                waiting.note(&self.ops[index], kind);
-            }
+        if !self.explain(places, due, &mut found) {
+            unknown = true;
+            self.forget(places, self.ops[due].until);
+        } else if found.is_empty() {
+            return Err(self.accuse(places, due));
+        } else {
+            *places = self.undominated(found);
         }
-        true
-    }
-
-    /// Of two equal states, the one that has used up less of what is optional is as good as both.
-    fn undominated(&self, mut found: Vec<Place>) -> Vec<Place> {
-        found.sort_unstable();
-        found.dedup();
-        if self.optional == 0 {
-            return found;
+        if unknown {
+            self.counts.unchecked += 1;
+        } else {
+            self.counts.checked += 1;
         }
-        let mut kept: Vec<Place> = Vec::with_capacity(found.len());
-        for place in found {
-            let better = |other: &Place| {
-                let more = place.done & !other.done;
-                other.state == place.state
-                    && other.done & !place.done == 0
-                    && more & !self.optional == 0
-            };
-            if !kept.iter().any(better) {
-                kept.push(place);
-            }
-        }
-        kept
-    }
-
-    /// Uses up what is there to be read in this state. Not what would tell the state's version: that is a choice.
-    fn use_reads(&mut self, place: &mut Place, by: u64) {
-        let mut waiting = Waiting::default();
-        for n in 0..self.active.len() {
-            let index = self.active[n];
-            let kind = self.kinds[index];
-            let bit = 1 << self.slots[index];
-            if place.done & bit != 0 {
-                continue;
-            }
-            let fits = kind.harmless && waiting.may_go(&self.ops[index], kind, self.rules) && {
-                let after = self.follow(place.state, index, by);
-                self.after[after] == [place.state]
-            };
-            if fits {
-                place.done |= bit;
-            } else {
-                waiting.note(&self.ops[index], kind);
-            }
-        }
-    }
-
-    fn accuse(&self, places: &[Place], due: usize) -> String {
-        let op = &self.ops[due];
-        let mut text = format!(
-            "no order explains {}\n  it {}",
-            self.show(due),
-            "could have found:\n"
-        );
-        for place in places.iter().take(5) {
-            let state = &self.states[place.state as usize];
-            text.push_str(&format!("    {state} after {:b}\n", place.done));
-        }
-        text.push_str("  under way with it:\n");
-        for &index in self.active.iter().filter(|&&index| index != due) {
-            text.push_str(&format!("    {}\n", self.show(index)));
-        }
-        text.push_str("  before it:\n");
-        let before: Vec<usize> = (0..self.ops.len())
-            .filter(|&n| self.ops[n].until < op.until)
-            .collect();
-        for &index in before.iter().rev().take(8) {
-            text.push_str(&format!("    {}\n", self.show(index)));
-        }
-        text
-    }
-
-    fn show(&self, index: usize) -> String {
-        let op = &self.ops[index];
-        let seen = match &op.seen {
-            Seen::Reply(reply) => format!(
-                "heard {:?}",
-                reply[..reply.len().min(80)].escape_ascii().to_string()
-            ),
-            other => format!("{other:?}"),
-        };
-        let mut request = Request::clone(&op.request);
-        request.keys = request.keys.get(op.index).cloned().into_iter().collect();
-        let request = super::clients::show(&request);
-        format!(
-            "[{}] client {} {request} asked {} until {}: {seen}",
-            self.slots[index] as isize, op.client, op.asked, op.until
-        )
+        self.active.retain(|&index| index != due);
+        self.optional &= !bit;
+        self.free.push(self.slots[due]);
+        Ok(())
     }
 
     /// What may still take effect later goes on.
-    fn carry(self, configs: &mut Vec<Config>, carried: &mut Vec<Op>, now: u64) {
+    fn carry(&self, known: &mut Known, now: u64) {
         let mut map = Vec::new();
         for &index in &self.active {
             let op = &self.ops[index];
             if op.seen == Seen::Unknown && op.until > now {
                 map.push(self.slots[index]);
-                carried.push(op.clone());
+                known.carried.push(op.clone());
             }
         }
-        for config in configs.iter_mut() {
+        for config in known.configs.iter_mut() {
             let moved = map
                 .iter()
                 .enumerate()
                 .filter(|&(_, &slot)| config.done & (1 << slot) != 0);
             config.done = moved.fold(0, |done, (place, _)| done | 1 << place);
         }
-        configs.sort();
-        configs.dedup();
-    }
-}
-
-/// Whether a request changes nothing that anybody could see.
-pub fn is_read(request: &Request) -> bool {
-    match request.verb {
-        Verb::Get | Verb::Gets => true,
-        Verb::Mg => !request
-            .words
-            .iter()
-            .any(|word| matches!(word[0], b'T' | b'N' | b'R')),
-        _ => false,
+        known.configs.sort();
+        known.configs.dedup();
     }
 }

@@ -211,6 +211,7 @@ impl World {
                 if loud { "loud" } else { "silent" }
             )
         });
+        self.history.failure(self.now);
         let node = &mut self.nodes[server];
         node.was_hurt = true;
         node.health = if loud {
@@ -247,6 +248,7 @@ impl World {
 
     pub fn stop(&mut self, server: usize, health: Health) {
         self.log(|| format!("server {server}: {health:?}"));
+        self.history.failure(self.now);
         self.nodes[server].health = health;
         self.nodes[server].was_hurt = true;
     }

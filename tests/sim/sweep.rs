@@ -223,6 +223,7 @@ impl Tally {
             (&mut self.mirrored, other.mirrored),
             (&mut self.checked, other.checked),
             (&mut self.unchecked, other.unchecked),
+            (&mut self.lost, other.lost),
             (&mut self.disagreements, other.disagreements),
         ];
         for (sum, more) in sums {

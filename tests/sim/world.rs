@@ -60,6 +60,7 @@ pub struct Tally {
     pub mirrored: u64,
     pub checked: u64,
     pub unchecked: u64,
+    pub lost: u64,
     pub disagreements: u64,
 }
 
@@ -151,6 +152,8 @@ impl World {
             world.at(pause, Event::Fault);
         }
         if proxies > 1 {
+            // Servers return there, too: clients go on until all is whole.
+            world.faults.settled = false;
             world.at(500_000, Event::Handover);
         }
         world

@@ -17,7 +17,7 @@ const TIMEOUT_MAX: u64 = 3_600_000;
 const TIMEOUT_NONE: u64 = 60_000;
 
 /// Most connections to one server.
-const SERVER_CONNECTIONS_MAX: u64 = 1024;
+const SERVER_CONNECTIONS_MAX: u64 = 255;
 
 /// How keys can be distributed.
 pub const DISTRIBUTIONS: &[(&str, Distribution)] = &[

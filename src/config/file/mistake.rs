@@ -25,26 +25,33 @@ pub struct Mistake {
     pub wrong: String,
 }
 
+/// Letters as they are, control characters as escapes: whatever was written, it stays one line.
+fn one_line(letters: impl Iterator<Item = char>) -> String {
+    let mut line = String::new();
+    for letter in letters {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
 /// More of a text is not shown.
 const SHOWN_MAX: usize = 80;
 
 impl Mistake {
     /// A mistake at `at`, in `text`.
     pub fn new(at: Position, text: &str, wrong: impl fmt::Display) -> Mistake {
-        let mut shown = String::new();
-        for letter in text.chars().take(SHOWN_MAX) {
-            match letter.is_control() {
-                true => shown.extend(letter.escape_default()),
-                false => shown.push(letter),
-            }
-        }
+        let mut shown = one_line(text.chars().take(SHOWN_MAX));
         if text.chars().nth(SHOWN_MAX).is_some() {
             shown.push_str("...");
         }
         Mistake {
             at,
             text: shown,
-            wrong: wrong.to_string(),
+            // It may quote a text, too.
+            wrong: one_line(wrong.to_string().chars()),
         }
     }
 }

@@ -194,7 +194,7 @@ fn each_wrong_value_is_told_with_its_place() {
         ("timeout: 4s", "3:12: '4s': timeout: not a number from 0 to 3600000"),
         ("timeout: -1", "3:12: '-1': timeout: not a number from 0 to 3600000"),
         ("preconnect: yes", "3:15: 'yes': preconnect: neither true nor false"),
-        ("server_connections: 0", "3:23: '0': server_connections: not a number from 1 to 1024"),
+        ("server_connections: 0", "3:23: '0': server_connections: not a number from 1 to 255"),
         ("timeout:", "3:3: 'timeout': no value"),
         ("timeout: [1]", "3:12: 'timeout': a list, where timeout has one value"),
         ("auto_eject_host: true", "3:3: 'auto_eject_host': unknown key (the nearest one is auto_eject_hosts)"),
@@ -391,7 +391,7 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_understood_or_refused_with_a_place(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

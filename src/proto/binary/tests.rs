@@ -92,20 +92,20 @@ fn frames_for_servers_without_meta_commands() {
         let request = frame.compose(false, &mut line);
         request.map(|request| request.line.escape_ascii().to_string())
     };
-    let cases: [(u8, u64, &[u8], &[u8], &str); 10] = [
-        (0x00, 0, b"", b"", "gets k"),
-        (0x01, 0, &STORAGE, b"abc", "set k 5 60 3"),
-        (0x12, 0, &STORAGE, b"abc", "add k 5 60 3"),
-        (0x03, 0, &STORAGE, b"abc", "replace k 5 60 3"),
-        (0x01, 9, &STORAGE, b"abc", "cas k 5 60 3 9"),
-        (0x0e, 0, b"", b"abc", "append k 0 0 3"),
-        (0x04, 0, b"", b"", "delete k"),
-        (0x05, 0, &ONLY_COUNTED, b"", "incr k 2"),
-        (0x16, 0, &ONLY_COUNTED, b"", "decr k 2"),
-        (0x1c, 0, &TTL, b"", "touch k 60"),
+    let cases: [Case; 10] = [
+        (0x00, 0, b"", b"k", b"", "gets k"),
+        (0x01, 0, &STORAGE, b"k", b"abc", "set k 5 60 3"),
+        (0x12, 0, &STORAGE, b"k", b"abc", "add k 5 60 3"),
+        (0x03, 0, &STORAGE, b"k", b"abc", "replace k 5 60 3"),
+        (0x01, 9, &STORAGE, b"k", b"abc", "cas k 5 60 3 9"),
+        (0x0e, 0, b"", b"k", b"abc", "append k 0 0 3"),
+        (0x04, 0, b"", b"k", b"", "delete k"),
+        (0x05, 0, &ONLY_COUNTED, b"k", b"", "incr k 2"),
+        (0x16, 0, &ONLY_COUNTED, b"k", b"", "decr k 2"),
+        (0x1c, 0, &TTL, b"k", b"", "touch k 60"),
     ];
-    for (opcode, cas, extras, value, wanted) in cases {
-        let line = classic(opcode, cas, extras, b"k", value);
+    for (opcode, cas, extras, key, value, wanted) in cases {
+        let line = classic(opcode, cas, extras, key, value);
         assert_eq!(line, Ok(wanted.to_string()), "{opcode:#x}");
     }
     for line in [
