@@ -75,12 +75,14 @@ impl Proxy {
     fn queue_key(&mut self, link_id: LinkId, verb: Verb, exptime: i32, key: &[u8], txn: TxnId) {
         let link = self.link_mut(link_id);
         let start = link.log.end();
-        if verb == Verb::Get {
-            link.log.write(b"get ");
-        } else {
-            let mut head = Vec::with_capacity(20);
-            push_retrieval(&mut head, verb, exptime);
-            link.log.write(&head);
+        match verb {
+            Verb::Get => link.log.write(b"get "),
+            Verb::Gets => link.log.write(b"gets "),
+            _ => {
+                let mut head = Vec::with_capacity(20);
+                push_retrieval(&mut head, verb, exptime);
+                link.log.write(&head);
+            }
         }
         let at = (link.log.end() - start) as usize;
         link.log.write(key);
