@@ -66,7 +66,7 @@ fn options_that_belong_into_the_file_are_refused_beside_it() {
     let directory = TempDir::new();
     let good = write(&directory, "good.yml", GOOD);
     for (arguments, wrong) in [
-        (&["-s", "22222"][..], "-s: not with -c (servers are in the file; twemproxy's port for statistics is left out, ask 'stats' where clients connect)"),
+        (&["-s", "22222"][..], "-s: not with -c (servers are in the file; instead of twemproxy's port for statistics there is --admin ADDR:PORT)"),
         (&["-k"], "-k: not with -c (the pools are in the file)"),
         (&["--eject"], "--eject: not with -c (the pools are in the file)"),
         (&["-d", "-D"], "-d: not with -D"),

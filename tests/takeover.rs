@@ -94,12 +94,17 @@ fn nobody_is_refused_and_those_who_are_there_finish() {
     // The client of the old one is served by the old one, for as long as it stays.
     assert_eq!(staying.get("k").as_deref(), Some("v"));
     assert_eq!(staying.stat("pid"), old.pid().to_string());
+    // It is told to go a moment after the pid file is written.
+    wait_for("the old one accepts nobody any more", PATIENCE, || {
+        old.stderr().contains("another magent has taken over")
+    });
     assert_eq!(Client::connect(number).stat("pid"), new.pid().to_string());
     assert!(old.ended().is_none());
     let mut page = Client::connect(place.admin.number());
-    page.send(b"GET /health HTTP/1.0\r\n\r\n");
-    assert!(
-        page.line().starts_with(b"HTTP/1.1 200"),
+    page.send(b"GET /healthz HTTP/1.0\r\n\r\n");
+    assert_eq!(
+        page.line(),
+        b"HTTP/1.1 200 OK\r\n",
         "the newcomer has that place, too"
     );
     drop(staying);

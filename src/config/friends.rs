@@ -67,9 +67,9 @@ pub(super) fn hint(option: &str) -> Option<&'static str> {
     Some(match option {
         "-m" | "--mbuf-size" => "not needed, buffers are as large as what is in them (see --memory-limit); leave it out",
         "-a" | "--stats-addr" | "--stats-port" | "--stats-interval" => {
-            "there is no port for statistics, they are asked for with 'stats' where clients connect; leave it out"
+            "statistics are at --admin ADDR:PORT, or asked for with 'stats' where clients connect; leave it out"
         }
-        "-s" => "servers are in the file; twemproxy's port for statistics is left out, ask 'stats' where clients connect",
+        "-s" => "servers are in the file; instead of twemproxy's port for statistics there is --admin ADDR:PORT",
         "-p" => "where to listen is in the file; for a pid file there is --pidfile FILE",
         "--describe-stats" => "see docs/stats.md",
         _ => return None,

@@ -41,6 +41,7 @@ impl Proxy {
             return;
         }
         client.last_active = now;
+        client.note_request();
         if client.partial.is_empty() && !client.stalled {
             let used = self.take_in(id, bytes);
             self.keep_rest(id, &bytes[used..]);

@@ -4,8 +4,8 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gather`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
+//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
+//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
@@ -23,6 +23,7 @@ pub mod events;
 mod flush;
 mod frames;
 mod gather;
+mod gathers;
 mod handover;
 mod health;
 mod ids;
@@ -35,6 +36,7 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod passing;
 mod placing;
 mod read;
 mod reload;
@@ -74,7 +76,7 @@ use coverage::{Address, Coverage};
 use eject::Ejects;
 use events::Events;
 use flush::Barrier;
-use gather::Gather;
+use gathers::Gathers;
 use inquiry::Inquiry;
 use order::Order;
 use reload::Reload;
@@ -133,7 +135,7 @@ pub struct Proxy {
     /// Addresses of `-l`, as the edge sees them.
     addresses: Vec<Address>,
     txns: Txns,
-    gathers: Slab<Gather>,
+    gathers: Gathers,
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
@@ -220,7 +222,7 @@ impl Proxy {
             routes,
             addresses: Vec::new(),
             txns: Txns::default(),
-            gathers: Slab::new(),
+            gathers: Gathers::default(),
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),
@@ -380,7 +382,9 @@ impl Proxy {
         }
         let before = client.out.len();
         let drained = client.out.write_to(writer, &mut self.memory)?;
-        self.counters.bytes_written += (before - client.out.len()) as u64;
+        let written = before - client.out.len();
+        client.note_written(written);
+        self.counters.bytes_written += written as u64;
         if client.stalled && client.may_resume() {
             self.resumable.push(id);
         } else if drained && client.closing && client.is_settled() {
@@ -390,7 +394,7 @@ impl Proxy {
         Ok(drained)
     }
 
-    /// True once after a burst is over: freed memory may go back to the system.
+    /// True when a burst is over: freed memory may go back to the system.
     pub fn has_calmed(&mut self) -> bool {
         self.memory.has_calmed()
     }

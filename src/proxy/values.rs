@@ -112,6 +112,40 @@ impl Proxy {
         Step::Used(next)
     }
 
+    /// Passes a chunk from the middle of a long value on as it is, if its client has only been waiting for that: then `chunk`
+    /// is another one. The first `count` bytes of it have come.
+    pub(super) fn pass_chunk(&mut self, id: LinkId, chunk: &mut Vec<u8>, count: usize) -> bool {
+        let link = self.link_mut(id);
+        // The line end behind the value is looked at as it comes.
+        let Some(block) = link.block.filter(|block| block.left >= count + 2) else {
+            return false;
+        };
+        let head = link.fifo.front().filter(|head| head.role == Role::Read);
+        let Some(txn) = head.and_then(|head| head.txn) else {
+            return false;
+        };
+        let txn = self.txns.at(txn);
+        let (client_id, seq) = (txn.client, txn.seq);
+        if txn.answered || txn.part.is_some() || txn.keys > 1 {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(client_id.index as usize) else {
+            return false;
+        };
+        if client.generation != client_id.generation || !client.passes(seq) {
+            return false;
+        }
+        let mut full = std::mem::replace(chunk, self.memory.chunk());
+        full.truncate(count);
+        client.pass_whole(full, &mut self.memory);
+        self.link_mut(id).block = Some(Block {
+            left: block.left - count,
+            ..block
+        });
+        self.mark_client(client_id);
+        true
+    }
+
     pub(super) fn take_block(&mut self, id: LinkId, block: Block, bytes: &[u8]) -> Step {
         let count = block.left.min(bytes.len());
         let left = block.left - count;

@@ -80,6 +80,12 @@ const PROXIES_AND_NONE: &[Kind] = &[
 const MIRRORED: &[Kind] = &[Kind::MagentMirrored, Kind::MagentAckPrimary, Kind::Magent];
 /// The only one here that speaks the binary protocol.
 const BINARY: &[Kind] = &[Kind::Magent];
+const MIRRORED_BY_ALL: &[Kind] = &[
+    Kind::MagentMirrored,
+    Kind::MagentAckPrimary,
+    Kind::Magent,
+    Kind::MemcachedProxyMirrored,
+];
 const READ: &[Kind] = &[Kind::MagentMirrored, Kind::Magent];
 
 /// All rows, in the order of the table.
@@ -198,17 +204,17 @@ pub fn all() -> Vec<Row> {
         },
         Row {
             servers: 2,
-            contenders: MIRRORED,
-            reference: Kind::Magent,
+            contenders: MIRRORED_BY_ALL,
+            reference: Kind::MemcachedProxyMirrored,
             ..row(
                 "w8p",
-                "2 primaries and 2 backups, depth 32, 50/50 (x: unmirrored)",
+                "2 primaries and 2 backups, depth 32, 50/50 (x: memcached's proxy, mirroring)",
                 Shape {
                     depth: 32,
                     gets_percent: 50,
                     ..USUAL
                 },
-                None,
+                Some(0.60),
             )
         },
         Row {
