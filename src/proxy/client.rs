@@ -1,10 +1,12 @@
 //! The room of clients: their replies in order, what they sent half, and how much they may have under way.
 
+use super::dialect::Binary;
 use super::op::Held;
 use super::passing::{first_line, Mismatch, Passing};
 pub use super::slots::Reply;
 use super::slots::Slots;
 use crate::buf::{Memory, SendQueue};
+use crate::proto::binary::{self, Asked};
 use crate::proto::Verb;
 use crate::time::Time;
 
@@ -31,7 +33,9 @@ const PASS_MIN: usize = 64 * 1024;
 /// What the next bytes of a client mean.
 #[derive(Debug, Default)]
 pub enum Input {
-    /// A command line.
+    /// Nothing has come yet: the first byte tells the protocol.
+    Fresh,
+    /// A command line, or a frame.
     #[default]
     Line,
     /// The data block of a storage command.
@@ -101,6 +105,8 @@ pub struct Client {
     slots: Slots,
     /// The first reply, if it is a long one that goes out as it comes.
     passing: Option<Box<Passing>>,
+    /// It speaks the binary protocol.
+    binary: Option<Box<Binary>>,
     /// Keys asked for whose reply is due.
     due: u16,
     /// Expected bytes of a reply.
@@ -120,7 +126,7 @@ impl Client {
             partial: Vec::new(),
             partial_at: 0,
             searched: 0,
-            input: Input::Line,
+            input: Input::Fresh,
             dirty: false,
             stalled: false,
             finished: false,
@@ -128,6 +134,7 @@ impl Client {
             last_active: now,
             slots: Slots::default(),
             passing: None,
+            binary: None,
             due: 0,
             estimate: match typical {
                 0 => ESTIMATE_FIRST,
@@ -191,7 +198,30 @@ impl Client {
     /// Begins a reply for `keys` keys; its place in the order.
     pub fn open_slot(&mut self, keys: usize) -> u32 {
         self.due += keys as u16;
+        if let Some(binary) = &mut self.binary {
+            binary.opened();
+        }
         self.slots.open()
+    }
+
+    /// Learns from the first byte which protocol it speaks.
+    pub fn begin_protocol(&mut self, first: u8) {
+        self.input = Input::Line;
+        if first == binary::REQUEST {
+            self.binary = Some(Box::default());
+        }
+    }
+
+    /// Whether it speaks the binary protocol.
+    pub fn is_binary(&self) -> bool {
+        self.binary.is_some()
+    }
+
+    /// The slot that is opened next is for this request of the binary protocol.
+    pub fn expect_frame(&mut self, asked: Asked) {
+        if let Some(binary) = &mut self.binary {
+            binary.expect(asked);
+        }
     }
 
     /// Appends to the reply of `seq`. `expected`: how long the whole is going to be.
@@ -222,7 +252,9 @@ impl Client {
         expected: usize,
         memory: &mut Memory,
     ) -> Result<(), Mismatch> {
-        if !self.slots.is_first(seq) || (self.passing.is_none() && expected < PASS_MIN) {
+        let goes_on = self.passing.is_some();
+        let is_short = expected < PASS_MIN || self.is_binary();
+        if !self.slots.is_first(seq) || (is_short && !goes_on) {
             self.extend(seq, bytes, expected, memory);
             return Ok(());
         }
@@ -364,6 +396,10 @@ impl Client {
         let typical = estimate(self.estimate as usize, size / keys.max(1));
         self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
         if first {
+            if self.binary.is_some() {
+                self.send_frames(tail, memory);
+                return Ok(());
+            }
             if let Some(slot) = self.slots.pop() {
                 self.send(slot.reply, memory);
             }
@@ -373,6 +409,19 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// The first reply, which is complete but for `tail`, and those behind it that are done, in the binary protocol.
+    fn send_frames(&mut self, tail: &[u8], memory: &mut Memory) {
+        let Some(binary) = &mut self.binary else {
+            return;
+        };
+        if let Some(slot) = self.slots.pop() {
+            binary.send(slot.reply, tail, &mut self.out, memory);
+        }
+        while let Some(slot) = self.slots.pop_done() {
+            binary.send(slot.reply, b"", &mut self.out, memory);
+        }
     }
 
     fn send(&mut self, reply: Reply, memory: &mut Memory) {
@@ -459,6 +508,6 @@ mod tests {
 
     #[test]
     fn a_client_is_small() {
-        assert!(size_of::<Client>() <= 240, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 248, "{}", size_of::<Client>());
     }
 }

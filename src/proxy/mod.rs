@@ -15,11 +15,13 @@ mod cas;
 mod classic;
 mod client;
 mod coverage;
+mod dialect;
 mod dispatch;
 mod eject;
 mod enter;
 pub mod events;
 mod flush;
+mod frames;
 mod gather;
 mod gathers;
 mod handover;
@@ -179,6 +181,11 @@ pub struct Proxy {
     scratch: Vec<u8>,
     /// Reused for requests that are given a version.
     versioned: Vec<u8>,
+    /// Reused for requests that came as frames, and for the values of small ones.
+    framed: Vec<u8>,
+    block: Vec<u8>,
+    /// Reused for an answer whose first line is shown otherwise than it came.
+    joined: Vec<u8>,
 }
 
 impl Proxy {
@@ -249,6 +256,9 @@ impl Proxy {
             typical: 0,
             scratch: Vec::new(),
             versioned: Vec::new(),
+            framed: Vec::new(),
+            block: Vec::new(),
+            joined: Vec::new(),
         }
     }
 
@@ -477,7 +487,7 @@ impl Proxy {
                 Some((seq, 1))
             }
             Input::Swallow { seq, .. } => Some((seq, 0)),
-            Input::Line | Input::Keys(_) => None,
+            Input::Fresh | Input::Line | Input::Keys(_) => None,
         };
         if let Some((seq, keys)) = seq {
             self.finish_slot(id, seq, keys, b"");

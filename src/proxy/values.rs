@@ -12,6 +12,9 @@ use crate::proto::Verb;
 /// Most digits of a counter.
 const NUMBER_MAX: usize = 20;
 
+/// A value that is shown with another first line is put together when it is shorter than this: a copy costs less than pieces.
+const JOIN_MAX: usize = 4096;
+
 impl Proxy {
     /// A `VALUE` block begins with `line`; its data begins at `next`.
     pub(super) fn take_value(
@@ -47,9 +50,19 @@ impl Proxy {
         }
         // The commonest answer, a hit for a single key, passes in one piece.
         let as_it_is = std::ptr::eq(shown.as_ptr(), bytes.as_ptr());
-        if only && as_it_is && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
+        let in_one_piece = as_it_is || whole < JOIN_MAX;
+        if only && in_one_piece && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
             let whole = whole + 5;
-            self.finish_answer(id, Code::End, &bytes[..whole]);
+            if as_it_is {
+                self.finish_answer(id, Code::End, &bytes[..whole]);
+            } else {
+                let mut joined = std::mem::take(&mut self.joined);
+                joined.clear();
+                joined.extend_from_slice(shown);
+                joined.extend_from_slice(&bytes[next..whole]);
+                self.finish_answer(id, Code::End, &joined);
+                self.joined = joined;
+            }
             return Step::Used(whole);
         }
         self.begin_value(id, skipped, whole);

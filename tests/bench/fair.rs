@@ -106,6 +106,7 @@ fn measure(
         keys: KEYS,
         size: 100,
         rate: Some(rate),
+        binary: false,
     };
     let mut load = Load::connect(&peer.addresses, shape, Arc::clone(&corpus))?;
     load.preload()?;

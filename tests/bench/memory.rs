@@ -145,6 +145,7 @@ fn usual() -> Shape {
         keys: 10_000,
         size: 100,
         rate: None,
+        binary: false,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Shape {
     pub size: usize,
     /// Requests per second in all; `None`: as fast as replies come.
     pub rate: Option<u32>,
+    /// In frames of the binary protocol, gets of one key.
+    pub binary: bool,
 }
 
 /// What a row measures.
@@ -66,6 +68,7 @@ const USUAL: Shape = Shape {
     keys: 10_000,
     size: 100,
     rate: None,
+    binary: false,
 };
 const PROXIES: &[Kind] = &[Kind::Magent, Kind::Nutcracker, Kind::MemcachedProxy];
 const PROXIES_AND_NONE: &[Kind] = &[
@@ -75,6 +78,8 @@ const PROXIES_AND_NONE: &[Kind] = &[
     Kind::Direct,
 ];
 const MIRRORED: &[Kind] = &[Kind::MagentMirrored, Kind::MagentAckPrimary, Kind::Magent];
+/// The only one here that speaks the binary protocol.
+const BINARY: &[Kind] = &[Kind::Magent];
 const MIRRORED_BY_ALL: &[Kind] = &[
     Kind::MagentMirrored,
     Kind::MagentAckPrimary,
@@ -115,6 +120,33 @@ pub fn all() -> Vec<Row> {
                 "the same, depth 32",
                 Shape { depth: 32, ..USUAL },
                 Some(0.40),
+            )
+        },
+        Row {
+            contenders: BINARY,
+            reference: Kind::Magent,
+            ..row(
+                "b1",
+                "as w1, in the binary protocol",
+                Shape {
+                    binary: true,
+                    ..USUAL
+                },
+                None,
+            )
+        },
+        Row {
+            contenders: BINARY,
+            reference: Kind::Magent,
+            ..row(
+                "b2",
+                "as w2, in the binary protocol",
+                Shape {
+                    depth: 32,
+                    binary: true,
+                    ..USUAL
+                },
+                None,
             )
         },
         row(
