@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::fake::{healthy, Fake};
 use common::{timed, wait_for, Client, Magent, Memcached, PATIENCE};
 
 #[test]
@@ -160,6 +161,41 @@ fn out_of_memory_is_said_and_passes() {
         reply.len() > 900_000
     });
     proxy.assert_alive();
+}
+
+/// Whoever asks for much has others wait behind it in the servers' queues: never behind more than a few hundred keys.
+#[test]
+fn a_long_list_leaves_room_for_others() {
+    let server = Fake::start(|request| match request.word(0) {
+        "get" if request.word(1).starts_with("key") => Vec::new(),
+        _ => healthy(request),
+    });
+    let proxy = Magent::front(&[server.port()], &[])
+        .args(&["--timeout", "20000"])
+        .start();
+    let list: String = (0..10_000).map(|n| format!(" key{n}")).collect();
+    let mut greedy = proxy.client();
+    // Until it is known that its values are small, and that it reads what it is sent, it may ask for few.
+    let small = format!("get{}\r\n", " small".repeat(200));
+    for _ in 0..40 {
+        greedy.send(small.as_bytes());
+        while greedy.line() != b"END\r\n" {}
+    }
+    greedy.send(format!("get{list}\r\n").as_bytes());
+    let gets = || -> Vec<String> {
+        let lines = server.lines();
+        let wanted = |line: &String| line.starts_with("get key") || line == "get other";
+        lines.into_iter().filter(wanted).collect()
+    };
+    wait_for("the list is asked for", PATIENCE, || !gets().is_empty());
+    let mut other = proxy.client();
+    other.send(b"get other\r\n");
+    wait_for("another client's key is asked for", PATIENCE, || {
+        gets().iter().any(|line| line == "get other")
+    });
+    let before = gets().into_iter().take_while(|line| line != "get other");
+    let keys: usize = before.map(|line| line.split(' ').count() - 1).sum();
+    assert!((200..=256).contains(&keys), "{keys} keys in front");
 }
 
 #[test]

@@ -66,14 +66,11 @@ fn keep(name: &str, browser: &Browser) {
 
 #[test]
 fn a_dead_server_turns_red_and_a_copy_is_watched() {
-    let mut lit = Lit::new(&["--resync-rate", "300"]);
+    let mut lit = Lit::new(&["--resync-rate", "100"]);
     let Some(browser) = Browser::open(1200, 1500, false) else {
         return;
     };
     let mut client = lit.proxy.client();
-    for n in 0..1500 {
-        client.set(&format!("k{n}"), "value");
-    }
     browser.visit(&lit.url());
     let name = format!("127.0.0.1:{}", lit.primaries[0].port());
     wait_for("the page shows a server that is up", PATIENCE, || {
@@ -85,6 +82,10 @@ fn a_dead_server_turns_red_and_a_copy_is_watched() {
         let health = "return document.querySelector('#health').textContent;";
         browser.run(health) == "all is well"
     });
+    // About half of them for each: filling one takes some 20 s.
+    for n in 0..4000 {
+        client.set(&format!("k{n}"), "value");
+    }
     // Charts have lines when there are two samples.
     wait_for("requests are drawn", PATIENCE, || {
         client.get("k1");

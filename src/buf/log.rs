@@ -59,6 +59,11 @@ impl RequestLog {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The same with what `write` appends.
+    pub fn write_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.buffer);
+    }
+
     /// Appends a data block (with its line end) without copying it.
     pub fn write_body(&mut self, body: &Body) {
         self.body_bytes += body.len();

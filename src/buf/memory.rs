@@ -16,12 +16,20 @@ const KEPT_MAX: usize = 512;
 /// Spare buffers that nobody needed for this long are freed.
 const UNUSED: Span = Span::from_secs(1);
 
-/// With this many bytes buffered there is much going on; with fewer than `QUIET` for `UNUSED` it is over.
-const BUSY: usize = 256 * 1024;
-const QUIET: usize = 64 * 1024;
+/// So many bytes in `UNUSED` were a burst. It is over when not more than an eighth of the most has passed in any of `CALM`
+/// times `UNUSED`, however much is still held: by then most of what the burst needed has been freed, and after as long again
+/// the rest.
+const BURST: usize = 256 * 1024;
+const CALM: u8 = 3;
 
 /// First size of a buffer.
 const FIRST: usize = 2 * 1024;
+
+/// Length of a chunk: what is read at once. Between 32 and 48 KiB a long value costs least: it stays in the processor's cache.
+pub const CHUNK: usize = 48 * 1024;
+
+/// At most this many spare chunks are kept.
+const CHUNKS_KEPT: usize = 16;
 
 /// How many bytes are buffered in all queues, and spare buffers. Owned by the core, lent to the queues.
 #[derive(Debug)]
@@ -29,12 +37,19 @@ pub struct Memory {
     used: Rc<Cell<usize>>,
     limit: usize,
     spare: Vec<Vec<u8>>,
+    /// Spare chunks, each of full length.
+    chunks: Vec<Vec<u8>>,
+    /// One has been taken since `looked`.
+    chunk_taken: bool,
     /// The fewest spare buffers there have been since `looked`: so many were not needed.
     unused: usize,
     looked: Time,
-    /// The most buffered bytes that were seen since `looked`.
-    peak: usize,
-    busy: bool,
+    /// Bytes that were buffered since `looked`, all in all.
+    passed: usize,
+    /// The most that passed at a time since a burst was last over.
+    burst: usize,
+    /// How often in a row little has passed.
+    quiet: u8,
     calmed: bool,
 }
 
@@ -45,10 +60,13 @@ impl Memory {
             used: Rc::new(Cell::new(0)),
             limit,
             spare: Vec::new(),
+            chunks: Vec::new(),
+            chunk_taken: false,
             unused: 0,
             looked: Time(0),
-            peak: 0,
-            busy: false,
+            passed: 0,
+            burst: 0,
+            quiet: 0,
             calmed: false,
         }
     }
@@ -76,6 +94,7 @@ impl Memory {
     /// Notes that `bytes` more are buffered.
     pub fn take(&mut self, bytes: usize) {
         self.used.set(self.used.get() + bytes);
+        self.passed += bytes;
     }
 
     /// Notes that `bytes` less are buffered.
@@ -93,27 +112,52 @@ impl Memory {
         buffer
     }
 
+    /// A buffer of [`CHUNK`] bytes; what is in it means nothing.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        self.chunk_taken = true;
+        self.chunks.pop().unwrap_or_else(|| vec![0; CHUNK])
+    }
+
+    /// Makes room for `more` bytes in `buffer`.
+    pub fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) {
+        let need = buffer.len() + more;
+        if need <= buffer.capacity() {
+            return;
+        }
+        // Not by the allocator's own way to resize: what it cuts off is too small to be used or given back.
+        let mut larger = Vec::with_capacity(need.max(2 * buffer.capacity()));
+        larger.extend_from_slice(buffer);
+        self.recycle(std::mem::replace(buffer, larger));
+    }
+
     /// Frees spare buffers that were not needed lately. Call it now and then, also while nothing happens. True about once
     /// a second: others may look at what they keep as well.
     pub fn rest(&mut self, now: Time) -> bool {
-        self.peak = self.peak.max(self.used());
         if now.since(self.looked) < UNUSED {
             return false;
         }
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let peak = std::mem::take(&mut self.peak);
-        if peak.max(spare) >= BUSY {
-            self.busy = true;
-        } else if peak < QUIET && self.busy {
-            self.busy = false;
-            self.calmed = true;
-        }
-        self.looked = now;
         // Buffers are taken from the end and put back there: those at the front are the ones nobody took.
         self.spare.drain(..self.unused);
         if self.spare.is_empty() {
             self.spare = Vec::new();
         }
+        if !std::mem::take(&mut self.chunk_taken) {
+            self.chunks = Vec::new();
+        }
+        let passed = std::mem::take(&mut self.passed);
+        self.burst = self.burst.max(passed);
+        self.quiet = if passed <= self.burst / 8 {
+            self.quiet.saturating_add(1)
+        } else {
+            0
+        };
+        if self.burst >= BURST && self.quiet >= CALM {
+            self.calmed = self.quiet % CALM == 0;
+            if self.quiet >= 2 * CALM {
+                self.burst = 0;
+            }
+        }
+        self.looked = now;
         self.unused = self.spare.len();
         true
     }
@@ -121,13 +165,18 @@ impl Memory {
     /// Takes a buffer back; its contents are gone.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        if (FIRST..=KEEP_MAX).contains(&capacity) && self.spare.len() < KEPT_MAX {
+        if capacity == CHUNK {
+            if self.chunks.len() < CHUNKS_KEPT {
+                buffer.resize(CHUNK, 0);
+                self.chunks.push(buffer);
+            }
+        } else if (FIRST..=KEEP_MAX).contains(&capacity) && self.spare.len() < KEPT_MAX {
             buffer.clear();
             self.spare.push(buffer);
         }
     }
 
-    /// True once after a burst is over and what it needed has been freed: the allocator may give it back.
+    /// True twice after a burst is over and what it needed has been freed: the allocator may give it back.
     pub fn has_calmed(&mut self) -> bool {
         std::mem::take(&mut self.calmed)
     }
@@ -199,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_burst_is_told_once() {
+    fn the_end_of_a_burst_is_told_when_most_is_freed_and_when_all_is() {
         let mut memory = Memory::new(usize::MAX);
         let mut calmed = |at: u64, bytes: usize| {
             memory.take(bytes);
@@ -208,18 +257,42 @@ mod tests {
             memory.has_calmed()
         };
         let seen = [
-            calmed(1, 0),
-            calmed(2, QUIET),
+            calmed(2, BURST - 1),
             calmed(4, 0),
-            calmed(5, BUSY),
-            calmed(7, BUSY),
-            calmed(8, QUIET),
-            calmed(10, QUIET),
-            calmed(12, QUIET - 1),
-            calmed(14, 0),
+            calmed(6, 0),
+            calmed(8, 0),
+            calmed(10, BURST),
+            calmed(12, BURST / 8),
+            calmed(14, BURST / 8),
+            calmed(16, BURST / 8 + 1),
+            calmed(18, BURST / 8),
+            calmed(20, BURST / 8),
+            calmed(22, BURST / 8),
+            calmed(24, 0),
+            calmed(26, 0),
+            calmed(28, 0),
+            calmed(30, 0),
+            calmed(32, 0),
+            calmed(34, 0),
         ];
-        assert_eq!(seen.iter().position(|&calmed| calmed), Some(7));
-        assert_eq!(seen.iter().filter(|&&calmed| calmed).count(), 1);
+        let told: Vec<usize> = (0..seen.len()).filter(|&i| seen[i]).collect();
+        assert_eq!(told, [10, 13]);
+    }
+
+    #[test]
+    fn chunks_are_of_full_length_and_go_when_nobody_needs_them() {
+        let mut memory = Memory::new(100);
+        let mut chunk = memory.chunk();
+        chunk.truncate(7);
+        memory.recycle(chunk);
+        assert_eq!(memory.chunks.len(), 1);
+        memory.rest(Time(1_000_000));
+        assert_eq!(memory.chunk().len(), CHUNK);
+        memory.recycle(vec![0; CHUNK]);
+        memory.rest(Time(2_000_000));
+        assert_eq!(memory.chunks.len(), 1);
+        memory.rest(Time(3_000_000));
+        assert_eq!(memory.chunks.capacity(), 0);
     }
 
     #[test]

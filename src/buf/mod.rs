@@ -6,7 +6,7 @@ mod memory;
 mod queue;
 
 pub use log::RequestLog;
-pub use memory::{Block, Memory};
+pub use memory::{Block, Memory, CHUNK};
 pub use queue::SendQueue;
 
 use std::rc::Rc;

@@ -38,13 +38,18 @@ impl SendQueue {
                 self.first = memory.buffer();
             }
             if self.first.len() + bytes.len() <= self.first.capacity().max(GATHER_MAX) {
+                memory.grow(&mut self.first, bytes.len());
                 self.first.extend_from_slice(bytes);
                 return;
             }
         }
+        let mut bytes = bytes;
         if let Some(last) = self.more.back_mut() {
-            if last.len() + bytes.len() <= last.capacity() {
-                last.extend_from_slice(bytes);
+            // Filled up, or queues of a client that does not read would be half empty buffers.
+            let fits = bytes.len().min(last.capacity() - last.len());
+            last.extend_from_slice(&bytes[..fits]);
+            bytes = &bytes[fits..];
+            if bytes.is_empty() {
                 return;
             }
         }
@@ -61,7 +66,11 @@ impl SendQueue {
         } else {
             memory.take(bytes.len());
             self.bytes += bytes.len();
-            self.more.push_back(bytes);
+            if self.first.is_empty() && self.more.is_empty() {
+                memory.recycle(std::mem::replace(&mut self.first, bytes));
+            } else {
+                self.more.push_back(bytes);
+            }
         }
     }
 

@@ -234,7 +234,8 @@ impl Pool {
                 Ok(0) => return self.link_broke(id, now),
                 Ok(count) => {
                     let drained = count < self.scratch.len() && !link.ended;
-                    self.proxy.link_received(id, &self.scratch[..count], now);
+                    self.proxy
+                        .link_received_in(id, &mut self.scratch, count, now);
                     if drained {
                         return;
                     }

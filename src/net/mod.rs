@@ -62,10 +62,8 @@ pub use self::reload::mark_of;
 pub use self::resolve::Addresses;
 pub(crate) use self::stream::Stream;
 
-/// One read of one connection: large enough for a socket buffer's worth, shared by all of them.
-const SCRATCH: usize = 48 * 1024;
 /// Most reads of one connection in one turn, or a fast one would starve the others.
-const READS_MAX: usize = 16;
+const READS_MAX: usize = 4;
 /// Most events taken at once.
 const EVENTS_MAX: usize = 1024;
 /// Most rounds of actions and writes before new input is looked at.

@@ -14,7 +14,8 @@ use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
 use super::still::{Stillness, SLEEP_WATCHED};
 use super::token::{Part, Tokens};
-use super::{links_each, Listeners, SCRATCH, SETTLE_MAX};
+use super::{links_each, Listeners, SETTLE_MAX};
+use crate::buf::CHUNK;
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
 use crate::sys::{self, limits};
@@ -62,7 +63,7 @@ pub(super) struct Pool {
     pub again: Vec<ConnId>,
     /// Connections that were blocked and can be written again.
     pub writable: Vec<ConnId>,
-    pub scratch: Box<[u8]>,
+    pub scratch: Vec<u8>,
     pub door: Door,
     pub stillness: Stillness,
     /// When the time was 0.
@@ -120,7 +121,7 @@ impl Pool {
             lingering: Lingering::default(),
             again: Vec::new(),
             writable: Vec::new(),
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            scratch: vec![0; CHUNK],
             door: Door::opening(&config, now),
             stillness: Stillness::default(),
             started,

@@ -15,6 +15,7 @@ use super::pool::{Door, Pool};
 use super::{links_each, token, Listeners, Phase, PoolParts, Server};
 use crate::config::{file, Config};
 use crate::pools::{self, Failure, Plan};
+use crate::proxy::events::Kind;
 use crate::proxy::ConnId;
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::{limits, SystemError};
@@ -101,8 +102,11 @@ impl Server {
                     log::error!("{line}");
                 }
                 log::error!("the configuration is what it was");
+                let first = failure.lines().next().unwrap_or_default();
+                let detail = format!("nothing is changed: {first}");
                 for pool in self.pools.iter_mut().flatten() {
                     pool.proxy.reload_failed(&failure, now);
+                    pool.proxy.happened(Kind::Reload, "", detail.as_str(), now);
                 }
             }
         }
@@ -221,10 +225,9 @@ impl Server {
                 .iter()
                 .any(|plan| plan.config.pool == pool.config.pool);
             if !stays && !matches!(pool.door, Door::Closing(_)) {
-                log::info!(
-                    "pool '{}' is closed",
-                    pool.config.pool.as_deref().unwrap_or_default()
-                );
+                let name = pool.config.pool.as_deref().unwrap_or_default();
+                let detail = format!("pool '{name}' is closed");
+                pool.proxy.happened(Kind::Reload, "", detail, now);
                 pool.close(until, now);
             }
         }
@@ -250,7 +253,7 @@ impl Server {
             listeners,
             addresses: plan.addresses,
         };
-        let pool = Pool::new(
+        let mut pool = Pool::new(
             parts,
             number,
             registry,
@@ -258,10 +261,9 @@ impl Server {
             self.started,
             now,
         );
-        log::info!(
-            "pool '{}' is added",
-            pool.config.pool.as_deref().unwrap_or_default()
-        );
+        let name = pool.config.pool.as_deref().unwrap_or_default();
+        let detail = format!("pool '{name}' is added");
+        pool.proxy.happened(Kind::Reload, "", detail, now);
         self.pools[number] = Some(pool);
     }
 
@@ -350,10 +352,9 @@ impl Pool {
         if plan.config == self.config {
             return;
         }
-        log::info!(
-            "pool '{}' is changed",
-            plan.config.pool.as_deref().unwrap_or_default()
-        );
+        let name = plan.config.pool.as_deref().unwrap_or_default();
+        let detail = format!("pool '{name}' is changed");
+        self.proxy.happened(Kind::Reload, "", detail, now);
         let joining = self.proxy.reload(plan.config.clone(), handover, now);
         let mut addresses: Vec<_> = plan.addresses.into_iter().map(Some).collect();
         for position in joining {

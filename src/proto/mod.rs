@@ -1,8 +1,9 @@
-//! memcached's text protocol over byte slices: pure, no state, no copies.
+//! memcached's protocols over byte slices: pure, no state, no copies. The core speaks text; binary is turned into it.
 //!
 //! What a line means is taken from memcached 1.6 (`protocol.txt`, and the server's own behaviour where the text is
 //! silent): a request that memcached would refuse is refused here with the same words.
 
+pub mod binary;
 pub mod line;
 pub mod meta;
 pub mod replies;

@@ -26,6 +26,21 @@ pub(super) enum Step {
 }
 
 impl Proxy {
+    /// Bytes from a server, the first `count` of `chunk`. Most of a long value is passed on without being copied: then the
+    /// core keeps `chunk`, and leaves another one of [`CHUNK`](crate::buf::CHUNK) bytes in its place.
+    pub fn link_received_in(&mut self, id: LinkId, chunk: &mut Vec<u8>, count: usize, now: Time) {
+        let link = self.link_mut(id);
+        let open = matches!(link.state, LinkState::Unproven | LinkState::Ready);
+        // Few bytes in a large buffer are better copied.
+        let worth = count >= chunk.len() / 4 * 3;
+        if open && worth && link.partial.is_empty() && self.pass_chunk(id, chunk, count) {
+            self.now = now;
+            self.link_mut(id).last_received = now;
+        } else {
+            self.link_received(id, &chunk[..count], now);
+        }
+    }
+
     /// Bytes from a server.
     pub fn link_received(&mut self, id: LinkId, bytes: &[u8], now: Time) {
         self.now = now;
@@ -290,8 +305,11 @@ impl Proxy {
             self.count_reply(verb, code);
         }
         if let Some(part) = part {
-            let bytes = self.flight_bytes(id, flight).to_vec();
-            self.end_part(part, server, flight, &bytes);
+            if hits < keys {
+                let bytes = self.flight_bytes(id, flight).to_vec();
+                self.repair_missing(part, server, flight, &bytes);
+            }
+            self.end_part(part);
             return;
         }
         let silent = (quiet && code == Code::MetaMiss) || (code == Code::End && !last);

@@ -114,9 +114,13 @@ impl Proxy {
         acting.is_some_and(|(_, server)| self.may_lack(server, route))
     }
 
-    /// Begins an exclusive operation if the key's server may lack it: what comes later must not overtake a repair.
-    pub(super) fn claim(&mut self, route: Route) -> bool {
-        let suspect = self.is_suspect(route);
+    /// Begins an exclusive operation if `acting`, the key's server, may lack it: what comes later must not overtake a repair.
+    pub(super) fn claim(&mut self, route: Route, acting: usize) -> bool {
+        let suspect = if self.meta {
+            self.may_lack(acting, route)
+        } else {
+            self.is_suspect(route)
+        };
         if suspect {
             self.order.begin_exclusive(bucket(route.hash));
         }

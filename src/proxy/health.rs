@@ -66,6 +66,10 @@ impl Proxy {
             self.resumed = now;
         }
         self.last_tick = now;
+        // Before the signs of life that this tick may ask for: they stand in the queues.
+        if self.memory.rest(now) {
+            self.rest();
+        }
         for index in 0..self.servers.len() {
             match self.servers[index].state {
                 State::Down(retry) if retry <= now => self.connect(index),
@@ -81,9 +85,6 @@ impl Proxy {
         self.tidy();
         self.advance_reload();
         self.look_at_limits();
-        if self.memory.rest(now) {
-            self.rest();
-        }
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -93,6 +94,7 @@ impl Proxy {
     /// Gives back the room of queues that were long and are empty now.
     fn rest(&mut self) {
         self.txns.rest();
+        self.gathers.rest();
         for link in self.servers.iter_mut().flat_map(|server| &mut server.links) {
             link.rest();
         }

@@ -1,6 +1,6 @@
 //! Flow: bytes of a client become requests, and places in its order of replies.
 
-use super::client::{estimate, Input, PendingData, Reply};
+use super::client::{estimate, Client, Input, PendingData, Reply};
 use super::ids::{Action, ClientId};
 use super::op::{Data, Held, Op};
 use super::Proxy;
@@ -15,7 +15,7 @@ use crate::time::Time;
 const LINE_LIMIT: usize = 8 * 1024 * 1024;
 
 /// What fixed bytes an item takes in memcached besides key and value: header, CAS, and a NUL after the key.
-const ITEM_OVERHEAD: usize = 48 + 8 + 1;
+pub(super) const ITEM_OVERHEAD: usize = 48 + 8 + 1;
 
 /// Whether to go on with a client's bytes.
 pub(super) enum Step {
@@ -41,6 +41,7 @@ impl Proxy {
             return;
         }
         client.last_active = now;
+        client.note_request();
         if client.partial.is_empty() && !client.stalled {
             let used = self.take_in(id, bytes);
             self.keep_rest(id, &bytes[used..]);
@@ -156,7 +157,13 @@ impl Proxy {
         };
         match &client.input {
             Input::Line if bytes.is_empty() => Step::Wait,
-            Input::Line => self.step_line(id, bytes),
+            Input::Line if !client.is_binary() => self.step_line(id, bytes),
+            Input::Line => self.step_frame(id, bytes),
+            Input::Fresh if bytes.is_empty() => Step::Wait,
+            Input::Fresh => {
+                client.begin_protocol(bytes[0]);
+                Step::Used(0)
+            }
             Input::Data(_) => self.step_data(id, bytes),
             Input::Swallow { .. } => self.step_swallow(id, bytes),
             Input::Keys(_) => self.step_keys(id),
@@ -401,10 +408,12 @@ impl Proxy {
         Step::Used(count)
     }
 
-    fn finish_block(&mut self, id: ClientId, pending: PendingData) {
+    fn finish_block(&mut self, id: ClientId, mut pending: PendingData) {
         self.memory.give(pending.data.len());
         let head = pending.held.op();
-        if !pending.data.ends_with(b"\r\n") {
+        if self.client(id).is_some_and(Client::is_binary) {
+            pending.data.extend_from_slice(b"\r\n");
+        } else if !pending.data.ends_with(b"\r\n") {
             let silent = head.quiet && head.verb != Verb::MetaSet;
             let reply = if silent { b"" } else { replies::BAD_DATA_CHUNK };
             self.finish_slot(id, head.seq, 1, reply);

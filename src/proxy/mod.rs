@@ -4,8 +4,8 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gather`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `write`, `mirror`, `flush`,
+//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
+//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `local` (what the proxy answers itself).
 
@@ -15,12 +15,15 @@ mod cas;
 mod classic;
 mod client;
 mod coverage;
+mod dialect;
 mod dispatch;
 mod eject;
 mod enter;
 pub mod events;
 mod flush;
+mod frames;
 mod gather;
+mod gathers;
 mod handover;
 mod health;
 mod ids;
@@ -33,6 +36,7 @@ mod local;
 mod mirror;
 mod op;
 mod order;
+mod passing;
 mod placing;
 mod read;
 mod reload;
@@ -72,7 +76,7 @@ use coverage::{Address, Coverage};
 use eject::Ejects;
 use events::Events;
 use flush::Barrier;
-use gather::Gather;
+use gathers::Gathers;
 use inquiry::Inquiry;
 use order::Order;
 use reload::Reload;
@@ -131,7 +135,7 @@ pub struct Proxy {
     /// Addresses of `-l`, as the edge sees them.
     addresses: Vec<Address>,
     txns: Txns,
-    gathers: Slab<Gather>,
+    gathers: Gathers,
     order: Order,
     barrier: Barrier,
     repairs: Slab<Repair>,
@@ -177,6 +181,11 @@ pub struct Proxy {
     scratch: Vec<u8>,
     /// Reused for requests that are given a version.
     versioned: Vec<u8>,
+    /// Reused for requests that came as frames, and for the values of small ones.
+    framed: Vec<u8>,
+    block: Vec<u8>,
+    /// Reused for an answer whose first line is shown otherwise than it came.
+    joined: Vec<u8>,
 }
 
 impl Proxy {
@@ -213,7 +222,7 @@ impl Proxy {
             routes,
             addresses: Vec::new(),
             txns: Txns::default(),
-            gathers: Slab::new(),
+            gathers: Gathers::default(),
             order: Order::new(),
             barrier: Barrier::default(),
             repairs: Slab::new(),
@@ -247,6 +256,9 @@ impl Proxy {
             typical: 0,
             scratch: Vec::new(),
             versioned: Vec::new(),
+            framed: Vec::new(),
+            block: Vec::new(),
+            joined: Vec::new(),
         }
     }
 
@@ -370,7 +382,9 @@ impl Proxy {
         }
         let before = client.out.len();
         let drained = client.out.write_to(writer, &mut self.memory)?;
-        self.counters.bytes_written += (before - client.out.len()) as u64;
+        let written = before - client.out.len();
+        client.note_written(written);
+        self.counters.bytes_written += written as u64;
         if client.stalled && client.may_resume() {
             self.resumable.push(id);
         } else if drained && client.closing && client.is_settled() {
@@ -380,7 +394,7 @@ impl Proxy {
         Ok(drained)
     }
 
-    /// True once after a burst is over: freed memory may go back to the system.
+    /// True when a burst is over: freed memory may go back to the system.
     pub fn has_calmed(&mut self) -> bool {
         self.memory.has_calmed()
     }
@@ -473,7 +487,7 @@ impl Proxy {
                 Some((seq, 1))
             }
             Input::Swallow { seq, .. } => Some((seq, 0)),
-            Input::Line | Input::Keys(_) => None,
+            Input::Fresh | Input::Line | Input::Keys(_) => None,
         };
         if let Some((seq, keys)) = seq {
             self.finish_slot(id, seq, keys, b"");

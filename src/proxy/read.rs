@@ -13,8 +13,8 @@ use super::Proxy;
 use crate::proto::token::{next_token, push_decimal, Token, Tokens};
 use crate::proto::{replies, Verb};
 
-/// The words a retrieval begins with, and the offset of its first key.
-pub(super) fn push_retrieval(out: &mut Vec<u8>, verb: Verb, exptime: i32) -> usize {
+/// The words a retrieval begins with.
+pub(super) fn push_retrieval(out: &mut Vec<u8>, verb: Verb, exptime: i32) {
     out.extend_from_slice(match verb {
         Verb::Gets => b"gets ",
         Verb::Gat => b"gat ",
@@ -25,7 +25,6 @@ pub(super) fn push_retrieval(out: &mut Vec<u8>, verb: Verb, exptime: i32) -> usi
         push_exptime(out, exptime);
         out.push(b' ');
     }
-    out.len()
 }
 
 fn push_exptime(out: &mut Vec<u8>, exptime: i32) {
@@ -57,7 +56,7 @@ impl Proxy {
             self.answer_unreachable(op);
             return None;
         };
-        let exclusive = self.claim(op.route);
+        let exclusive = self.claim(op.route, server);
         let id = self.txns.open(op);
         let txn = self.txns.at(id);
         txn.exclusive = exclusive;
@@ -75,13 +74,8 @@ impl Proxy {
     fn queue_key(&mut self, link_id: LinkId, verb: Verb, exptime: i32, key: &[u8], txn: TxnId) {
         let link = self.link_mut(link_id);
         let start = link.log.end();
-        if verb == Verb::Get {
-            link.log.write(b"get ");
-        } else {
-            let mut head = Vec::with_capacity(20);
-            push_retrieval(&mut head, verb, exptime);
-            link.log.write(&head);
-        }
+        link.log
+            .write_with(|out| push_retrieval(out, verb, exptime));
         let at = (link.log.end() - start) as usize;
         link.log.write(key);
         link.log.write(b"\r\n");

@@ -123,6 +123,9 @@ impl InFlight {
 /// Room for so many requests is kept when none is in flight.
 const ROOM_KEPT: usize = 64;
 
+/// No retrieval is being written to a link.
+pub const NO_PART: u16 = u16::MAX;
+
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkState {
@@ -170,6 +173,8 @@ pub struct Link {
     pub hits: u16,
     /// The answer to the last `mg` gave the right to refill (`W`).
     pub won: bool,
+    /// While requests of a retrieval are written: the part whose request is being written to it.
+    pub part: u16,
     /// Stands on the list of connections to write.
     pub dirty: bool,
 }
@@ -188,6 +193,7 @@ impl Link {
             cursor: 0,
             hits: 0,
             won: false,
+            part: NO_PART,
             dirty: false,
         }
     }

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// Room for so many behind the first is made for a client that has more than one request under way: a kilobyte.
+const ROOM_FIRST: usize = 32;
+
 /// Replies in order. The first has a place of its own: a client with one request at a time needs no more memory.
 #[derive(Debug, Default)]
 pub struct Slots {
@@ -16,6 +19,8 @@ pub struct Slots {
 pub struct Slot {
     /// Nothing more belongs to it.
     pub done: bool,
+    /// Bytes of it that went out at once.
+    pub sent: u32,
     /// What came of the reply.
     pub reply: Reply,
 }
@@ -59,6 +64,10 @@ impl Slots {
         if self.first.is_none() {
             self.first = Some(Slot::default());
         } else {
+            if self.rest.capacity() == 0 {
+                // At once, or the usual depths would grow it again and again.
+                self.rest.reserve_exact(ROOM_FIRST);
+            }
             self.rest.push_back(Slot::default());
         }
         seq

@@ -12,6 +12,9 @@ use crate::proto::Verb;
 /// Most digits of a counter.
 const NUMBER_MAX: usize = 20;
 
+/// A value that is shown with another first line is put together when it is shorter than this: a copy costs less than pieces.
+const JOIN_MAX: usize = 4096;
+
 impl Proxy {
     /// A `VALUE` block begins with `line`; its data begins at `next`.
     pub(super) fn take_value(
@@ -47,9 +50,19 @@ impl Proxy {
         }
         // The commonest answer, a hit for a single key, passes in one piece.
         let as_it_is = std::ptr::eq(shown.as_ptr(), bytes.as_ptr());
-        if only && as_it_is && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
+        let in_one_piece = as_it_is || whole < JOIN_MAX;
+        if only && in_one_piece && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
             let whole = whole + 5;
-            self.finish_answer(id, Code::End, &bytes[..whole]);
+            if as_it_is {
+                self.finish_answer(id, Code::End, &bytes[..whole]);
+            } else {
+                let mut joined = std::mem::take(&mut self.joined);
+                joined.clear();
+                joined.extend_from_slice(shown);
+                joined.extend_from_slice(&bytes[next..whole]);
+                self.finish_answer(id, Code::End, &joined);
+                self.joined = joined;
+            }
             return Step::Used(whole);
         }
         self.begin_value(id, skipped, whole);
@@ -97,6 +110,40 @@ impl Proxy {
             ends_reply: true,
         });
         Step::Used(next)
+    }
+
+    /// Passes a chunk from the middle of a long value on as it is, if its client has only been waiting for that: then `chunk`
+    /// is another one. The first `count` bytes of it have come.
+    pub(super) fn pass_chunk(&mut self, id: LinkId, chunk: &mut Vec<u8>, count: usize) -> bool {
+        let link = self.link_mut(id);
+        // The line end behind the value is looked at as it comes.
+        let Some(block) = link.block.filter(|block| block.left >= count + 2) else {
+            return false;
+        };
+        let head = link.fifo.front().filter(|head| head.role == Role::Read);
+        let Some(txn) = head.and_then(|head| head.txn) else {
+            return false;
+        };
+        let txn = self.txns.at(txn);
+        let (client_id, seq) = (txn.client, txn.seq);
+        if txn.answered || txn.part.is_some() || txn.keys > 1 {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(client_id.index as usize) else {
+            return false;
+        };
+        if client.generation != client_id.generation || !client.passes(seq) {
+            return false;
+        }
+        let mut full = std::mem::replace(chunk, self.memory.chunk());
+        full.truncate(count);
+        client.pass_whole(full, &mut self.memory);
+        self.link_mut(id).block = Some(Block {
+            left: block.left - count,
+            ..block
+        });
+        self.mark_client(client_id);
+        true
     }
 
     pub(super) fn take_block(&mut self, id: LinkId, block: Block, bytes: &[u8]) -> Step {

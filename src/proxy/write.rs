@@ -28,14 +28,14 @@ impl Proxy {
     /// Sends an unconditional write to all copies that are up.
     pub(super) fn write_all(&mut self, op: &Op<'_>) {
         self.count_write(op.asked);
-        let Some((first, _)) = self.acting(op.route, 0) else {
+        let Some((first, server)) = self.acting(op.route, 0) else {
             self.refuse_write(op);
             return;
         };
         self.leave_out_absent(op, first);
         self.order.passes(bucket(op.route.hash));
         let id = self.txns.open(op);
-        self.txns.at(id).exclusive = self.claim(op.route);
+        self.txns.at(id).exclusive = self.claim(op.route, server);
         self.txns.at(id).rank = first as u8;
         let copies = match self.routes.ejects() {
             // It is at one place only.
@@ -64,7 +64,7 @@ impl Proxy {
             return;
         };
         let id = self.txns.open(op);
-        let exclusive = self.claim(op.route);
+        let exclusive = self.claim(op.route, server);
         let txn = self.txns.at(id);
         txn.exclusive = exclusive;
         txn.rank = rank as u8;

@@ -26,6 +26,7 @@ mod replies;
 mod report;
 mod returns;
 mod rows;
+mod scraper;
 mod svg;
 
 use std::path::Path;

@@ -57,6 +57,7 @@ const USUAL: Shape = Shape {
     keys: 10_000,
     size: 100,
     rate: None,
+    binary: false,
 };
 
 fn axes(most: usize) -> Vec<Axis> {

@@ -32,6 +32,7 @@ struct Conn {
     stream: TcpStream,
     out: Outbox,
     replies: Replies,
+    binary: bool,
 }
 
 /// The connections to one proxy (or to the servers themselves).
@@ -72,7 +73,8 @@ impl Load {
             conns.push(Conn {
                 stream,
                 out: Outbox::default(),
-                replies: Replies::new(shape.keys_per_get),
+                replies: Replies::new(shape.keys_per_get, shape.binary),
+                binary: shape.binary,
             });
         }
         Ok(Load {
@@ -239,6 +241,10 @@ impl Conn {
         if random.below(100) >= shape.gets_percent {
             return self.set(corpus, key, due_ns);
         }
+        if self.binary {
+            frame(self.out.small(), 0, corpus.key(key), 0, 0);
+            return self.replies.expect(Asked::Get(key), due_ns);
+        }
         let out = self.out.small();
         out.extend_from_slice(b"get");
         for i in 0..shape.keys_per_get {
@@ -250,6 +256,11 @@ impl Conn {
     }
 
     fn set(&mut self, corpus: &Corpus, key: usize, due_ns: u64) {
+        if self.binary {
+            frame(self.out.small(), 1, corpus.key(key), 8, corpus.size());
+            self.out.value(corpus, key);
+            return self.replies.expect(Asked::Set, due_ns);
+        }
         let out = self.out.small();
         out.extend_from_slice(b"set ");
         out.extend_from_slice(corpus.key(key));
@@ -297,4 +308,14 @@ impl Conn {
             }
         }
     }
+}
+
+/// A frame up to the end of its key; the extras are zeros.
+fn frame(out: &mut Vec<u8>, opcode: u8, key: &[u8], extras: usize, value: usize) {
+    let body = extras + key.len() + value;
+    out.extend_from_slice(&[0x80, opcode, 0, key.len() as u8, extras as u8, 0, 0, 0]);
+    out.extend_from_slice(&(body as u32).to_be_bytes());
+    out.extend_from_slice(&[0; 12]);
+    out.extend_from_slice(&[0; 8][..extras]);
+    out.extend_from_slice(key);
 }

@@ -32,6 +32,8 @@ struct Client {
     out: Outbox,
     state: State,
     partial: Vec<u8>,
+    /// What is said when the value that is coming is complete.
+    stored: &'static [u8],
 }
 
 /// Answers on all of `ports` until it is killed.
@@ -95,6 +97,7 @@ fn accept(listener: &TcpListener, clients: &mut Slab<Client>, poll: &Poll) -> Re
             out: Outbox::default(),
             state: State::Line,
             partial: Vec::new(),
+            stored: b"",
         });
     }
 }
@@ -151,7 +154,7 @@ impl Client {
             self.refuse("the value has the wrong length");
         }
         if n == rest.len() {
-            self.out.small().extend_from_slice(b"STORED\r\n");
+            self.out.small().extend_from_slice(self.stored);
             self.state = State::Line;
         } else {
             self.state = State::AfterBody { seen: seen + n };
@@ -183,7 +186,11 @@ impl Client {
     fn command(&mut self, line: &[u8], corpus: &Corpus) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some(names) = line.strip_prefix(b"get ") {
-            self.get(names, corpus);
+            self.get(names, corpus, b"");
+        } else if let Some(names) = line.strip_prefix(b"gets ") {
+            self.get(names, corpus, b" 1");
+        } else if let Some(rest) = line.strip_prefix(b"ms ") {
+            self.meta_set(rest, corpus);
         } else if let Some(rest) = line.strip_prefix(b"set ") {
             self.set(rest, corpus);
         } else {
@@ -196,7 +203,8 @@ impl Client {
         }
     }
 
-    fn get(&mut self, names: &[u8], corpus: &Corpus) {
+    /// `cas`: what stands behind the length.
+    fn get(&mut self, names: &[u8], corpus: &Corpus, cas: &[u8]) {
         for name in names.split(|&b| b == b' ') {
             let Some(key) = corpus.index(name) else {
                 continue;
@@ -204,7 +212,10 @@ impl Client {
             let out = self.out.small();
             out.extend_from_slice(b"VALUE ");
             out.extend_from_slice(name);
-            out.extend_from_slice(corpus.header_end());
+            let end = corpus.header_end();
+            out.extend_from_slice(&end[..end.len() - 2]);
+            out.extend_from_slice(cas);
+            out.extend_from_slice(b"\r\n");
             self.out.value(corpus, key);
             self.out.small().extend_from_slice(b"\r\n");
         }
@@ -219,9 +230,26 @@ impl Client {
         let known = corpus.header_end();
         let as_expected = end.strip_prefix(b" 0") == Some(&known[..known.len() - 2]);
         match corpus.index(name) {
-            Some(key) if as_expected => self.state = State::Body { key, at: 0 },
+            Some(key) if as_expected => self.begin_value(key, b"STORED\r\n"),
             _ => self.refuse("a set that is none of the bench's"),
         }
+    }
+
+    /// `<key> <length> c`: what the proxy makes of a set in the binary protocol.
+    fn meta_set(&mut self, rest: &[u8], corpus: &Corpus) {
+        let (name, end) = rest
+            .split_at_checked(crate::corpus::KEY_LEN)
+            .unwrap_or((rest, b""));
+        let known = format!(" {} c", corpus.size());
+        match corpus.index(name) {
+            Some(key) if end == known.as_bytes() => self.begin_value(key, b"HD c1\r\n"),
+            _ => self.refuse("an ms that is none of the bench's"),
+        }
+    }
+
+    fn begin_value(&mut self, key: usize, stored: &'static [u8]) {
+        self.state = State::Body { key, at: 0 };
+        self.stored = stored;
     }
 
     fn refuse(&mut self, why: &str) {

@@ -97,7 +97,11 @@ fn load_row(
 ) -> Result<(), String> {
     let corpus = Arc::new(Corpus::new(shape.keys, shape.size));
     let row = outcome.row.clone();
-    let mirrors = [Kind::MagentMirrored, Kind::MagentAckPrimary];
+    let mirrors = [
+        Kind::MagentMirrored,
+        Kind::MagentAckPrimary,
+        Kind::MemcachedProxyMirrored,
+    ];
     let backups = if mirrors.iter().any(|kind| kinds.contains(kind)) {
         row.servers
     } else {

@@ -32,16 +32,23 @@ struct Row {
 
 /// All rows. False: something went wrong, and has been printed.
 pub fn run(args: &[String]) -> Result<bool, String> {
-    let more = [(
-        "values",
-        "values of 1 MB that pass in the last row (100000)",
-        "N",
-    )];
+    let more = [
+        (
+            "values",
+            "values of 1 MB that pass in the last row (100000)",
+            "N",
+        ),
+        ("only", "only rows with this in their title", "TEXT"),
+    ];
     let ground = Ground::new(args, CONTENDERS, &more)?;
+    let only = ground.text("only").unwrap_or_default();
     let values = ground.number("values", 100_000)?;
     let most = ground.descriptors.saturating_sub(DESCRIPTORS_SPARE);
     let mut rows = Vec::new();
     let mut add = |title: String, unit, goal: &str, measure: &dyn Fn(&Scene) -> Measured| {
+        if !title.contains(&only) {
+            return;
+        }
         eprint!(".");
         let figures = ground.kinds.iter().map(|&kind| {
             let scene = Scene {
@@ -138,6 +145,7 @@ fn usual() -> Shape {
         keys: 10_000,
         size: 100,
         rate: None,
+        binary: false,
     }
 }
 

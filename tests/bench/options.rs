@@ -127,7 +127,11 @@ fn peers(list: Option<String>) -> Result<Vec<Kind>, String> {
     }
     // The mirrored rows compare magent with itself: who wants magent wants both.
     if peers.contains(&Kind::Magent) {
-        peers.extend([Kind::MagentMirrored, Kind::MagentAckPrimary]);
+        peers.extend([
+            Kind::MagentScraped,
+            Kind::MagentMirrored,
+            Kind::MagentAckPrimary,
+        ]);
     }
     Ok(peers)
 }

@@ -1,5 +1,6 @@
 //! Those who are measured, each with the command line that starts it, and the servers behind them.
 
+use crate::scraper::Scraper;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ const TIMEOUT_MS: u32 = 2000;
 pub enum Kind {
     /// magent in front of the primaries.
     Magent,
+    /// magent whose metrics are fetched once a second.
+    MagentScraped,
     /// magent with as many backups as primaries, each key on one of them (`--copies 1`).
     MagentMirrored,
     /// The same, and a write is answered when its primary has answered.
@@ -26,6 +29,8 @@ pub enum Kind {
     Nutcracker,
     /// memcached's own proxy, where a memcached was built with it.
     MemcachedProxy,
+    /// The same with the other half of the servers as backups: sets go to both, and wait for both.
+    MemcachedProxyMirrored,
     /// No proxy: the servers themselves, which shows what the load generator can ask for.
     Direct,
 }
@@ -35,21 +40,25 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Magent => "magent",
+            Kind::MagentScraped => "magent-scraped",
             Kind::MagentMirrored => "magent-mirrored",
             Kind::MagentAckPrimary => "magent-ack-1",
             Kind::Nutcracker => "nutcracker",
             Kind::MemcachedProxy => "memcached-proxy",
+            Kind::MemcachedProxyMirrored => "mc-proxy-mirrored",
             Kind::Direct => "direct",
         }
     }
 
     /// All names that `--peers` takes.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Magent,
+        Kind::MagentScraped,
         Kind::MagentMirrored,
         Kind::MagentAckPrimary,
         Kind::Nutcracker,
         Kind::MemcachedProxy,
+        Kind::MemcachedProxyMirrored,
         Kind::Direct,
     ];
 }
@@ -91,8 +100,12 @@ impl Programs {
     pub fn has(&self, kind: Kind) -> bool {
         match kind {
             Kind::Nutcracker => self.nutcracker.is_some(),
-            Kind::MemcachedProxy => self.memcached_proxy.is_some(),
-            Kind::Magent | Kind::MagentMirrored | Kind::MagentAckPrimary | Kind::Direct => true,
+            Kind::MemcachedProxy | Kind::MemcachedProxyMirrored => self.memcached_proxy.is_some(),
+            Kind::Magent
+            | Kind::MagentScraped
+            | Kind::MagentMirrored
+            | Kind::MagentAckPrimary
+            | Kind::Direct => true,
         }
     }
 
@@ -212,6 +225,8 @@ pub struct Peer {
     pub child: Option<Child>,
     /// Where clients connect to.
     pub addresses: Vec<SocketAddr>,
+    /// Who fetches its metrics.
+    _scraper: Option<Scraper>,
 }
 
 impl Peer {
@@ -226,6 +241,7 @@ impl Peer {
         child.wait_for(local(port))?;
         Ok(Peer {
             child: Some(child),
+            _scraper: None,
             addresses: vec![local(port)],
         })
     }
@@ -242,11 +258,20 @@ impl Peer {
         if kind == Kind::Direct {
             return Ok(Peer {
                 child: None,
+                _scraper: None,
                 addresses: first.iter().map(|&port| local(port)).collect(),
             });
         }
         let port = place.ports.next()?;
+        let mut scraper = None;
         let (program, args) = match kind {
+            Kind::MagentScraped => {
+                let mut args = magent(port, first, &[]);
+                let admin = place.ports.next()?;
+                args.extend(words(&format!("--admin 127.0.0.1:{admin}")));
+                scraper = Some(Scraper::start(local(admin)));
+                (place.programs.magent.clone(), args)
+            }
             Kind::Magent => (place.programs.magent.clone(), magent(port, first, &[])),
             Kind::MagentMirrored => (place.programs.magent.clone(), magent(port, first, second)),
             Kind::MagentAckPrimary => {
@@ -255,13 +280,15 @@ impl Peer {
                 (place.programs.magent.clone(), args)
             }
             Kind::Nutcracker => nutcracker(place, port, first)?,
-            Kind::MemcachedProxy => memcached_proxy(place, port, first)?,
+            Kind::MemcachedProxy => memcached_proxy(place, port, (first, &[]))?,
+            Kind::MemcachedProxyMirrored => memcached_proxy(place, port, (first, second))?,
             Kind::Direct => unreachable!("returned above"),
         };
         let mut child = Child::start(kind.name(), place.cpus.proxy, &program, &args, place.dir)?;
         child.wait_for(local(port))?;
         Ok(Peer {
             child: Some(child),
+            _scraper: scraper,
             addresses: vec![local(port)],
         })
     }
@@ -282,6 +309,7 @@ impl Peer {
         child.wait_for(local(port))?;
         Ok(Peer {
             child: Some(child),
+            _scraper: None,
             addresses: vec![local(port)],
         })
     }
@@ -335,38 +363,56 @@ fn nutcracker(
     Ok((program, args))
 }
 
-/// The least that its proxy does: every key to its server, one worker thread. Newer ones have
-/// functions that are prepared beforehand, older ones take a plain function.
+/// The least that its proxy does: every key to its server, one worker thread; with backups, sets to one of each, answered when
+/// both have answered. Newer ones have functions that are prepared beforehand, older ones take a plain function.
 fn memcached_proxy(
     place: &mut Place,
     port: u16,
-    servers: &[u16],
+    (servers, backups): (&[u16], &[u16]),
 ) -> Result<(PathBuf, Vec<String>), String> {
     let program = place
         .programs
         .memcached_proxy
         .clone()
         .ok_or("no memcached with a proxy")?;
-    let mut text = "function mcp_config_pools()\n  return mcp.pool({\n".to_string();
-    for (i, port) in servers.iter().enumerate() {
-        text.push_str(&format!("    mcp.backend('b{i}', '127.0.0.1', {port}),\n"));
-    }
-    text.push_str(
-        "  })\nend\n\
-         function mcp_config_routes(pool)\n\
+    let pool = |ports: &[u16]| {
+        let backend = |port: &u16| format!("    mcp.backend('b{port}', '127.0.0.1', {port}),\n");
+        let list: String = ports.iter().map(backend).collect();
+        format!("mcp.pool({{\n{list}  }})")
+    };
+    let mut text = format!(
+        "function mcp_config_pools()\n  return {{ first = {}, second = {} }}\nend\n\
+         function mcp_config_routes(pools)\n\
          \x20 if mcp.funcgen_new then\n\
          \x20   local fg = mcp.funcgen_new()\n\
-         \x20   local handle = fg:new_handle(pool)\n\
-         \x20   fg:ready({ f = function(rctx)\n\
+         \x20   local handle = fg:new_handle(pools.first)\n\
+         \x20   fg:ready({{ f = function(rctx)\n\
          \x20     return function(r) return rctx:enqueue_and_wait(r, handle) end\n\
-         \x20   end })\n\
+         \x20   end }})\n\
          \x20   mcp.attach(mcp.CMD_ANY_STORAGE, fg)\n\
          \x20 else\n\
-         \x20   mcp.attach(mcp.CMD_ANY_STORAGE, function(r) return pool(r) end)\n\
-         \x20 end\n\
-         end\n",
+         \x20   mcp.attach(mcp.CMD_ANY_STORAGE, function(r) return pools.first(r) end)\n\
+         \x20 end\n",
+        pool(servers),
+        pool(if backups.is_empty() { servers } else { backups }),
     );
-    let config = write(place.dir, "memcached-proxy.lua", &text)?;
+    if !backups.is_empty() {
+        text.push_str(
+            "  local both = mcp.funcgen_new()\n\
+             \x20 local first = both:new_handle(pools.first)\n\
+             \x20 local second = both:new_handle(pools.second)\n\
+             \x20 both:ready({ f = function(rctx)\n\
+             \x20   return function(r)\n\
+             \x20     rctx:enqueue(r, { first, second })\n\
+             \x20     rctx:wait_cond(2, mcp.WAIT_ANY)\n\
+             \x20     return rctx:res_any(first)\n\
+             \x20   end\n\
+             \x20 end })\n\
+             \x20 mcp.attach(mcp.CMD_SET, both)\n",
+        );
+    }
+    text.push_str("end\n");
+    let config = write(place.dir, &format!("memcached-proxy-{port}.lua"), &text)?;
     let mut args = words(&format!(
         "{}-l 127.0.0.1 -p {port} -U 0 -t 1 -c {} -b 1024 -o",
         as_root("-u root "),

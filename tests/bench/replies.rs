@@ -60,19 +60,21 @@ pub struct Replies {
     state: State,
     partial: Vec<u8>,
     keys_per_get: usize,
+    binary: bool,
     /// The keys of the current get that have come, by their place in it: a proxy may answer in any order.
     seen: Vec<bool>,
     found: usize,
 }
 
 impl Replies {
-    /// For gets of `keys_per_get` keys.
-    pub fn new(keys_per_get: usize) -> Replies {
+    /// For gets of `keys_per_get` keys; `binary`: in frames.
+    pub fn new(keys_per_get: usize, binary: bool) -> Replies {
         Replies {
             waiting: VecDeque::new(),
             state: State::Line,
             partial: Vec::new(),
             keys_per_get,
+            binary,
             seen: vec![false; keys_per_get],
             found: 0,
         }
@@ -99,10 +101,45 @@ impl Replies {
         while !bytes.is_empty() {
             bytes = match self.state {
                 State::Body { key, at } => self.body(bytes, corpus, key, at)?,
+                _ if self.binary => self.frame(bytes, corpus)?,
                 State::Line | State::AfterBody => self.line(bytes, corpus, now_ns, sample)?,
             };
+            let whole = matches!(self.state, State::AfterBody);
+            if whole && self.binary {
+                let Some((_, due_ns)) = self.waiting.pop_front() else {
+                    return Err("a frame that nobody asked for".to_string());
+                };
+                self.state = State::Line;
+                sample.answered(now_ns.saturating_sub(due_ns));
+            }
         }
         Ok(())
+    }
+
+    /// A header, and the flags of a value. The state is `AfterBody` when the reply is complete.
+    fn frame<'a>(&mut self, bytes: &'a [u8], corpus: &Corpus) -> Result<&'a [u8], String> {
+        let (key, opcode, extras, value) = match self.waiting.front() {
+            Some(&(Asked::Get(key), _)) => (Some(key), 0, 4, corpus.size()),
+            Some(&(Asked::Set, _)) => (None, 1, 0, 0),
+            None => return Err("a frame that nobody asked for".to_string()),
+        };
+        let n = (24 + extras - self.partial.len()).min(bytes.len());
+        self.partial.extend_from_slice(&bytes[..n]);
+        if self.partial.len() < 24 + extras {
+            return Ok(&[]);
+        }
+        let length = ((extras + value) as u32).to_be_bytes();
+        let head = &self.partial;
+        let well = head[..8] == [0x81, opcode, 0, 0, extras as u8, 0, 0, 0];
+        if !well || head[8..12] != length {
+            return Err(format!("wrong frame: {}", shown(head)));
+        }
+        self.partial.clear();
+        self.state = match key {
+            Some(key) if value > 0 => State::Body { key, at: 0 },
+            _ => State::AfterBody,
+        };
+        Ok(&bytes[n..])
     }
 
     fn body<'a>(

@@ -26,6 +26,7 @@ const CLIENTS: Shape = Shape {
     keys: KEYS,
     size: 10,
     rate: Some(2_000),
+    binary: false,
 };
 /// For all of it to be brought over.
 const PATIENCE: Duration = Duration::from_secs(300);

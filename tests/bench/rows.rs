@@ -19,6 +19,8 @@ pub struct Shape {
     pub size: usize,
     /// Requests per second in all; `None`: as fast as replies come.
     pub rate: Option<u32>,
+    /// In frames of the binary protocol, gets of one key.
+    pub binary: bool,
 }
 
 /// What a row measures.
@@ -66,6 +68,7 @@ const USUAL: Shape = Shape {
     keys: 10_000,
     size: 100,
     rate: None,
+    binary: false,
 };
 const PROXIES: &[Kind] = &[Kind::Magent, Kind::Nutcracker, Kind::MemcachedProxy];
 const PROXIES_AND_NONE: &[Kind] = &[
@@ -75,6 +78,15 @@ const PROXIES_AND_NONE: &[Kind] = &[
     Kind::Direct,
 ];
 const MIRRORED: &[Kind] = &[Kind::MagentMirrored, Kind::MagentAckPrimary, Kind::Magent];
+/// The only one here that speaks the binary protocol.
+const BINARY: &[Kind] = &[Kind::Magent];
+const MIRRORED_BY_ALL: &[Kind] = &[
+    Kind::MagentMirrored,
+    Kind::MagentAckPrimary,
+    Kind::Magent,
+    Kind::MemcachedProxyMirrored,
+];
+const SCRAPED: &[Kind] = &[Kind::MagentScraped, Kind::Magent];
 const READ: &[Kind] = &[Kind::MagentMirrored, Kind::Magent];
 
 /// All rows, in the order of the table.
@@ -108,6 +120,33 @@ pub fn all() -> Vec<Row> {
                 "the same, depth 32",
                 Shape { depth: 32, ..USUAL },
                 Some(0.40),
+            )
+        },
+        Row {
+            contenders: BINARY,
+            reference: Kind::Magent,
+            ..row(
+                "b1",
+                "as w1, in the binary protocol",
+                Shape {
+                    binary: true,
+                    ..USUAL
+                },
+                None,
+            )
+        },
+        Row {
+            contenders: BINARY,
+            reference: Kind::Magent,
+            ..row(
+                "b2",
+                "as w2, in the binary protocol",
+                Shape {
+                    depth: 32,
+                    binary: true,
+                    ..USUAL
+                },
+                None,
             )
         },
         row(
@@ -166,17 +205,27 @@ pub fn all() -> Vec<Row> {
         },
         Row {
             servers: 2,
-            contenders: MIRRORED,
-            reference: Kind::Magent,
+            contenders: MIRRORED_BY_ALL,
+            reference: Kind::MemcachedProxyMirrored,
             ..row(
                 "w8p",
-                "2 primaries and 2 backups, depth 32, 50/50 (x: unmirrored)",
+                "2 primaries and 2 backups, depth 32, 50/50 (x: memcached's proxy, mirroring)",
                 Shape {
                     depth: 32,
                     gets_percent: 50,
                     ..USUAL
                 },
-                None,
+                Some(0.60),
+            )
+        },
+        Row {
+            contenders: SCRAPED,
+            reference: Kind::Magent,
+            ..row(
+                "w1s",
+                "as w1, metrics fetched each second (x: not fetched)",
+                USUAL,
+                Some(1.01),
             )
         },
         Row {

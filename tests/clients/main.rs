@@ -253,3 +253,55 @@ fn rust(protocol: &str) {
 fn rust_memcache_text() {
     rust("text");
 }
+
+// The binary protocol: clients that know nothing else, that begin with it, or that are told to.
+
+#[test]
+fn python_binary_memcached() {
+    python("bmemcached", "");
+}
+
+#[test]
+fn pylibmc_binary() {
+    python("pylibmc", "binary");
+}
+
+#[test]
+fn memjs() {
+    node("memjs");
+}
+
+#[test]
+fn php_memcached_binary() {
+    php("memcached", "memcached", "binary");
+}
+
+#[test]
+fn php_session_binary() {
+    php("session", "memcached", "binary");
+}
+
+#[test]
+fn php_memcache_binary() {
+    php("memcache", "memcache", "binary");
+}
+
+#[test]
+fn dalli() {
+    let has = Command::new("ruby")
+        .args(["-rdalli", "-e0"])
+        .stderr(Stdio::null())
+        .status();
+    if !has.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: dalli: ruby does not find it");
+        return;
+    }
+    let mut command = mortal("ruby");
+    command.arg(script("dalli_client.rb"));
+    live(command, "");
+}
+
+#[test]
+fn rust_memcache_binary() {
+    rust("binary");
+}

@@ -45,6 +45,11 @@ fn memccapable_text() {
 }
 
 #[test]
+fn memccapable_binary() {
+    capable("-b");
+}
+
+#[test]
 fn memcstat_and_the_other_tools() {
     let service = Service::start();
     let servers = format!("--servers=127.0.0.1:{}", service.proxy.port());
@@ -67,6 +72,12 @@ fn memcstat_and_the_other_tools() {
     well("memcping", &[&servers]);
     well("memccp", &[&servers, &file]);
     assert!(well("memccat", &[&servers, "copied"]).contains("a value"));
+    let binary = [&servers, "--binary", "copied"];
+    assert!(well("memccat", &binary).contains("a value"));
+    well(
+        "memctouch",
+        &[&servers, "--binary", "--expire=60", "copied"],
+    );
     well("memctouch", &[&servers, "--expire=60", "copied"]);
     well("memcdump", &[&servers]);
     well("memcrm", &[&servers, "copied"]);
@@ -102,6 +113,11 @@ fn slap(binary: &[&str]) {
 #[test]
 fn memcaslap_text() {
     slap(&[]);
+}
+
+#[test]
+fn memcaslap_binary() {
+    slap(&["-B"]);
 }
 
 /// What an HTTP server answers to one GET: status and body.

@@ -50,7 +50,9 @@ impl World {
                 break;
             }
             self.sabotage.on_reply(&mut bytes);
-            self.proxy(host).link_received(id, &bytes, now);
+            let count = bytes.len();
+            self.proxy(host)
+                .link_received_in(id, &mut bytes, count, now);
             self.made_room(conn, 1);
         }
         self.scratch = bytes;

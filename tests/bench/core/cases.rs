@@ -67,6 +67,9 @@ pub enum Ask {
     Touch,
     Mg,
     Ms,
+    /// In frames.
+    BinaryGet,
+    BinarySet,
 }
 
 /// One case.
@@ -87,6 +90,8 @@ pub fn all() -> Vec<Case> {
         Ask::Set,
         Ask::Add,
         Ask::Ms,
+        Ask::BinaryGet,
+        Ask::BinarySet,
         Ask::GetMulti,
     ];
     let small = [Ask::GetPipelined, Ask::Delete, Ask::Incr, Ask::Touch];
@@ -119,6 +124,8 @@ impl Case {
             Ask::Touch => "touch",
             Ask::Mg => "mg",
             Ask::Ms => "ms",
+            Ask::BinaryGet => "binary-get",
+            Ask::BinarySet => "binary-set",
         };
         format!("{} {ask} {}", self.setup.name(), self.size)
     }
@@ -187,6 +194,8 @@ impl Case {
             Ask::Set => self.store("set", client),
             Ask::Add => self.store("add", client),
             Ask::Ms => self.store("ms", client),
+            Ask::BinaryGet => frame(0x00, b"", client, b""),
+            Ask::BinarySet => frame(0x01, &[0; 8], client, &self.value()),
             Ask::GetMulti => {
                 let mut text = "get".to_string();
                 for i in 0..MULTI {
@@ -202,36 +211,59 @@ impl Case {
         }
     }
 
+    /// Whether it is asked in frames.
+    pub fn is_binary(&self) -> bool {
+        matches!(self.ask, Ask::BinaryGet | Ask::BinarySet)
+    }
+
     /// Turns before the one that is recorded.
     pub fn rehearsals(&self) -> usize {
         match self.ask {
-            Ask::Get | Ask::GetPipelined | Ask::GetMulti | Ask::Gets | Ask::Mg => 8,
+            Ask::Get | Ask::GetPipelined | Ask::GetMulti | Ask::Gets => 8,
+            Ask::Mg | Ask::BinaryGet => 8,
             _ => 0,
         }
     }
 
     /// What the client must be told: how often which end of a reply.
-    pub fn expected(&self) -> (&'static str, usize) {
+    pub fn expected(&self) -> (&'static [u8], usize) {
         match self.ask {
-            Ask::Get | Ask::Gets => ("END\r\n", 1),
-            Ask::GetPipelined => ("END\r\n", DEPTH),
-            Ask::GetMulti => ("VALUE ", MULTI),
-            Ask::Set | Ask::Add => ("STORED\r\n", 1),
-            Ask::Delete => ("DELETED\r\n", 1),
-            Ask::Incr => ("1001\r\n", 1),
-            Ask::Touch => ("TOUCHED\r\n", 1),
-            Ask::Mg => ("VA ", 1),
-            Ask::Ms => ("HD\r\n", 1),
+            Ask::BinaryGet => (b"\x81\0\0\0\x04\0\0\0", 1),
+            Ask::BinarySet => (b"\x81\x01\0\0\0\0\0\0", 1),
+            Ask::Get | Ask::Gets => (b"END\r\n", 1),
+            Ask::GetPipelined => (b"END\r\n", DEPTH),
+            Ask::GetMulti => (b"VALUE ", MULTI),
+            Ask::Set | Ask::Add => (b"STORED\r\n", 1),
+            Ask::Delete => (b"DELETED\r\n", 1),
+            Ask::Incr => (b"1001\r\n", 1),
+            Ask::Touch => (b"TOUCHED\r\n", 1),
+            Ask::Mg => (b"VA ", 1),
+            Ask::Ms => (b"HD\r\n", 1),
         }
     }
 
     /// Bytes of values in one reply.
     pub fn value_bytes(&self) -> usize {
         match self.ask {
-            Ask::Get | Ask::Gets | Ask::Mg => self.size,
+            Ask::Get | Ask::Gets | Ask::Mg | Ask::BinaryGet => self.size,
             Ask::GetPipelined => self.size * DEPTH,
             Ask::GetMulti => self.size * MULTI,
             _ => 0,
         }
     }
+}
+
+/// A frame of the binary protocol.
+fn frame(opcode: u8, extras: &[u8], key: usize, value: &[u8]) -> Vec<u8> {
+    let key = format!("bench:{key:06}").into_bytes();
+    let body = extras.len() + key.len() + value.len();
+    let mut out = vec![0x80, opcode];
+    out.extend_from_slice(&(key.len() as u16).to_be_bytes());
+    out.extend_from_slice(&[extras.len() as u8, 0, 0, 0]);
+    out.extend_from_slice(&(body as u32).to_be_bytes());
+    out.extend_from_slice(&[0; 12]);
+    for part in [extras, &key, value] {
+        out.extend_from_slice(part);
+    }
+    out
 }

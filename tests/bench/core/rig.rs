@@ -162,6 +162,12 @@ impl Rig {
             }
             self.replies[0].clear();
         }
+        if case.is_binary() {
+            // It has spoken text.
+            self.proxy.client_closed(first, self.now);
+            let id = self.proxy.client_opened(self.now);
+            self.clients[0] = id.ok_or("a client was not let in")?;
+        }
         Ok(())
     }
 
@@ -186,7 +192,8 @@ impl Rig {
             let count = memchr::memmem::find_iter(reply, end).count();
             if count != times || reply.len() < case.value_bytes() {
                 return Err(format!(
-                    "expected {times} times {end:?}: {}",
+                    "expected {times} times {}: {}",
+                    end.escape_ascii(),
                     reply[..reply.len().min(200)].escape_ascii()
                 ));
             }
