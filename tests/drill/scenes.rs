@@ -307,16 +307,16 @@ pub const ALL: &[Scene] = &[
     scene!(
         "primary-hung",
         Stays,
-        Some(210),
-        Some(210),
+        Some(215),
+        Some(215),
         "primary memcached hung for 3 s",
         |lab| { hang_memcached(lab, A) }
     ),
     scene!(
         "backup-hung",
         Stays,
-        Some(210),
-        Some(210),
+        Some(215),
+        Some(215),
         "backup memcached hung for 3 s",
         |lab| { hang_memcached(lab, B) }
     ),
