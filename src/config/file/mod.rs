@@ -21,15 +21,7 @@ pub fn parse(bytes: &[u8], base: &Config) -> Result<Vec<Config>, Vec<Mistake>> {
         Ok(text) => text,
         Err(error) => {
             let before = &bytes[..error.valid_up_to()];
-            let line = before.split(|&byte| byte == b'\n').next_back();
-            let column = String::from_utf8_lossy(line.unwrap_or_default())
-                .chars()
-                .count()
-                + 1;
-            let at = Position {
-                line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
-                column,
-            };
+            let at = end_of(&String::from_utf8_lossy(before));
             let byte = format!("\\x{:02x}", bytes[error.valid_up_to()]);
             return Err(vec![Mistake::new(at, &byte, "not UTF-8")]);
         }
@@ -45,6 +37,22 @@ pub fn parse(bytes: &[u8], base: &Config) -> Result<Vec<Config>, Vec<Mistake>> {
         true => Ok(pools),
         false => Err(mistakes.sorted()),
     }
+}
+
+/// The place behind `text`. Lines end with LF, CR, or both, as in YAML.
+fn end_of(text: &str) -> Position {
+    let mut at = Position { line: 1, column: 1 };
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let ends = letter == '\n' || (letter == '\r' && letters.peek() != Some(&'\n'));
+        if ends {
+            at.line += 1;
+            at.column = 1;
+        } else {
+            at.column += 1;
+        }
+    }
+    at
 }
 
 #[cfg(test)]

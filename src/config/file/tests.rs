@@ -289,6 +289,14 @@ fn typographic_characters_and_tabs_are_recognised() {
     );
     let found = parse(b"p:\n  a\xff: 1\n", &Config::default()).unwrap_err();
     assert_eq!(found[0].to_string(), "2:4: '\\xff': not UTF-8");
+    let place = |bytes: &[u8]| parse(bytes, &Config::default()).unwrap_err()[0].at;
+    for (bytes, line, column) in [
+        (&b"\0\0\r\x80"[..], 2, 1),
+        (b"p:\r\n \xff", 2, 2),
+        (b"\n\r\n\r\xff", 4, 1),
+    ] {
+        assert_eq!(place(bytes), Position { line, column }, "{bytes:?}");
+    }
 }
 
 #[test]
