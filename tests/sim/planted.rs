@@ -72,7 +72,7 @@ const SOONEST: [(Planted, Profile, u64); 22] = [
     (Planted::Core(Sabotage::UnknownKept), Profile::Return, 34),
     (Planted::Core(Sabotage::NotSettled), Profile::Return, 0),
     (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 52),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 379),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 1450),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 1),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
