@@ -58,6 +58,25 @@ impl SendQueue {
         self.more.push_back(buffer);
     }
 
+    /// Appends a copy of several pieces.
+    pub fn push_all<const N: usize>(&mut self, pieces: [&[u8]; N], memory: &mut Memory) {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let room = self.first.capacity() - self.first.len();
+        if total <= room && self.more.is_empty() {
+            memory.take(total);
+            self.bytes += total;
+            for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+                self.first.extend_from_slice(piece);
+            }
+            return;
+        }
+        for piece in pieces {
+            if !piece.is_empty() {
+                self.push(piece, memory);
+            }
+        }
+    }
+
     /// Appends `bytes` without copying them, unless they are few.
     pub fn push_vec(&mut self, bytes: Vec<u8>, memory: &mut Memory) {
         if bytes.len() < GATHER_MAX {

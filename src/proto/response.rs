@@ -133,12 +133,16 @@ pub fn took_effect(code: Code) -> bool {
 pub struct ValueHead {
     /// The key's place in the line.
     pub key: Token,
+    /// The client's flags.
+    pub flags: u32,
     /// Length of the data without its line end.
     pub data_len: usize,
+    /// The CAS, and its place in the line.
+    pub cas: Option<(u64, Token)>,
 }
 
 /// The decimal number at `at`, and where it ends.
-fn leading_number(line: &[u8], at: usize) -> Option<(u64, usize)> {
+pub fn leading_number(line: &[u8], at: usize) -> Option<(u64, usize)> {
     let mut value: u64 = 0;
     let mut end = at;
     while let Some(digit) = line.get(end).filter(|byte| byte.is_ascii_digit()) {
@@ -155,17 +159,24 @@ pub fn value_head(line: &[u8]) -> Option<ValueHead> {
     let key_len = memchr::memchr(b' ', line.strip_prefix(b"VALUE ")?)?;
     let end = 6 + key_len;
     // Flags and length, a few digits each, a space between them, and perhaps a CAS.
-    let (_, length_at) = leading_number(line, end + 1)?;
+    let (flags, length_at) = leading_number(line, end + 1)?;
     if line.get(length_at) != Some(&b' ') {
         return None;
     }
     let (data_len, behind) = leading_number(line, length_at + 1)?;
-    if !matches!(line.get(behind), None | Some(b' ')) {
-        return None;
-    }
+    let cas = match line.get(behind) {
+        None => None,
+        Some(b' ') => {
+            let start = behind + 1;
+            leading_number(line, start).map(|(cas, end)| (cas, Token { start, end }))
+        }
+        Some(_) => return None,
+    };
     Some(ValueHead {
         key: Token { start: 6, end },
+        flags: flags as u32,
         data_len: usize::try_from(data_len).ok()?,
+        cas,
     })
 }
 
@@ -223,6 +234,9 @@ mod tests {
         let line = b"VALUE key 5 100 77";
         let head = value_head(line).unwrap();
         assert_eq!((head.key.of(line), head.data_len), (&b"key"[..], 100));
+        let cas = head.cas.map(|(cas, place)| (cas, place.of(line)));
+        assert_eq!((head.flags, cas), (5, Some((77, &b"77"[..]))));
+        assert_eq!(value_head(b"VALUE key 5 100").unwrap().cas, None);
         assert_eq!(value_head(b"VALUE key 5"), None);
         assert_eq!(value_head(b"VALUE key 5 -1"), None);
         assert_eq!(meta_value_len(b"VA 12 t0"), Some(12));

@@ -158,20 +158,56 @@ pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     Some(value)
 }
 
+/// The numbers from 0 to 99, two digits each.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = [b'0' + n as u8 / 10, b'0' + n as u8 % 10];
+        n += 1;
+    }
+    pairs
+};
+
+/// A number in decimal.
+#[derive(Clone, Copy, Debug)]
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    /// `value` in decimal.
+    pub fn new(value: u64) -> Decimal {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = value;
+        while rest >= 10 {
+            start -= 2;
+            digits[start..start + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+            rest /= 100;
+        }
+        // One digit is left, or nothing, but for 0.
+        if rest > 0 || value == 0 {
+            start -= 1;
+            digits[start] = b'0' + rest as u8;
+        }
+        Decimal { digits, start }
+    }
+
+    /// Its digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
 /// Appends `value` in decimal.
 pub fn push_decimal(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+    if value < 10 {
+        out.push(b'0' + value as u8);
+    } else {
+        out.extend_from_slice(Decimal::new(value).as_bytes());
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -211,5 +247,10 @@ mod tests {
         let mut out = Vec::new();
         push_decimal(&mut out, 10_240);
         assert_eq!(out, b"10240");
+        for value in (0..1200).chain([u64::MAX, u64::MAX / 10, 10u64.pow(19)]) {
+            out.clear();
+            push_decimal(&mut out, value);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
     }
 }

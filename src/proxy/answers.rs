@@ -7,6 +7,7 @@ use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::mirror::has_flag;
 use super::server::{InFlight, LinkState, Role};
+use super::tail::Tail;
 use super::{cas, Proxy};
 use crate::proto::response::{self, code, Code};
 use crate::proto::Verb;
@@ -142,50 +143,31 @@ impl Proxy {
             }
             return Step::Used(next);
         }
-        if !(matches!(verb, Verb::Gets | Verb::Gats) || verb.is_meta()) {
-            return self.take_known(id, code, line, &bytes[..next], bytes);
+        if code == Code::Value {
+            return self.take_value(id, line, next, bytes);
         }
         if verb == Verb::MetaGet {
             self.link_mut(id).won = has_flag(line, b'W');
         }
-        let mut tagged = std::mem::take(&mut self.scratch);
-        tagged.clear();
-        let tag = self.servers[usize::from(id.server)].tag;
-        let shown = if cas::tag_reply(verb, line, tag, &mut tagged) {
-            &tagged[..]
-        } else {
-            &bytes[..next]
-        };
-        let step = self.take_known(id, code, line, shown, bytes);
-        self.scratch = tagged;
-        step
-    }
-
-    /// `line` begins `bytes` and fits the oldest request; `shown` is how the client is to see it, line end included.
-    fn take_known(
-        &mut self,
-        id: LinkId,
-        code: Code,
-        line: &[u8],
-        shown: &[u8],
-        bytes: &[u8],
-    ) -> Step {
-        let next = line.len() + if bytes[line.len()] == b'\r' { 2 } else { 1 };
-        match code {
-            Code::Value => self.take_value(id, line, shown, next, bytes),
-            Code::MetaValue => match response::meta_value_len(line) {
-                Some(data_len) => self.take_meta_value(id, data_len, shown, next, bytes),
-                None => self.nonsense(id, bytes),
-            },
-            _ => {
-                self.finish_answer(id, code, shown);
-                Step::Used(next)
-            }
+        let mut token = None;
+        if verb.is_meta() {
+            let tag = self.servers[usize::from(id.server)].tag;
+            token = cas::token_of_meta(verb, line, tag);
         }
+        if code == Code::MetaValue {
+            return self.take_meta_value(id, line, token, next, bytes);
+        }
+        let text = &bytes[..next];
+        let tail = match token {
+            Some((token, cas)) => Tail::with_token(text, token, cas),
+            None => Tail::new(text),
+        };
+        self.finish_answer(id, code, &tail);
+        Step::Used(next)
     }
 
     /// The oldest request is answered; `tail` is the last piece of the answer.
-    pub(super) fn finish_answer(&mut self, id: LinkId, code: Code, tail: &[u8]) {
+    pub(super) fn finish_answer(&mut self, id: LinkId, code: Code, tail: &Tail<'_>) {
         let server_index = usize::from(id.server);
         let server = &mut self.servers[server_index];
         let link = &mut server.links[usize::from(id.conn)];
@@ -201,7 +183,7 @@ impl Proxy {
         }
         match flight.txn {
             Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),
-            None => self.finish_own(id, &flight, code, tail),
+            None => self.finish_own(id, &flight, code, tail.text),
         }
         let link = &mut self.servers[server_index].links[usize::from(id.conn)];
         link.log.release(flight.start, flight.end, &mut self.memory);
@@ -237,7 +219,7 @@ impl Proxy {
         txn_id: u32,
         flight: &InFlight,
         code: Code,
-        tail: &[u8],
+        tail: &Tail<'_>,
         hits: u16,
     ) {
         let txn = self.txns.at(txn_id);
@@ -247,9 +229,9 @@ impl Proxy {
             Role::Read => self.read_answered(id, txn_id, flight, code, tail, hits),
             Role::Decide => self.decide_answered(id, txn_id, flight, code, tail),
             Role::Copy(rank) => self.copy_answered(id, txn_id, flight, rank, code, tail),
-            Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail),
+            Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail.text),
             Role::Behind => self.answer_if_all_did(txn_id),
-            Role::Flush(more) => self.flush_answered(id, txn_id, more, code, tail),
+            Role::Flush(more) => self.flush_answered(id, txn_id, more, code, tail.text),
             Role::Refill => self.answer_if_all_did(txn_id),
             Role::Fence => {
                 self.answer_if_all_did(txn_id);
@@ -266,7 +248,7 @@ impl Proxy {
         txn_id: u32,
         flight: &InFlight,
         code: Code,
-        tail: &[u8],
+        tail: &Tail<'_>,
         hits: u16,
     ) {
         let server = usize::from(id.server);
@@ -313,8 +295,9 @@ impl Proxy {
             return;
         }
         let silent = (quiet && code == Code::MetaMiss) || (code == Code::End && !last);
-        let tail = if silent { b"" } else { tail };
-        self.finish_slot(client, seq, usize::from(keys), tail);
+        let nothing = Tail::default();
+        let tail = if silent { &nothing } else { tail };
+        self.finish_slot_with(client, seq, usize::from(keys), tail);
     }
 
     /// The bytes of a request in flight on `id`.

@@ -64,30 +64,38 @@ impl Tag {
     }
 }
 
-/// Writes the reply line `line` (without its end) to `out`, with its line end and the tagged token. False: it has none,
-/// and nothing was written.
-pub fn tag_reply(verb: Verb, line: &[u8], tag: Tag, out: &mut Vec<u8>) -> bool {
-    if tag.0 == 0 {
-        return false;
-    }
+/// Where the line `line` that answers a meta command has a unique, and what clients are told in its place. 0 comes with
+/// failures and means nothing.
+pub fn token_of_meta(verb: Verb, line: &[u8], tag: Tag) -> Option<(Token, u64)> {
     let token = match verb {
-        Verb::Gets | Verb::Gats => last_of_five(line),
-        Verb::MetaDebug => memchr::memmem::find(line, b" cas=").and_then(|at| {
-            let token = next_token(line, at)?;
+        Verb::MetaDebug => {
+            let token = next_token(line, memchr::memmem::find(line, b" cas=")?)?;
             let start = token.start + 4;
-            Some(Token { start, ..token })
-        }),
-        _ if verb.is_meta() => meta_flag(line, 0, b'c'),
-        _ => None,
+            Token { start, ..token }
+        }
+        // The commonest: nothing else is told.
+        _ if line.starts_with(b"HD c") && !line[4..].contains(&b' ') => Token {
+            start: 4,
+            end: line.len(),
+        },
+        _ => meta_flag(line, 2, b'c')?,
     };
-    let Some(token) = token else { return false };
     match parse_decimal(token.of(line)) {
-        // 0 comes with failures and means nothing.
-        None | Some(0) => return false,
-        Some(unique) => replace(line, token, tag.seal(unique), out),
+        None | Some(0) => None,
+        Some(unique) => Some((token, tag.seal(unique))),
     }
+}
+
+/// The same for a `VALUE` line, of which `cas` is known.
+pub fn token_of_value(cas: Option<(u64, Token)>, tag: Tag) -> Option<(Token, u64)> {
+    cas.filter(|&(unique, _)| unique != 0)
+        .map(|(unique, token)| (token, tag.seal(unique)))
+}
+
+/// Writes the reply line `line` (without its end) to `out`, with its line end, and `token` as clients are told it.
+pub fn write_tagged(line: &[u8], (token, cas): (Token, u64), out: &mut Vec<u8>) {
+    replace(line, token, cas, out);
     out.extend_from_slice(b"\r\n");
-    true
 }
 
 /// Where the request `line` carries a token that decides, if it does.
@@ -126,15 +134,6 @@ fn replace(line: &[u8], token: Token, number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&line[token.end..]);
 }
 
-/// The unique in `VALUE key flags length unique`.
-fn last_of_five(line: &[u8]) -> Option<Token> {
-    let mut token = Token::default();
-    for _ in 0..5 {
-        token = next_token(line, token.end)?;
-    }
-    Some(token)
-}
-
 /// The argument of the meta flag `letter`, looked for from `from` on.
 fn meta_flag(line: &[u8], from: usize, letter: u8) -> Option<Token> {
     let mut at = from;
@@ -153,10 +152,16 @@ fn meta_flag(line: &[u8], from: usize, letter: u8) -> Option<Token> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::response::value_head;
 
     fn tagged(verb: Verb, line: &[u8], tag: Tag) -> Option<String> {
+        let token = match verb {
+            Verb::Gets => token_of_value(value_head(line)?.cas, tag)?,
+            _ => token_of_meta(verb, line, tag)?,
+        };
         let mut out = Vec::new();
-        tag_reply(verb, line, tag, &mut out).then(|| String::from_utf8(out).unwrap())
+        write_tagged(line, token, &mut out);
+        Some(String::from_utf8(out).unwrap())
     }
 
     fn opened(verb: Verb, line: &str, tag: Option<Tag>) -> String {
@@ -197,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_magent_behind_names_its_own_servers() {
-        assert_eq!(tagged(Verb::Gets, b"VALUE k 0 1 42", Tag::none()), None);
+        let passed = tagged(Verb::Gets, b"VALUE k 0 1 42", Tag::none());
+        assert_eq!(passed.as_deref(), Some("VALUE k 0 1 42\r\n"));
         let request = "cas k 0 0 1 42";
         assert_eq!(opened(Verb::Cas, request, Some(Tag::none())), request);
     }

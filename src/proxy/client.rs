@@ -5,6 +5,7 @@ use super::op::Held;
 use super::passing::{first_line, Mismatch, Passing};
 pub use super::slots::Reply;
 use super::slots::Slots;
+use super::tail::{done_with, Tail};
 use crate::buf::{Memory, SendQueue};
 use crate::proto::binary::{self, Asked};
 use crate::proto::Verb;
@@ -29,6 +30,9 @@ const ESTIMATE_MIN: usize = 256;
 /// The reply to a read of one key goes to the client as it comes when it is longer than this: holding it back until it is
 /// complete would cost memory and, by the time it leaves, the cache. Shorter ones can begin anew unseen.
 const PASS_MIN: usize = 64 * 1024;
+
+/// Most that a token grows by as it is put into words.
+const TOKEN_MAX: usize = 20;
 
 /// What the next bytes of a client mean.
 #[derive(Debug, Default)]
@@ -244,6 +248,21 @@ impl Client {
         }
     }
 
+    /// Appends `tail` to the reply of `seq`.
+    pub fn extend_with(&mut self, seq: u32, tail: &Tail<'_>, memory: &mut Memory) {
+        let mut expected = tail.text.len();
+        if tail.cas() != 0 {
+            expected += TOKEN_MAX;
+        }
+        tail.show(|pieces| {
+            for piece in pieces {
+                if !piece.is_empty() {
+                    self.extend(seq, piece, expected, memory);
+                }
+            }
+        });
+    }
+
     /// The same for the reply to a read of one key. A long one goes to the client as it comes, if it is its turn.
     pub fn pass(
         &mut self,
@@ -373,18 +392,20 @@ impl Client {
         &mut self,
         seq: u32,
         keys: usize,
-        tail: &[u8],
+        tail: &Tail<'_>,
         memory: &mut Memory,
     ) -> Result<(), Mismatch> {
         let first = self.slots.is_first(seq);
         let Some(slot) = self.slots.get(seq) else {
             return Ok(());
         };
-        let mut size = slot.sent as usize + slot.reply.len() + tail.len();
+        let mut size = slot.sent as usize + slot.reply.len() + tail.text.len();
         if !first {
             slot.done = true;
-            if !tail.is_empty() {
-                self.extend(seq, tail, tail.len(), memory);
+            if self.binary.is_some() {
+                self.prepare_frame(seq, tail, memory);
+            } else if !tail.text.is_empty() {
+                self.extend_with(seq, tail, memory);
             }
         } else if let Some(passing) = self.passing.take() {
             if passing.again > 0 {
@@ -403,7 +424,11 @@ impl Client {
             if let Some(slot) = self.slots.pop() {
                 self.send(slot.reply, memory);
             }
-            self.out.push(tail, memory);
+            if tail.cas() == 0 {
+                self.out.push(tail.text, memory);
+            } else {
+                tail.show(|pieces| self.out.push_all(pieces, memory));
+            }
             while let Some(slot) = self.slots.pop_done() {
                 self.send(slot.reply, memory);
             }
@@ -411,16 +436,37 @@ impl Client {
         Ok(())
     }
 
+    /// The reply of `seq`, which is complete but for `tail` and has to wait its turn, becomes a frame, if it is not a long one
+    /// that came in pieces: then it becomes one as it leaves.
+    fn prepare_frame(&mut self, seq: u32, tail: &Tail<'_>, memory: &mut Memory) {
+        let place = self.slots.place(seq);
+        let (Some(binary), Some(slot)) = (&self.binary, self.slots.get(seq)) else {
+            return;
+        };
+        match &slot.reply {
+            Reply::None => {
+                let frames = binary.frame(place, tail, memory);
+                slot.is_frames = true;
+                if !frames.is_empty() {
+                    memory.take(frames.len());
+                    slot.reply = Reply::Bytes(frames);
+                }
+            }
+            Reply::Bytes(_) => self.extend_with(seq, tail, memory),
+            Reply::Fixed(_) | Reply::Done(_) => {}
+        }
+    }
+
     /// The first reply, which is complete but for `tail`, and those behind it that are done, in the binary protocol.
-    fn send_frames(&mut self, tail: &[u8], memory: &mut Memory) {
+    fn send_frames(&mut self, tail: &Tail<'_>, memory: &mut Memory) {
         let Some(binary) = &mut self.binary else {
             return;
         };
         if let Some(slot) = self.slots.pop() {
-            binary.send(slot.reply, tail, &mut self.out, memory);
+            binary.send(slot, tail, &mut self.out, memory);
         }
         while let Some(slot) = self.slots.pop_done() {
-            binary.send(slot.reply, b"", &mut self.out, memory);
+            binary.send(slot, &Tail::default(), &mut self.out, memory);
         }
     }
 
@@ -428,6 +474,7 @@ impl Client {
         match reply {
             Reply::None => {}
             Reply::Fixed(line) => self.out.push(line, memory),
+            Reply::Done(cas) => done_with(cas, |pieces| self.out.push_all(pieces, memory)),
             Reply::Bytes(bytes) => {
                 memory.give(bytes.len());
                 self.out.push_vec(bytes, memory);
@@ -474,14 +521,14 @@ mod tests {
         let mut memory = Memory::new(usize::MAX);
         let mut client = Client::new(1, Time(0), 0);
         let seqs: Vec<u32> = (0..4).map(|_| client.open_slot(1)).collect();
-        client.finish(seqs[2], 1, b"c", &mut memory).unwrap();
+        client.finish(seqs[2], 1, &Tail::new(b"c"), &mut memory).unwrap();
         client.extend(seqs[1], b"b", 1, &mut memory);
-        client.finish(seqs[1], 1, b"", &mut memory).unwrap();
+        client.finish(seqs[1], 1, &Tail::new(b""), &mut memory).unwrap();
         assert_eq!(written(&mut client, &mut memory), b"");
-        client.finish(seqs[0], 1, b"a", &mut memory).unwrap();
+        client.finish(seqs[0], 1, &Tail::new(b"a"), &mut memory).unwrap();
         assert_eq!(written(&mut client, &mut memory), b"abc");
         client.replace(seqs[3], Reply::Fixed(b"d"), &mut memory);
-        client.finish(seqs[3], 1, b"", &mut memory).unwrap();
+        client.finish(seqs[3], 1, &Tail::new(b""), &mut memory).unwrap();
         assert_eq!(written(&mut client, &mut memory), b"d");
         assert!(client.is_settled());
         assert_eq!((memory.used(), client.due), (0, 0));
@@ -494,13 +541,13 @@ mod tests {
         assert_eq!(client.room(), 2);
         let seq = client.open_slot(1);
         client.extend(seq, &vec![0; 1 << 20], 1 << 20, &mut memory);
-        client.finish(seq, 1, b"", &mut memory).unwrap();
+        client.finish(seq, 1, &Tail::new(b""), &mut memory).unwrap();
         assert_eq!(client.room(), 0, "a megabyte waits to be written");
         written(&mut client, &mut memory);
         assert_eq!(client.room(), 1);
         for _ in 0..60 {
             let seq = client.open_slot(1);
-            client.finish(seq, 1, b"END\r\n", &mut memory).unwrap();
+            client.finish(seq, 1, &Tail::new(b"END\r\n"), &mut memory).unwrap();
         }
         written(&mut client, &mut memory);
         assert_eq!(client.room(), DUE_MAX);

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use super::slots::Reply;
+use super::slots::{Reply, Slot};
+use super::tail::{Found, Tail};
 use crate::buf::{Memory, SendQueue};
-use crate::proto::binary::reply::{encode, Reply as Encoded};
+use crate::proto::binary::reply::{done, encode, value, Reply as Encoded};
 use crate::proto::binary::Asked;
 use crate::proto::replies;
 
@@ -31,39 +32,80 @@ impl Binary {
         self.asked.push_back(std::mem::take(&mut self.next));
     }
 
-    /// Sends the reply to the oldest request: `reply`, and `tail` behind it.
-    pub fn send(&mut self, reply: Reply, tail: &[u8], out: &mut SendQueue, memory: &mut Memory) {
+    /// The reply `tail` to the request at `place` in the order, ready to go; empty: nothing is said.
+    pub fn frame(&self, place: usize, tail: &Tail<'_>, memory: &mut Memory) -> Vec<u8> {
+        let Some(asked) = self.asked.get(place) else {
+            return Vec::new();
+        };
+        match said(asked, tail) {
+            Encoded::Silent => Vec::new(),
+            Encoded::One(response) => {
+                let mut bytes = memory.buffer();
+                bytes.reserve(response.len());
+                for piece in response.pieces() {
+                    bytes.extend_from_slice(piece);
+                }
+                bytes
+            }
+            Encoded::Several(bytes) => bytes,
+        }
+    }
+
+    /// Sends the reply to the oldest request: that of `slot`, and `tail` behind it.
+    pub fn send(
+        &mut self,
+        slot: Slot,
+        tail: &Tail<'_>,
+        out: &mut SendQueue,
+        memory: &mut Memory,
+    ) {
         let Some(asked) = self.asked.pop_front() else {
             return;
         };
         if self.asked.is_empty() && self.asked.capacity() > ROOM_KEPT {
             self.asked = VecDeque::new();
         }
-        match reply {
-            Reply::None => push(&asked, tail, out, memory),
-            Reply::Fixed(line) => push(&asked, line, out, memory),
+        match slot.reply {
+            Reply::None if slot.is_frames => {}
+            Reply::None => push(said(&asked, tail), out, memory),
+            Reply::Fixed(line) => push(encode(&asked, line, 0), out, memory),
+            Reply::Done(cas) => push(done(&asked, cas), out, memory),
+            Reply::Bytes(bytes) if slot.is_frames => {
+                memory.give(bytes.len());
+                out.push_vec(bytes, memory);
+            }
             Reply::Bytes(mut bytes) => {
                 memory.give(bytes.len());
                 // A value needs no end, and would move for it.
-                if tail != replies::END {
-                    bytes.extend_from_slice(tail);
+                if tail.text != replies::END {
+                    tail.show(|pieces| {
+                        for piece in pieces {
+                            bytes.extend_from_slice(piece);
+                        }
+                    });
                 }
-                let text = if bytes.is_empty() { tail } else { &bytes };
-                push(&asked, text, out, memory);
+                push(encode(&asked, &bytes, 0), out, memory);
                 memory.recycle(bytes);
             }
         }
     }
 }
 
-fn push(asked: &Asked, text: &[u8], out: &mut SendQueue, memory: &mut Memory) {
-    match encode(asked, text) {
-        Encoded::Silent => {}
-        Encoded::One(response) => {
-            out.push(response.head(), memory);
-            out.push(response.key(), memory);
-            out.push(response.value(), memory);
+/// The reply that is nothing but `tail`.
+fn said<'a>(asked: &'a Asked, tail: &Tail<'a>) -> Encoded<'a> {
+    match tail.found() {
+        Some(Found { flags, key, data }) => {
+            Encoded::One(value(asked, flags, tail.cas(), key, data))
         }
+        None if tail.is_done_with_token() => done(asked, tail.cas()),
+        None => encode(asked, tail.text, tail.cas()),
+    }
+}
+
+fn push(reply: Encoded<'_>, out: &mut SendQueue, memory: &mut Memory) {
+    match reply {
+        Encoded::Silent => {}
+        Encoded::One(response) => out.push_all(response.pieces(), memory),
         Encoded::Several(bytes) => out.push_vec(bytes, memory),
     }
 }

@@ -312,6 +312,11 @@ fn write_data(link: &mut Link, data: Data<'_>) -> Option<Body> {
             link.log.write(bytes);
             None
         }
+        Data::Bare(bytes) => {
+            link.log.write(bytes);
+            link.log.write(b"\r\n");
+            None
+        }
         Data::Shared(body) => {
             link.log.write_body(body);
             Some(Rc::clone(body))

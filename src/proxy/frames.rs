@@ -109,12 +109,7 @@ impl Proxy {
         self.typical = estimate(self.typical, need);
         if let Some(value) = following.get(..need) {
             if need < SHARE_MIN {
-                let mut block = std::mem::take(&mut self.block);
-                block.clear();
-                block.extend_from_slice(value);
-                block.extend_from_slice(b"\r\n");
-                self.begin(id, request, Data::Inline(&block));
-                self.block = block;
+                self.begin(id, request, Data::Bare(value));
             } else {
                 let body = self.memory.share([value, b"\r\n"].concat());
                 self.begin(id, request, Data::Shared(&body));

@@ -3,6 +3,7 @@
 use super::client::{estimate, Client, Input, PendingData, Reply};
 use super::ids::{Action, ClientId};
 use super::op::{Data, Held, Op};
+use super::tail::Tail;
 use super::Proxy;
 use crate::buf::SHARE_MIN;
 use crate::proto::line::{find_line, LineEnd};
@@ -431,8 +432,19 @@ impl Proxy {
         }
     }
 
+    /// The reply of `seq` is complete but for `text`.
+    pub(super) fn finish_slot(&mut self, id: ClientId, seq: u32, keys: usize, text: &[u8]) {
+        self.finish_slot_with(id, seq, keys, &Tail::new(text));
+    }
+
     /// The reply of `seq` is complete but for `tail`.
-    pub(super) fn finish_slot(&mut self, id: ClientId, seq: u32, keys: usize, tail: &[u8]) {
+    pub(super) fn finish_slot_with(
+        &mut self,
+        id: ClientId,
+        seq: u32,
+        keys: usize,
+        tail: &Tail<'_>,
+    ) {
         let Some(client) = self.clients.get_mut(id.index as usize) else {
             return;
         };

@@ -51,6 +51,7 @@ mod slow;
 mod stamps;
 pub mod stats;
 mod survey;
+mod tail;
 mod txn;
 mod values;
 mod version;
@@ -181,11 +182,8 @@ pub struct Proxy {
     scratch: Vec<u8>,
     /// Reused for requests that are given a version.
     versioned: Vec<u8>,
-    /// Reused for requests that came as frames, and for the values of small ones.
+    /// Reused for requests that came as frames.
     framed: Vec<u8>,
-    block: Vec<u8>,
-    /// Reused for an answer whose first line is shown otherwise than it came.
-    joined: Vec<u8>,
 }
 
 impl Proxy {
@@ -257,8 +255,6 @@ impl Proxy {
             scratch: Vec::new(),
             versioned: Vec::new(),
             framed: Vec::new(),
-            block: Vec::new(),
-            joined: Vec::new(),
         }
     }
 

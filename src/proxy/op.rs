@@ -12,13 +12,15 @@ use crate::proto::token::Token;
 use crate::proto::Verb;
 use crate::time::Time;
 
-/// A data block with its line end.
+/// A data block, with its line end but for `Bare`.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
     /// The command has none.
     None,
     /// Small: copied into each stream.
     Inline(&'a [u8]),
+    /// The same, without the line end that belongs to it.
+    Bare(&'a [u8]),
     /// Large: shared by the streams.
     Shared(&'a Body),
 }
@@ -152,6 +154,10 @@ impl<'a> Op<'a> {
         match self.data {
             Data::None => {}
             Data::Inline(data) => bytes.extend_from_slice(data),
+            Data::Bare(data) => {
+                bytes.extend_from_slice(data);
+                bytes.extend_from_slice(b"\r\n");
+            }
             Data::Shared(shared) => body = Some(Rc::clone(shared)),
         }
         memory.take(bytes.len());

@@ -19,6 +19,8 @@ pub struct Slots {
 pub struct Slot {
     /// Nothing more belongs to it.
     pub done: bool,
+    /// The reply is in frames of the binary protocol already; there may be none.
+    pub is_frames: bool,
     /// Bytes of it that went out at once.
     pub sent: u32,
     /// What came of the reply.
@@ -33,16 +35,18 @@ pub enum Reply {
     None,
     /// One of the proxy's own lines.
     Fixed(&'static [u8]),
-    /// Bytes of a server.
+    /// `HD` with this token.
+    Done(u64),
+    /// Bytes of a server, or frames for a client of the binary protocol.
     Bytes(Vec<u8>),
 }
 
 impl Reply {
-    /// How many bytes a server has sent for it.
+    /// How many bytes it holds.
     pub fn len(&self) -> usize {
         match self {
             Reply::Bytes(bytes) => bytes.len(),
-            Reply::None | Reply::Fixed(_) => 0,
+            Reply::None | Reply::Fixed(_) | Reply::Done(_) => 0,
         }
     }
 }
@@ -78,9 +82,14 @@ impl Slots {
         seq == self.first_seq && self.first.is_some()
     }
 
+    /// How many there are before `seq`.
+    pub fn place(&self, seq: u32) -> usize {
+        seq.wrapping_sub(self.first_seq) as usize
+    }
+
     /// The place `seq`, if its reply is still due.
     pub fn get(&mut self, seq: u32) -> Option<&mut Slot> {
-        match seq.wrapping_sub(self.first_seq) as usize {
+        match self.place(seq) {
             0 => self.first.as_mut(),
             index => self.rest.get_mut(index - 1),
         }

@@ -4,16 +4,14 @@ use super::answers::Step;
 use super::client::estimate;
 use super::ids::LinkId;
 use super::server::{Block, Role};
-use super::Proxy;
+use super::tail::Tail;
+use super::{cas, Proxy};
 use crate::proto::response::{self, Code};
-use crate::proto::token::next_token;
+use crate::proto::token::{next_token, Token};
 use crate::proto::Verb;
 
 /// Most digits of a counter.
 const NUMBER_MAX: usize = 20;
-
-/// A value that is shown with another first line is put together when it is shorter than this: a copy costs less than pieces.
-const JOIN_MAX: usize = 4096;
 
 impl Proxy {
     /// A `VALUE` block begins with `line`; its data begins at `next`.
@@ -21,7 +19,6 @@ impl Proxy {
         &mut self,
         id: LinkId,
         line: &[u8],
-        shown: &[u8],
         next: usize,
         bytes: &[u8],
     ) -> Step {
@@ -31,72 +28,83 @@ impl Proxy {
         let Some(skipped) = self.match_key(id, head.key.of(line)) else {
             return self.nonsense(id, bytes);
         };
-        let link = self.link_mut(id);
+        let server = &mut self.servers[usize::from(id.server)];
+        let tag = server.tag;
+        let link = &mut server.links[usize::from(id.conn)];
         link.hits += 1;
         let only = link.hits == 1;
+        let token = match link.fifo.front().map(|head| head.verb) {
+            Some(Verb::Gets | Verb::Gats) => cas::token_of_value(head.cas, tag),
+            _ => None,
+        };
         let whole = next + head.data_len + 2;
         self.typical = estimate(self.typical, head.data_len);
-        if bytes.len() < whole {
-            self.begin_value(id, skipped, whole);
-            self.extend_value(id, shown, whole - next);
-            self.link_mut(id).block = Some(Block {
-                left: whole - next,
-                ends_reply: false,
-            });
-            return Step::Used(next);
-        }
-        if &bytes[whole - 2..whole] != b"\r\n" {
+        let complete = bytes.len() >= whole;
+        if complete && &bytes[whole - 2..whole] != b"\r\n" {
             return self.nonsense(id, bytes);
         }
         // The commonest answer, a hit for a single key, passes in one piece.
-        let as_it_is = std::ptr::eq(shown.as_ptr(), bytes.as_ptr());
-        let in_one_piece = as_it_is || whole < JOIN_MAX;
-        if only && in_one_piece && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
+        if complete && only && bytes[whole..].starts_with(b"END\r\n") && self.is_plain(id) {
             let whole = whole + 5;
-            if as_it_is {
-                self.finish_answer(id, Code::End, &bytes[..whole]);
-            } else {
-                let mut joined = std::mem::take(&mut self.joined);
-                joined.clear();
-                joined.extend_from_slice(shown);
-                joined.extend_from_slice(&bytes[next..whole]);
-                self.finish_answer(id, Code::End, &joined);
-                self.joined = joined;
-            }
+            let tail = Tail::of_value(&bytes[..whole], &head, next, token);
+            self.finish_answer(id, Code::End, &tail);
             return Step::Used(whole);
         }
         self.begin_value(id, skipped, whole);
-        if as_it_is {
-            self.extend_value(id, &bytes[..whole], 0);
-        } else {
-            self.extend_value(id, shown, whole - next);
-            self.extend_value(id, &bytes[next..whole], 0);
+        match token {
+            None if complete => self.extend_value(id, &bytes[..whole], 0),
+            None => self.extend_value(id, &bytes[..next], whole - next),
+            Some(token) => {
+                self.extend_tagged(id, line, token, whole - next);
+                if complete {
+                    self.extend_value(id, &bytes[next..whole], 0);
+                }
+            }
         }
-        self.end_value(id);
-        Step::Used(whole)
+        if complete {
+            self.end_value(id);
+            return Step::Used(whole);
+        }
+        self.link_mut(id).block = Some(Block {
+            left: whole - next,
+            ends_reply: false,
+        });
+        Step::Used(next)
     }
 
-    /// The answer to `mg` or `ma` with a value of `data_len` bytes, whose line ends at `next`.
+    /// Keeps the first line of a value, with the token in it as clients are told it.
+    fn extend_tagged(&mut self, id: LinkId, line: &[u8], token: (Token, u64), more: usize) {
+        let mut shown = std::mem::take(&mut self.scratch);
+        shown.clear();
+        cas::write_tagged(line, token, &mut shown);
+        self.extend_value(id, &shown, more);
+        self.scratch = shown;
+    }
+
+    /// The answer `line` to `mg` or `ma`, which ends at `next`, with a value behind it and perhaps a `token` in it.
     pub(super) fn take_meta_value(
         &mut self,
         id: LinkId,
-        data_len: usize,
-        shown: &[u8],
+        line: &[u8],
+        token: Option<(Token, u64)>,
         next: usize,
         bytes: &[u8],
     ) -> Step {
+        let Some(data_len) = response::meta_value_len(line) else {
+            return self.nonsense(id, bytes);
+        };
         let whole = next + data_len + 2;
         self.typical = estimate(self.typical, data_len);
         if bytes.len() >= whole {
             if &bytes[whole - 2..whole] != b"\r\n" {
                 return self.nonsense(id, bytes);
             }
-            if std::ptr::eq(shown.as_ptr(), bytes.as_ptr()) {
-                self.finish_answer(id, Code::MetaValue, &bytes[..whole]);
-            } else {
-                self.extend_value(id, shown, whole - next);
-                self.finish_answer(id, Code::MetaValue, &bytes[next..whole]);
-            }
+            let text = &bytes[..whole];
+            let tail = match token {
+                Some((token, cas)) => Tail::with_token(text, token, cas),
+                None => Tail::new(text),
+            };
+            self.finish_answer(id, Code::MetaValue, &tail);
             return Step::Used(whole);
         }
         let head = self.link_mut(id).fifo.front();
@@ -104,7 +112,10 @@ impl Proxy {
             // A counter is compared, and may be answered in other words: it is taken whole.
             return Step::Wait;
         }
-        self.extend_value(id, shown, whole - next);
+        match token {
+            None => self.extend_value(id, &bytes[..next], whole - next),
+            Some(token) => self.extend_tagged(id, line, token, whole - next),
+        }
         self.link_mut(id).block = Some(Block {
             left: whole - next,
             ends_reply: true,
@@ -168,7 +179,7 @@ impl Proxy {
         } else {
             link.block = None;
             if block.ends_reply {
-                self.finish_answer(id, Code::MetaValue, &bytes[..count]);
+                self.finish_answer(id, Code::MetaValue, &Tail::new(&bytes[..count]));
             } else {
                 self.end_value(id);
             }

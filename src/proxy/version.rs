@@ -13,6 +13,7 @@
 //! 1970, 4 bits that tell proxies apart.
 
 use super::op::Op;
+use super::tail::Tail;
 use super::Proxy;
 use crate::proto::meta::Meta;
 use crate::proto::response::Code;
@@ -149,18 +150,19 @@ fn compose<'a>(op: &Op<'a>, version: u64, line: &'a mut Vec<u8>) -> Op<'a> {
 }
 
 /// What a client that asked `asked` is told of an answer that came in meta words.
-pub(super) fn told(asked: Verb, code: Code, tail: &[u8]) -> (Code, &[u8]) {
+pub(super) fn told<'a>(asked: Verb, code: Code, tail: &Tail<'a>) -> (Code, Tail<'a>) {
     if asked.is_meta() {
-        return (code, tail);
+        return (code, *tail);
     }
-    match code {
+    let (code, text): (Code, &[u8]) = match code {
         Code::MetaDone => (Code::Stored, b"STORED\r\n"),
         Code::MetaNotStored => (Code::NotStored, b"NOT_STORED\r\n"),
         Code::MetaExists => (Code::Exists, b"EXISTS\r\n"),
         Code::MetaNotFound => (Code::NotFound, b"NOT_FOUND\r\n"),
-        Code::MetaValue => (Code::Number, value_of(tail)),
-        _ => (code, tail),
-    }
+        Code::MetaValue => (Code::Number, value_of(tail.text)),
+        _ => return (code, *tail),
+    };
+    (code, Tail::new(text))
 }
 
 /// The value in a whole answer `VA ...`, with its line end.
@@ -231,6 +233,10 @@ mod tests {
 
     #[test]
     fn answers_in_classic_words() {
+        let told = |asked, code, text| {
+            let (code, tail) = told(asked, code, &Tail::new(text));
+            (code, tail.text)
+        };
         let stored = told(Verb::Add, Code::MetaDone, b"HD\r\n");
         assert_eq!(stored, (Code::Stored, &b"STORED\r\n"[..]));
         let number = told(Verb::Incr, Code::MetaValue, b"VA 2\r\n10\r\n");

@@ -15,6 +15,7 @@ use super::repair::{is_base64, Redo, Then};
 use super::route::Route;
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
+use super::tail::Tail;
 use super::txn::{TxnId, NO_RANK};
 use super::version::{told, value_of};
 use super::{cas, Proxy};
@@ -120,6 +121,10 @@ impl Proxy {
         match op.data {
             Data::None => {}
             Data::Inline(data) => request.extend_from_slice(data),
+            Data::Bare(data) => {
+                request.extend_from_slice(data);
+                request.extend_from_slice(b"\r\n");
+            }
             Data::Shared(shared) => body = Some(Rc::clone(shared)),
         }
         let noted = op.noted();
@@ -155,7 +160,7 @@ impl Proxy {
         flight: &InFlight,
         rank: u8,
         code: Code,
-        tail: &[u8],
+        tail: &Tail<'_>,
     ) {
         let cold = self.servers[usize::from(link.server)].cold;
         let txn = self.txns.at(id);
@@ -231,7 +236,7 @@ impl Proxy {
         txn_id: TxnId,
         flight: &InFlight,
         code: Code,
-        tail: &[u8],
+        tail: &Tail<'_>,
     ) {
         let server = usize::from(id.server);
         let txn = self.txns.at(txn_id);
@@ -246,7 +251,7 @@ impl Proxy {
         let txn = self.txns.at(txn_id);
         txn.undecided = false;
         txn.best = txn.rank;
-        txn.number = counter(flight.verb, code, tail);
+        txn.number = counter(flight.verb, code, tail.text);
         let mirrors = self.routes.ranks() > 1 && !is(Sabotage::MirroredEarly);
         if took_effect(code) && route.former().is_some() {
             let bytes = self.flight_bytes(id, flight).to_vec();
@@ -320,7 +325,7 @@ impl Proxy {
     }
 
     /// Keeps the answer of the copy with the best rank until the other copies have answered.
-    fn keep_reply(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+    fn keep_reply(&mut self, id: TxnId, code: Code, tail: &Tail<'_>) {
         let txn = self.txns.at(id);
         let (client_id, seq, verb) = (txn.client, txn.seq, txn.verb);
         let (code, tail) = told(verb, code, tail);
@@ -334,16 +339,18 @@ impl Proxy {
         }
         if silent {
             client.replace(seq, Reply::None, &mut self.memory);
-        } else if let Some(line) = fixed(code, tail) {
+        } else if tail.is_done_with_token() {
+            client.replace(seq, Reply::Done(tail.cas()), &mut self.memory);
+        } else if let Some(line) = fixed(code, tail.text) {
             client.replace(seq, Reply::Fixed(line), &mut self.memory);
         } else {
             // The first pieces of a long answer are there already.
-            client.extend(seq, tail, tail.len(), &mut self.memory);
+            client.extend_with(seq, &tail, &mut self.memory);
         }
     }
 
     /// Answers the client with `tail`, behind what came before it.
-    fn answer_write(&mut self, id: TxnId, code: Code, tail: &[u8]) {
+    fn answer_write(&mut self, id: TxnId, code: Code, tail: &Tail<'_>) {
         let txn = self.txns.at(id);
         txn.answered = true;
         let (client, seq, verb) = (txn.client, txn.seq, txn.verb);
@@ -353,7 +360,7 @@ impl Proxy {
         if silent {
             self.finish_with(client, seq, 1, b"");
         } else {
-            self.finish_slot(client, seq, 1, tail);
+            self.finish_slot_with(client, seq, 1, &tail);
         }
     }
 

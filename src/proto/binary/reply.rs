@@ -44,6 +44,16 @@ impl<'a> Response<'a> {
         self.value
     }
 
+    /// All of it.
+    pub fn pieces(&self) -> [&[u8]; 3] {
+        [self.head(), self.key, self.value]
+    }
+
+    /// Its length.
+    pub fn len(&self) -> usize {
+        self.head_len + self.key.len() + self.value.len()
+    }
+
     fn new(asked: &Asked, status: Status, cas: u64) -> Response<'a> {
         let mut head = [0; HEAD_MAX];
         head[0] = RESPONSE;
@@ -84,15 +94,42 @@ impl<'a> Response<'a> {
     }
 
     /// Puts the length of the body in.
-    fn complete(mut self) -> Reply<'a> {
-        let body = self.head_len - HEADER + self.key.len() + self.value.len();
+    fn closed(mut self) -> Response<'a> {
+        let body = self.len() - HEADER;
         self.head[8..12].copy_from_slice(&(body as u32).to_be_bytes());
-        Reply::One(self)
+        self
+    }
+
+    fn complete(self) -> Reply<'a> {
+        Reply::One(self.closed())
     }
 }
 
+/// The reply to a retrieval that found `data` under `key`.
+pub fn value<'a>(
+    asked: &Asked,
+    flags: u32,
+    cas: u64,
+    key: &'a [u8],
+    data: &'a [u8],
+) -> Response<'a> {
+    let response = Response::new(asked, Status::Success, cas).with_flags(flags);
+    let response = if asked.wants_key() {
+        response.with_key(key)
+    } else {
+        response
+    };
+    response.with_value(data).closed()
+}
+
+/// The reply to a write that took effect and left the item with `cas`.
+pub fn done<'a>(asked: &Asked, cas: u64) -> Reply<'a> {
+    success(asked, Response::new(asked, Status::Success, cas))
+}
+
 /// What a client that asked `asked` gets for `text`, a whole reply (without the `END` of a retrieval, if it likes).
-pub fn encode<'a>(asked: &'a Asked, text: &'a [u8]) -> Reply<'a> {
+/// `told`: the CAS to be told in place of the one in a meta reply; 0: that one.
+pub fn encode<'a>(asked: &'a Asked, text: &'a [u8], told: u64) -> Reply<'a> {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
     let line = &text[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -103,12 +140,12 @@ pub fn encode<'a>(asked: &'a Asked, text: &'a [u8]) -> Reply<'a> {
         return statistics(asked, code, text);
     }
     match code {
-        Code::Value => value(asked, line, behind),
-        Code::MetaValue => meta_value(asked, line, behind),
+        Code::Value => classic_value(asked, line, behind),
+        Code::MetaValue => meta_value(asked, line, behind, told),
         Code::MetaDone => {
-            let flags = Flags::of(line, 2);
+            let flags = Flags::of(line, 2, told);
             let response = Response::new(asked, Status::Success, flags.cas);
-            done(
+            success(
                 asked,
                 match kind {
                     Kind::Touch => response.with_flags(flags.client),
@@ -118,15 +155,15 @@ pub fn encode<'a>(asked: &'a Asked, text: &'a [u8]) -> Reply<'a> {
         }
         Code::Touched => {
             let response = Response::new(asked, Status::Success, 0);
-            done(asked, response.with_flags(0))
+            success(asked, response.with_flags(0))
         }
         Code::Stored | Code::Deleted | Code::Ok | Code::MetaNoop => {
-            done(asked, Response::new(asked, Status::Success, 0))
+            done(asked, 0)
         }
         Code::Number => match parse_decimal(line) {
             Some(number) => {
                 let response = Response::new(asked, Status::Success, 0);
-                done(asked, response.with_number(number))
+                success(asked, response.with_number(number))
             }
             None => error(asked, Status::InternalError, line),
         },
@@ -153,7 +190,7 @@ pub fn encode<'a>(asked: &'a Asked, text: &'a [u8]) -> Reply<'a> {
 }
 
 /// A success, of which quiet requests hear nothing.
-fn done<'a>(asked: &Asked, response: Response<'a>) -> Reply<'a> {
+fn success<'a>(asked: &Asked, response: Response<'a>) -> Reply<'a> {
     if asked.is_quiet() {
         Reply::Silent
     } else {
@@ -199,42 +236,32 @@ fn failure<'a>(asked: &Asked, code: Code, line: &'a [u8]) -> Reply<'a> {
 }
 
 /// `VALUE key flags length cas`
-fn value<'a>(asked: &'a Asked, line: &'a [u8], behind: &'a [u8]) -> Reply<'a> {
+fn classic_value<'a>(asked: &'a Asked, line: &'a [u8], behind: &'a [u8]) -> Reply<'a> {
     let Some(head) = value_head(line) else {
         return error(asked, Status::InternalError, b"");
     };
-    let mut numbers = [0; 3];
-    let mut at = head.key.end;
-    for number in &mut numbers {
-        let Some(token) = next_token(line, at) else {
-            break;
-        };
-        at = token.end;
-        *number = parse_decimal(token.of(line)).unwrap_or(0);
-    }
-    let [flags, _, cas] = numbers;
-    let response = Response::new(asked, Status::Success, cas).with_flags(flags as u32);
-    let response = if asked.wants_key() {
-        response.with_key(head.key.of(line))
-    } else {
-        response
-    };
+    let cas = head.cas.map_or(0, |(cas, _)| cas);
     let data = behind.get(..head.data_len).unwrap_or_default();
-    response.with_value(data).complete()
+    Reply::One(value(asked, head.flags, cas, head.key.of(line), data))
 }
 
 /// `VA length flags...`
-fn meta_value<'a>(asked: &'a Asked, line: &'a [u8], behind: &'a [u8]) -> Reply<'a> {
+fn meta_value<'a>(
+    asked: &'a Asked,
+    line: &'a [u8],
+    behind: &'a [u8],
+    told: u64,
+) -> Reply<'a> {
     let length = next_token(line, 3).map_or(0, |token| {
         let number = parse_decimal(token.of(line)).unwrap_or(0);
         usize::try_from(number).unwrap_or(0)
     });
     let data = behind.get(..length).unwrap_or_default();
-    let flags = Flags::of(line, 3);
+    let flags = Flags::of(line, 3, told);
     let response = Response::new(asked, Status::Success, flags.cas);
     match asked.kind() {
         Kind::Increment | Kind::Decrement => match parse_decimal(data.trim_ascii_end()) {
-            Some(number) => done(asked, response.with_number(number)),
+            Some(number) => success(asked, response.with_number(number)),
             None => error(asked, Status::InternalError, b""),
         },
         _ => {
@@ -256,7 +283,8 @@ struct Flags {
 }
 
 impl Flags {
-    fn of(line: &[u8], from: usize) -> Flags {
+    /// `told`: the CAS that stands for the one in the line, unless it is 0.
+    fn of(line: &[u8], from: usize, told: u64) -> Flags {
         let mut flags = Flags::default();
         let mut at = from;
         while let Some(token) = next_token(line, at) {
@@ -267,6 +295,9 @@ impl Flags {
                 b'f' => flags.client = parse_decimal(rest).unwrap_or(0) as u32,
                 _ => {}
             }
+        }
+        if told != 0 {
+            flags.cas = told;
         }
         flags
     }

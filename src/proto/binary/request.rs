@@ -22,6 +22,8 @@ pub struct Frame<'a> {
     pub value_len: usize,
     extras: &'a [u8],
     key: &'a [u8],
+    /// The key can stand in a line of the text protocol.
+    word: bool,
     cas: u64,
 }
 
@@ -120,8 +122,9 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
     let extras = &bytes[HEADER..HEADER + extras_len];
     let key = &bytes[HEADER + extras_len..length];
+    let word = is_word(key);
     // A server names the key of a hit, unless it was asked in base64; of a miss nobody does.
-    if asked.wants_key() && (!asked.is_quiet() || !is_word(key)) {
+    if asked.wants_key() && (!asked.is_quiet() || !word) {
         asked.key = Some(key.into());
     }
     let frame = Frame {
@@ -131,6 +134,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
         value_len,
         extras,
         key,
+        word,
         cas: u64_at(bytes, 16),
     };
     Parsed::Request(asked, frame)
@@ -138,7 +142,23 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
 
 /// Whether a key can stand in a line of the text protocol.
 fn is_word(key: &[u8]) -> bool {
-    key.iter().all(|&byte| byte > b' ' && byte != 0x7f)
+    let Some(last) = key.last_chunk() else {
+        return key.iter().all(|&byte| byte > b' ' && byte != 0x7f);
+    };
+    let mut eights = key.chunks_exact(8).filter_map(<[u8]>::first_chunk);
+    fits_in_word(*last) && eights.all(|&eight| fits_in_word(eight))
+}
+
+/// Whether none of eight bytes ends a word: all are above a space, and none is 0x7f.
+fn fits_in_word(eight: [u8; 8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let eight = u64::from_ne_bytes(eight);
+    // The high bit of a byte is set by the subtraction where the byte is below what is taken from it, and was below 0x80.
+    let below = eight.wrapping_sub(ONES * 0x21) & !eight;
+    let rubout = eight ^ (ONES * 0x7f);
+    let is_rubout = rubout.wrapping_sub(ONES) & !rubout;
+    (below | is_rubout) & HIGH == 0
 }
 
 /// A time to live as the text protocol has it, which knows no numbers over 31 bits: those moments, from 2038 on, are never.
@@ -146,18 +166,24 @@ fn exptime(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(0)
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
     /// The same in a line, and what there is to know of it. The error is the reply to what has no line. `meta`: the servers
-    /// know meta commands; those that do not tell no CAS of what they store.
+    /// know meta commands; those that do not tell no CAS of what they store. A retrieval's line is the key alone: that is all
+    /// of it that is looked at again.
     pub fn compose<'b>(
         &self,
         meta: bool,
         line: &'b mut Vec<u8>,
-    ) -> Result<Request<'b>, &'static [u8]> {
+    ) -> Result<Request<'b>, &'static [u8]>
+    where
+        'a: 'b,
+    {
+        if self.word && matches!(self.kind, Kind::Get | Kind::GetAndTouch) {
+            return Ok(self.retrieval());
+        }
         line.clear();
         match self.kind {
             Kind::Flush | Kind::Stat | Kind::Version | Kind::Noop => {}
-            Kind::Get | Kind::GetAndTouch if is_word(self.key) => {}
             _ if !meta => return self.compose_classic(line),
             _ => {}
         }
@@ -194,12 +220,27 @@ impl Frame<'_> {
         }
     }
 
+    fn retrieval(&self) -> Request<'a> {
+        let (verb, exptime) = match self.kind {
+            Kind::Get => (Verb::Gets, 0),
+            _ => (Verb::Gats, exptime(u32_at(self.extras, 0))),
+        };
+        Request {
+            key: Token {
+                start: 0,
+                end: self.key.len(),
+            },
+            exptime,
+            ..blank(verb, self.key)
+        }
+    }
+
     /// The command and the key, which stands in base64 where it is no word.
     fn begin(&self, command: &[u8], line: &mut Vec<u8>) -> Result<(Token, Meta), &'static [u8]> {
         line.extend_from_slice(command);
         let start = line.len();
         let mut meta = Meta::default();
-        if is_word(self.key) {
+        if self.word {
             line.extend_from_slice(self.key);
         } else {
             encode_base64(self.key, line);
@@ -219,27 +260,7 @@ impl Frame<'_> {
     }
 
     fn compose_keyed<'b>(&self, line: &'b mut Vec<u8>) -> Result<Request<'b>, &'static [u8]> {
-        let ttl = || exptime(u32_at(self.extras, 0));
-        let classic = is_word(self.key);
         match self.kind {
-            Kind::Get if classic => {
-                let (key, _) = self.begin(b"gets ", line)?;
-                Ok(Request {
-                    key,
-                    ..blank(Verb::Gets, line)
-                })
-            }
-            Kind::GetAndTouch if classic => {
-                let exptime = ttl();
-                line.extend_from_slice(b"gats ");
-                push_decimal(line, u64::from(exptime.unsigned_abs()));
-                let (key, _) = self.begin(b" ", line)?;
-                Ok(Request {
-                    key,
-                    exptime,
-                    ..blank(Verb::Gats, line)
-                })
-            }
             Kind::Delete => {
                 let (key, mut meta) = self.begin(b"md ", line)?;
                 self.push_cas(&mut meta, line);
@@ -252,7 +273,8 @@ impl Frame<'_> {
             _ => {
                 let (key, mut meta) = self.begin(b"mg ", line)?;
                 if self.kind != Kind::Get {
-                    push_flag(b'T', u64::from(ttl().unsigned_abs()), &mut meta, line);
+                    let ttl = exptime(u32_at(self.extras, 0));
+                    push_flag(b'T', u64::from(ttl.unsigned_abs()), &mut meta, line);
                 }
                 let shown: &[u8] = match self.kind {
                     Kind::Touch => b"fc",
@@ -274,7 +296,7 @@ impl Frame<'_> {
     fn compose_storage<'b>(&self, line: &'b mut Vec<u8>) -> Result<Request<'b>, &'static [u8]> {
         line.extend_from_slice(b"ms ");
         let start = line.len();
-        let word = is_word(self.key);
+        let word = self.word;
         if word {
             line.extend_from_slice(self.key);
         } else {
@@ -370,7 +392,7 @@ impl Frame<'_> {
             Kind::Increment => (b"incr ", Verb::Incr),
             _ => (b"decr ", Verb::Decr),
         };
-        if !is_word(self.key) {
+        if !self.word {
             return Err(replies::NO_META);
         }
         let (key, _) = self.begin(command, line)?;
