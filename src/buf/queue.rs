@@ -61,6 +61,9 @@ impl SendQueue {
     /// Appends a copy of several pieces.
     pub fn push_all<const N: usize>(&mut self, pieces: [&[u8]; N], memory: &mut Memory) {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.first.capacity() == 0 && total > 0 {
+            self.first = memory.buffer();
+        }
         let room = self.first.capacity() - self.first.len();
         if total <= room && self.more.is_empty() {
             memory.take(total);

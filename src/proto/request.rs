@@ -60,10 +60,13 @@ const fn refused<'a>(reply: &'static [u8]) -> Parsed<'a> {
 /// Understands one line (without its end). `explicit_cas`: the servers know the meta flags `E` and `x`.
 pub fn parse(line: &[u8], explicit_cas: bool) -> Parsed<'_> {
     // The commonest of all, first.
-    if line.starts_with(b"get ") {
-        if let Some(request) = parse_plain_get(line) {
-            return Parsed::Request(request);
-        }
+    let plain = match line.first_chunk() {
+        Some(b"get ") => parse_plain_get(Verb::Get, 4, line),
+        Some(b"gets") if line.get(4) == Some(&b' ') => parse_plain_get(Verb::Gets, 5, line),
+        _ => None,
+    };
+    if let Some(request) = plain {
+        return Parsed::Request(request);
     }
     let line = match memchr::memchr(0, line) {
         Some(end) => &line[..end],
@@ -116,12 +119,13 @@ pub fn parse(line: &[u8], explicit_cas: bool) -> Parsed<'_> {
     }
 }
 
-/// `get` of one or more keys with single spaces and no surprises; anything else takes the long way.
-fn parse_plain_get(line: &[u8]) -> Option<Request<'_>> {
+/// `get` or `gets` of one or more keys, the first at `start`, with single spaces and no surprises; anything else takes the
+/// long way.
+fn parse_plain_get(verb: Verb, start: usize, line: &[u8]) -> Option<Request<'_>> {
     if memchr::memchr(0, line).is_some() {
         return None;
     }
-    let mut start = 4;
+    let mut start = start;
     let mut first = Token::default();
     loop {
         let rest = &line[start..];
@@ -140,7 +144,7 @@ fn parse_plain_get(line: &[u8]) -> Option<Request<'_>> {
     }
     Some(Request {
         key: first,
-        ..blank(Verb::Get, line)
+        ..blank(verb, line)
     })
 }
 

@@ -1,6 +1,6 @@
 //! What a server answered: the first word of a line, and the head of a value block.
 
-use super::token::{next_token, parse_decimal, Token};
+use super::token::{leading_decimal, leading_long_decimal, next_token, parse_decimal, Token};
 use super::Verb;
 
 /// What the first word of a reply line says.
@@ -141,34 +141,21 @@ pub struct ValueHead {
     pub cas: Option<(u64, Token)>,
 }
 
-/// The decimal number at `at`, and where it ends.
-pub fn leading_number(line: &[u8], at: usize) -> Option<(u64, usize)> {
-    let mut value: u64 = 0;
-    let mut end = at;
-    while let Some(digit) = line.get(end).filter(|byte| byte.is_ascii_digit()) {
-        value = value
-            .checked_mul(10)?
-            .checked_add(u64::from(digit - b'0'))?;
-        end += 1;
-    }
-    (end > at).then_some((value, end))
-}
-
 /// Reads a `VALUE` line (without its end). `None`: it is none.
 pub fn value_head(line: &[u8]) -> Option<ValueHead> {
     let key_len = memchr::memchr(b' ', line.strip_prefix(b"VALUE ")?)?;
     let end = 6 + key_len;
     // Flags and length, a few digits each, a space between them, and perhaps a CAS.
-    let (flags, length_at) = leading_number(line, end + 1)?;
+    let (flags, length_at) = leading_decimal(line, end + 1)?;
     if line.get(length_at) != Some(&b' ') {
         return None;
     }
-    let (data_len, behind) = leading_number(line, length_at + 1)?;
+    let (data_len, behind) = leading_decimal(line, length_at + 1)?;
     let cas = match line.get(behind) {
         None => None,
         Some(b' ') => {
             let start = behind + 1;
-            leading_number(line, start).map(|(cas, end)| (cas, Token { start, end }))
+            leading_long_decimal(line, start).map(|(cas, end)| (cas, Token { start, end }))
         }
         Some(_) => return None,
     };

@@ -143,19 +143,61 @@ pub fn parse_i32(text: &[u8]) -> Option<i32> {
     i64::try_from(value).ok().map(|value| value as i32)
 }
 
-/// A plain decimal as a server writes it: digits only.
-pub fn parse_decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 20 {
+/// The number that eight digits make; `None`: one of them is none.
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    const ONES: u64 = u64::MAX / 255;
+    let text = u64::from_le_bytes(text);
+    // A digit's upper half is 3, also after 6 has been added to it: below ':'.
+    let upper = text & (text.wrapping_add(ONES * 6)) & (ONES * 0xf0);
+    let none_above = (text | text.wrapping_add(ONES * 6)) & (ONES * 0xf0);
+    if upper != ONES * 0x30 || none_above != ONES * 0x30 {
         return None;
     }
+    // Neighbours are joined: to two digits, to four, to eight.
+    let ones = text & (ONES * 0x0f);
+    let twos = (ones.wrapping_mul(10 << 8 | 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000 << 32 | 1) >> 32)
+}
+
+/// The plain decimal at `at`, and where it ends; for one that is likely to be short.
+pub fn leading_decimal(line: &[u8], at: usize) -> Option<(u64, usize)> {
+    go_on(line, at, 0, at)
+}
+
+/// The same for one that may well be long.
+pub fn leading_long_decimal(line: &[u8], at: usize) -> Option<(u64, usize)> {
     let mut value: u64 = 0;
-    for &byte in text {
-        if !byte.is_ascii_digit() {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+    let mut end = at;
+    while let Some(eight) = line.get(end..).and_then(<[u8]>::first_chunk) {
+        let Some(digits) = eight_digits(*eight) else {
+            break;
+        };
+        value = value.checked_mul(100_000_000)?.checked_add(digits)?;
+        end += 8;
     }
-    Some(value)
+    go_on(line, at, value, end)
+}
+
+/// The digits from `end` on, behind those from `at` that make `value`.
+fn go_on(line: &[u8], at: usize, value: u64, end: usize) -> Option<(u64, usize)> {
+    let (mut value, mut end) = (value, end);
+    while let Some(digit) = line.get(end).filter(|byte| byte.is_ascii_digit()) {
+        value = value
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+        end += 1;
+    }
+    (end > at).then_some((value, end))
+}
+
+/// A plain decimal as a server writes it: digits only.
+pub fn parse_decimal(text: &[u8]) -> Option<u64> {
+    if text.len() > 20 {
+        return None;
+    }
+    let (value, end) = leading_long_decimal(text, 0)?;
+    (end == text.len()).then_some(value)
 }
 
 /// The numbers from 0 to 99, two digits each.
@@ -244,6 +286,24 @@ mod tests {
         assert_eq!(parse_decimal(b"0"), Some(0));
         assert_eq!(parse_decimal(b"+1"), None);
         assert_eq!(parse_decimal(b"18446744073709551616"), None);
+        for text in ["123456789", "1844674407370955161", "18446744073709551615"] {
+            assert_eq!(parse_decimal(text.as_bytes()), text.parse().ok());
+            let line = [text.as_bytes(), b" 8"].concat();
+            let whole = text.parse().ok().map(|value| (value, text.len()));
+            assert_eq!(leading_decimal(&line, 0), whole);
+            assert_eq!(leading_long_decimal(&line, 0), whole);
+        }
+        for wrong in 0..=255u8 {
+            for at in 0..8 {
+                let mut text = *b"12345678";
+                text[at] = wrong;
+                assert_eq!(
+                    parse_decimal(&text).is_some(),
+                    wrong.is_ascii_digit(),
+                    "{wrong}"
+                );
+            }
+        }
         let mut out = Vec::new();
         push_decimal(&mut out, 10_240);
         assert_eq!(out, b"10240");

@@ -521,14 +521,22 @@ mod tests {
         let mut memory = Memory::new(usize::MAX);
         let mut client = Client::new(1, Time(0), 0);
         let seqs: Vec<u32> = (0..4).map(|_| client.open_slot(1)).collect();
-        client.finish(seqs[2], 1, &Tail::new(b"c"), &mut memory).unwrap();
+        client
+            .finish(seqs[2], 1, &Tail::new(b"c"), &mut memory)
+            .unwrap();
         client.extend(seqs[1], b"b", 1, &mut memory);
-        client.finish(seqs[1], 1, &Tail::new(b""), &mut memory).unwrap();
+        client
+            .finish(seqs[1], 1, &Tail::new(b""), &mut memory)
+            .unwrap();
         assert_eq!(written(&mut client, &mut memory), b"");
-        client.finish(seqs[0], 1, &Tail::new(b"a"), &mut memory).unwrap();
+        client
+            .finish(seqs[0], 1, &Tail::new(b"a"), &mut memory)
+            .unwrap();
         assert_eq!(written(&mut client, &mut memory), b"abc");
         client.replace(seqs[3], Reply::Fixed(b"d"), &mut memory);
-        client.finish(seqs[3], 1, &Tail::new(b""), &mut memory).unwrap();
+        client
+            .finish(seqs[3], 1, &Tail::new(b""), &mut memory)
+            .unwrap();
         assert_eq!(written(&mut client, &mut memory), b"d");
         assert!(client.is_settled());
         assert_eq!((memory.used(), client.due), (0, 0));
@@ -547,7 +555,9 @@ mod tests {
         assert_eq!(client.room(), 1);
         for _ in 0..60 {
             let seq = client.open_slot(1);
-            client.finish(seq, 1, &Tail::new(b"END\r\n"), &mut memory).unwrap();
+            client
+                .finish(seq, 1, &Tail::new(b"END\r\n"), &mut memory)
+                .unwrap();
         }
         written(&mut client, &mut memory);
         assert_eq!(client.room(), DUE_MAX);

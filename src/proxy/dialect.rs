@@ -52,13 +52,7 @@ impl Binary {
     }
 
     /// Sends the reply to the oldest request: that of `slot`, and `tail` behind it.
-    pub fn send(
-        &mut self,
-        slot: Slot,
-        tail: &Tail<'_>,
-        out: &mut SendQueue,
-        memory: &mut Memory,
-    ) {
+    pub fn send(&mut self, slot: Slot, tail: &Tail<'_>, out: &mut SendQueue, memory: &mut Memory) {
         let Some(asked) = self.asked.pop_front() else {
             return;
         };

@@ -58,7 +58,9 @@ mod tests {
         let seq = client.open_slot(1);
         client.pass(seq, head, 100_020, &mut memory).unwrap();
         assert!(client.out.is_empty(), "not its turn yet");
-        client.finish(earlier, 1, &Tail::new(b"END\r\n"), &mut memory).unwrap();
+        client
+            .finish(earlier, 1, &Tail::new(b"END\r\n"), &mut memory)
+            .unwrap();
         client
             .pass(seq, &data[..60_000], 100_002, &mut memory)
             .unwrap();
@@ -74,7 +76,9 @@ mod tests {
         client
             .pass(seq, &data[70_000..], 32_002, &mut memory)
             .unwrap();
-        client.finish(seq, 1, &Tail::new(b"\r\nEND\r\n"), &mut memory).unwrap();
+        client
+            .finish(seq, 1, &Tail::new(b"\r\nEND\r\n"), &mut memory)
+            .unwrap();
         out.extend(written(&mut client, &mut memory));
         let whole = [b"END\r\n", &head[..], &data[..], b"\r\nEND\r\n"].concat();
         assert!(out == whole);
@@ -98,7 +102,9 @@ mod tests {
         client.pass(seq, &again, 50_002, &mut memory).unwrap();
         assert!(client.passes(seq));
         client.pass_whole(vec![b'x'; 50_000], &mut memory);
-        client.finish(seq, 1, &Tail::new(b"\r\nEND\r\n"), &mut memory).unwrap();
+        client
+            .finish(seq, 1, &Tail::new(b"\r\nEND\r\n"), &mut memory)
+            .unwrap();
         let whole = [&head[..], &[b'x'; 100_000], b"\r\nEND\r\n"].concat();
         assert!(written(&mut client, &mut memory) == whole);
         assert_eq!(memory.used(), 0);

@@ -157,9 +157,7 @@ pub fn encode<'a>(asked: &'a Asked, text: &'a [u8], told: u64) -> Reply<'a> {
             let response = Response::new(asked, Status::Success, 0);
             success(asked, response.with_flags(0))
         }
-        Code::Stored | Code::Deleted | Code::Ok | Code::MetaNoop => {
-            done(asked, 0)
-        }
+        Code::Stored | Code::Deleted | Code::Ok | Code::MetaNoop => done(asked, 0),
         Code::Number => match parse_decimal(line) {
             Some(number) => {
                 let response = Response::new(asked, Status::Success, 0);
@@ -246,12 +244,7 @@ fn classic_value<'a>(asked: &'a Asked, line: &'a [u8], behind: &'a [u8]) -> Repl
 }
 
 /// `VA length flags...`
-fn meta_value<'a>(
-    asked: &'a Asked,
-    line: &'a [u8],
-    behind: &'a [u8],
-    told: u64,
-) -> Reply<'a> {
+fn meta_value<'a>(asked: &'a Asked, line: &'a [u8], behind: &'a [u8], told: u64) -> Reply<'a> {
     let length = next_token(line, 3).map_or(0, |token| {
         let number = parse_decimal(token.of(line)).unwrap_or(0);
         usize::try_from(number).unwrap_or(0)
