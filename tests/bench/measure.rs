@@ -166,7 +166,11 @@ fn enter(
     corpus: &Arc<Corpus>,
 ) -> Result<Entry, String> {
     let peer = Peer::start(kind, place, servers, primaries)?;
-    let mut load = Load::connect(&peer.addresses, shape.clone(), Arc::clone(corpus))?;
+    let shape = Shape {
+        binary: shape.binary || kind == Kind::MagentBinary,
+        ..shape.clone()
+    };
+    let mut load = Load::connect(&peer.addresses, shape, Arc::clone(corpus))?;
     load.preload()?;
     Ok(Entry {
         peer,

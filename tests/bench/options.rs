@@ -128,6 +128,7 @@ fn peers(list: Option<String>) -> Result<Vec<Kind>, String> {
     // The mirrored rows compare magent with itself: who wants magent wants both.
     if peers.contains(&Kind::Magent) {
         peers.extend([
+            Kind::MagentBinary,
             Kind::MagentScraped,
             Kind::MagentMirrored,
             Kind::MagentAckPrimary,

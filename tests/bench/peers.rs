@@ -19,6 +19,8 @@ const TIMEOUT_MS: u32 = 2000;
 pub enum Kind {
     /// magent in front of the primaries.
     Magent,
+    /// The same, asked in the binary protocol.
+    MagentBinary,
     /// magent whose metrics are fetched once a second.
     MagentScraped,
     /// magent with as many backups as primaries, each key on one of them (`--copies 1`).
@@ -40,6 +42,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Magent => "magent",
+            Kind::MagentBinary => "magent-binary",
             Kind::MagentScraped => "magent-scraped",
             Kind::MagentMirrored => "magent-mirrored",
             Kind::MagentAckPrimary => "magent-ack-1",
@@ -51,8 +54,9 @@ impl Kind {
     }
 
     /// All names that `--peers` takes.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Magent,
+        Kind::MagentBinary,
         Kind::MagentScraped,
         Kind::MagentMirrored,
         Kind::MagentAckPrimary,
@@ -102,6 +106,7 @@ impl Programs {
             Kind::Nutcracker => self.nutcracker.is_some(),
             Kind::MemcachedProxy | Kind::MemcachedProxyMirrored => self.memcached_proxy.is_some(),
             Kind::Magent
+            | Kind::MagentBinary
             | Kind::MagentScraped
             | Kind::MagentMirrored
             | Kind::MagentAckPrimary
@@ -272,7 +277,9 @@ impl Peer {
                 scraper = Some(Scraper::start(local(admin)));
                 (place.programs.magent.clone(), args)
             }
-            Kind::Magent => (place.programs.magent.clone(), magent(port, first, &[])),
+            Kind::Magent | Kind::MagentBinary => {
+                (place.programs.magent.clone(), magent(port, first, &[]))
+            }
             Kind::MagentMirrored => (place.programs.magent.clone(), magent(port, first, second)),
             Kind::MagentAckPrimary => {
                 let mut args = magent(port, first, second);

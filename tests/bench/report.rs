@@ -80,7 +80,7 @@ pub fn command_lines(outcomes: &[Outcome]) {
 pub fn table(outcomes: &[Outcome]) {
     println!();
     println!("Medians of the rounds. CPU us: the proxy's own CPU time per request (idle: bytes per connection);");
-    println!("+-: median deviation; x: ratio to nutcracker, in w8 and w8r to magent without backups, in w1s to one whose metrics nobody fetches, in w8p to memcached's proxy that mirrors; paired by round,");
+    println!("+-: median deviation; x: ratio to nutcracker, in w8 and w8r to magent without backups, in b1 and b2 to magent asked in text, in w1s to one whose metrics nobody fetches, in w8p to memcached's proxy that mirrors; paired by round,");
     println!("with its extremes; *: the proxy's CPU was full, so ops/s is what it can carry; latencies in us.");
     println!();
     println!(

@@ -19,7 +19,7 @@ pub struct Shape {
     pub size: usize,
     /// Requests per second in all; `None`: as fast as replies come.
     pub rate: Option<u32>,
-    /// In frames of the binary protocol, gets of one key.
+    /// In frames of the binary protocol, gets of one key; so it is for [`Kind::MagentBinary`] in any case.
     pub binary: bool,
 }
 
@@ -78,8 +78,8 @@ const PROXIES_AND_NONE: &[Kind] = &[
     Kind::Direct,
 ];
 const MIRRORED: &[Kind] = &[Kind::MagentMirrored, Kind::MagentAckPrimary, Kind::Magent];
-/// The only one here that speaks the binary protocol.
-const BINARY: &[Kind] = &[Kind::Magent];
+/// Of the proxies here only magent speaks the binary protocol: it is held against itself.
+const BINARY: &[Kind] = &[Kind::MagentBinary, Kind::Magent];
 const MIRRORED_BY_ALL: &[Kind] = &[
     Kind::MagentMirrored,
     Kind::MagentAckPrimary,
@@ -127,12 +127,9 @@ pub fn all() -> Vec<Row> {
             reference: Kind::Magent,
             ..row(
                 "b1",
-                "as w1, in the binary protocol",
-                Shape {
-                    binary: true,
-                    ..USUAL
-                },
-                None,
+                "as w1, in the binary protocol (x: in the text protocol)",
+                USUAL,
+                Some(1.00),
             )
         },
         Row {
@@ -140,13 +137,9 @@ pub fn all() -> Vec<Row> {
             reference: Kind::Magent,
             ..row(
                 "b2",
-                "as w2, in the binary protocol",
-                Shape {
-                    depth: 32,
-                    binary: true,
-                    ..USUAL
-                },
-                None,
+                "as w2, in the binary protocol (x: in the text protocol)",
+                Shape { depth: 32, ..USUAL },
+                Some(1.00),
             )
         },
         row(
