@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::frames::{Asked, Made};
 use super::generate::Generator;
 use super::history::{OpId, Seen};
 use super::net::{Conn, End, State};
@@ -15,6 +16,8 @@ use super::world::{Event, World};
 /// A request whose reply is due.
 pub(super) struct Sent {
     pub(super) request: Rc<Request>,
+    /// It was asked in a frame.
+    pub(super) frame: Option<Asked>,
     pub(super) ops: Vec<OpId>,
     /// Where it ends in the stream.
     pub(super) end: u64,
@@ -28,6 +31,8 @@ pub struct Client {
     /// Asks for no more on this connection.
     pub(super) finished: bool,
     slow: bool,
+    /// Speaks the binary protocol.
+    binary: bool,
     out: Vec<u8>,
     /// How much of the stream has left.
     left: u64,
@@ -37,13 +42,15 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(seed: u64, plan: &Plan) -> Client {
+    /// `frames`: it may speak the binary protocol.
+    pub fn new(seed: u64, plan: &Plan, frames: bool) -> Client {
         Client {
             generator: Generator::new(seed, plan),
             conn: None,
             connected: false,
             finished: false,
             slow: seed % 5 == 0,
+            binary: frames && seed >> 20 & 1 == 1,
             out: Vec::new(),
             left: 0,
             input: Vec::new(),
@@ -170,23 +177,38 @@ impl World {
     fn send_batch(&mut self, client: usize) {
         let count = self.rng.range(1, self.plan.batch_max);
         let me = &mut self.clients[client];
-        let mut ends = Vec::new();
-        let mut from = me.out.len();
-        for _ in 0..count {
-            me.generator.push(&mut me.out, &mut ends);
+        let explicit_cas = self.plan.version >= [1, 6, 27];
+        let mut asked = Vec::new();
+        if me.binary {
+            let mut made = Vec::new();
+            for _ in 0..count {
+                me.generator.push_frames(&mut me.out, &mut made);
+            }
+            let understood = |one: Made| {
+                let request = understand(&one.text, explicit_cas);
+                (one.end, request, Some(one.asked))
+            };
+            asked.extend(made.into_iter().map(understood));
+        } else {
+            let mut ends = Vec::new();
+            let mut from = me.out.len();
+            for _ in 0..count {
+                me.generator.push(&mut me.out, &mut ends);
+            }
+            for end in ends {
+                let request = understand(&me.out[from..end], explicit_cas);
+                asked.push((end, request, None));
+                from = end;
+            }
         }
-        for end in ends {
-            let me = &mut self.clients[client];
-            let request = Rc::new(understand(
-                &me.out[from..end],
-                self.plan.version >= [1, 6, 27],
-            ));
-            from = end;
-            let end = me.left + end as u64;
+        for (end, request, frame) in asked {
+            let request = Rc::new(request);
+            let end = self.clients[client].left + end as u64;
             self.log(|| format!("client {client} asks {}", show(&request)));
             let ops = self.history.invoke(client, &request, self.now);
             self.clients[client].sent.push_back(Sent {
                 request,
+                frame,
                 ops,
                 end,
                 at: self.now,
@@ -212,6 +234,7 @@ impl World {
         let end = me.left + me.out.len() as u64;
         me.sent.push_back(Sent {
             request,
+            frame: None,
             ops: Vec::new(),
             end,
             at: self.now,

@@ -6,18 +6,18 @@ use super::rng::Rng;
 
 /// Makes one client's requests.
 pub struct Generator {
-    rng: Rng,
-    name: u64,
-    count: u64,
-    keys: usize,
+    pub(super) rng: Rng,
+    pub(super) name: u64,
+    pub(super) count: u64,
+    pub(super) keys: usize,
     times: bool,
     short: bool,
-    deadly_gats: bool,
-    vivify: bool,
+    pub(super) deadly_gats: bool,
+    pub(super) vivify: bool,
     /// A time to live that not all runs outlast: copies do not forget an item at the same moment, as their seconds begin at
     /// different times.
     hours: i64,
-    flushes: u64,
+    pub(super) flushes: u64,
     /// The next request is one.
     pub flush_next: bool,
     /// The last version seen of each key.
@@ -53,7 +53,7 @@ impl Generator {
         }
     }
 
-    fn exptime(&mut self) -> i64 {
+    pub(super) fn exptime(&mut self) -> i64 {
         if !self.times || self.rng.one_in(2) {
             return 0;
         }
@@ -67,7 +67,7 @@ impl Generator {
             .pick(&[hours, 3600, 2_592_000, 2_592_001, absolute, far, -1])
     }
 
-    fn value(&mut self) -> String {
+    pub(super) fn value(&mut self) -> String {
         if self.rng.one_in(4) {
             return self.rng.below(2000).to_string();
         }
@@ -83,12 +83,12 @@ impl Generator {
         value
     }
 
-    fn flags(&mut self) -> u64 {
+    pub(super) fn flags(&mut self) -> u64 {
         self.rng.pick(&[0, 0, 1, 77, 4_294_967_295])
     }
 
     /// A version that the client has seen of this key, or one that nobody has.
-    fn token(&mut self, index: usize) -> u64 {
+    pub(super) fn token(&mut self, index: usize) -> u64 {
         let seen = self.tokens[index];
         if seen == 0 || self.rng.one_in(8) {
             1_000_000_000_000_000 + self.rng.below(1000)

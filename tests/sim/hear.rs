@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::clients::{show, Sent};
+use super::frames;
 use super::history::{OpId, Seen};
 use super::net::Conn;
 use super::reply::{self, Taken};
@@ -97,7 +98,11 @@ impl World {
                 ));
                 break;
             };
-            match reply::take(&sent.request, rest) {
+            let (taken, words) = match sent.frame {
+                Some(asked) => frames::take(asked, &sent.request, rest),
+                None => (reply::take(&sent.request, rest), Vec::new()),
+            };
+            match taken {
                 Taken::Partial => break,
                 Taken::Wrong(why) => {
                     let request = show(&sent.request);
@@ -109,7 +114,8 @@ impl World {
                 Taken::Silent => {
                     let sent = self.clients[client].sent.pop_front().expect("there is one");
                     // A quiet meta command that says nothing had the nominal outcome; `noreply` may hide anything.
-                    let meta = sent.request.verb.is_meta();
+                    // So has a quiet frame.
+                    let meta = sent.request.verb.is_meta() || sent.frame.is_some();
                     let seen = if meta {
                         Seen::Reply(Rc::from(&b""[..]))
                     } else {
@@ -124,6 +130,7 @@ impl World {
                 Taken::Whole(length) => {
                     let reply = &rest[..length];
                     at += length;
+                    let reply = if words.is_empty() { reply } else { &words };
                     let sent = self.clients[client].sent.pop_front().expect("there is one");
                     self.take_reply(client, &sent, reply);
                 }
@@ -177,7 +184,8 @@ impl World {
             Seen::Unknown
         };
         self.note_all(sent, seen);
-        if request.verb == Verb::Mg && !sent.ops.is_empty() {
+        let tells = request.verb == Verb::Mg || sent.frame.is_some();
+        if tells && !request.keys.is_empty() && !sent.ops.is_empty() {
             self.remember_token(client, request, 0, reply);
         }
         if request.keys.is_empty() {

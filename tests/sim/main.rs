@@ -2,7 +2,7 @@
 //!
 //! A run draws its circumstances from the seed (`profile`), lets clients ask (`clients`, `generate`) through links that
 //! delay and cut (`net`) while servers and proxies fail (`faults`, `handover`, `node`, `host`), and checks every reply (`hear`,
-//! `reply`, `history`, `linear`, `explore`, `explain`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
+//! `reply`, `frames`, `history`, `linear`, `explore`, `explain`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
 //!
 //! Knobs: `MAGENT_SIM_SEEDS` how many seeds, `MAGENT_SIM_STEPS` requests per seed, `MAGENT_SIM_TIME` as many seeds as fit into
 //! so many seconds, `MAGENT_SIM_PROFILE` only this one, `MAGENT_SIM_SEED` only this seed (with one of the former: from this
@@ -16,6 +16,7 @@ mod explain;
 mod explore;
 mod faults;
 mod finish;
+mod frames;
 mod generate;
 mod handover;
 mod hear;

@@ -27,10 +27,15 @@ pub enum Profile {
     Takeover,
     /// Without backups, `--eject`: see `ejecting`.
     Eject,
+    /// As `Calm`, `Return`, `Takeover` and `Slow`; but some of the clients speak the binary protocol, on the same keys.
+    FramesCalm,
+    FramesReturn,
+    FramesTakeover,
+    FramesSlow,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 9] = [
+    pub const ALL: [Profile; 13] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -40,6 +45,10 @@ impl Profile {
         Profile::Garbage,
         Profile::Takeover,
         Profile::Eject,
+        Profile::FramesCalm,
+        Profile::FramesReturn,
+        Profile::FramesTakeover,
+        Profile::FramesSlow,
     ];
 
     pub fn name(self) -> &'static str {
@@ -53,6 +62,10 @@ impl Profile {
             Profile::Garbage => "garbage",
             Profile::Takeover => "takeover",
             Profile::Eject => "eject",
+            Profile::FramesCalm => "frames-calm",
+            Profile::FramesReturn => "frames-return",
+            Profile::FramesTakeover => "frames-takeover",
+            Profile::FramesSlow => "frames-slow",
         }
     }
 
@@ -60,6 +73,18 @@ impl Profile {
         Profile::ALL
             .into_iter()
             .find(|profile| profile.name() == name)
+    }
+
+    /// The circumstances of its runs, and whether some clients speak the binary protocol. The same seed is the same
+    /// servers and faults in both.
+    pub fn circumstances(self) -> (Profile, bool) {
+        match self {
+            Profile::FramesCalm => (Profile::Calm, true),
+            Profile::FramesReturn => (Profile::Return, true),
+            Profile::FramesTakeover => (Profile::Takeover, true),
+            Profile::FramesSlow => (Profile::Slow, true),
+            profile => (profile, false),
+        }
     }
 
     /// Servers return, and are made whole before the next one goes.
@@ -79,7 +104,7 @@ impl Profile {
             clocks: false,
             errors: false,
         };
-        match self {
+        match self.circumstances().0 {
             Profile::Calm => all,
             Profile::Full => Guarantees {
                 cas: false,
@@ -105,7 +130,7 @@ impl Profile {
                 errors: true,
                 ..all
             },
-            Profile::Slow | Profile::Garbage => Guarantees {
+            _ => Guarantees {
                 history: false,
                 lossy: false,
                 session: false,

@@ -145,6 +145,26 @@ fn eject() {
 }
 
 #[test]
+fn frames_calm() {
+    sweep(Profile::FramesCalm, 60);
+}
+
+#[test]
+fn frames_return() {
+    sweep(Profile::FramesReturn, 60);
+}
+
+#[test]
+fn frames_takeover() {
+    sweep(Profile::FramesTakeover, 60);
+}
+
+#[test]
+fn frames_slow() {
+    sweep(Profile::FramesSlow, 40);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

@@ -100,6 +100,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, profile: Profile, steps: u64, sabotage: Sabotage) -> World {
         let mut rng = Rng::new(seed);
+        let (profile, frames) = profile.circumstances();
         let plan = Plan::draw(profile, &mut rng);
         let guarantees = profile.guarantees();
         let servers = plan.config.servers.len() + plan.config.backups.len();
@@ -122,7 +123,7 @@ impl World {
             armed: false,
             moved_at: 0,
             clients: (0..plan.clients)
-                .map(|_| Client::new(rng.next(), &plan))
+                .map(|_| Client::new(rng.next(), &plan, frames))
                 .collect(),
             history: History::new(&plan, guarantees),
             faults: Faults::new(&plan, steps, &mut rng),
