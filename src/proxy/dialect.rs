@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::sabotage::{is, Sabotage};
 use super::slots::{Reply, Slot};
 use super::tail::{Found, Tail};
 use crate::buf::{Memory, SendQueue};
@@ -34,6 +35,7 @@ impl Binary {
 
     /// The reply `tail` to the request at `place` in the order, ready to go; empty: nothing is said.
     pub fn frame(&self, place: usize, tail: &Tail<'_>, memory: &mut Memory) -> Vec<u8> {
+        let place = place + usize::from(is(Sabotage::FrameMisplaced));
         let Some(asked) = self.asked.get(place) else {
             return Vec::new();
         };
@@ -41,7 +43,7 @@ impl Binary {
             Encoded::Silent => Vec::new(),
             Encoded::One(response) => {
                 let mut bytes = memory.buffer();
-                bytes.reserve(response.len());
+                bytes.reserve(response.length());
                 for piece in response.pieces() {
                     bytes.extend_from_slice(piece);
                 }
@@ -91,6 +93,7 @@ fn said<'a>(asked: &'a Asked, tail: &Tail<'a>) -> Encoded<'a> {
         Some(Found { flags, key, data }) => {
             Encoded::One(value(asked, flags, tail.cas(), key, data))
         }
+        None if is(Sabotage::QuietFailureHidden) && asked.is_quiet() => Encoded::Silent,
         None if tail.is_done_with_token() => done(asked, tail.cas()),
         None => encode(asked, tail.text, tail.cas()),
     }

@@ -71,7 +71,9 @@ impl Proxy {
             }
         };
         match frame.kind {
-            kind if kind.stores() => return self.take_value_of(id, kind, &request, following),
+            kind if kind.stores() => {
+                return self.take_value_of(id, frame, &request, following);
+            }
             Kind::Flush | Kind::Noop | Kind::Version | Kind::Stat => {
                 self.take_local(id, &request);
             }
@@ -88,16 +90,16 @@ impl Proxy {
     fn take_value_of(
         &mut self,
         id: ClientId,
-        kind: Kind,
+        frame: &Frame<'_>,
         request: &Request<'_>,
         following: &[u8],
     ) -> usize {
         let need = request.data_len;
         let flags = if request.client_flags { 4 } else { 0 };
-        let item = ITEM_OVERHEAD + (request.key.end - request.key.start) + flags + need + 2;
+        let item = ITEM_OVERHEAD + frame.key_len() + flags + need + 2;
         if item > self.settings.max_item_size {
             self.counters.store_too_large += 1;
-            if kind == Kind::Set {
+            if frame.kind == Kind::Set {
                 self.delete_unasked(request);
             }
             self.refuse(id, replies::TOO_LARGE, need);

@@ -48,6 +48,10 @@ pub enum Sabotage {
     ReadNotOrdered,
     /// A CAS token does not name the server that gave it.
     TokenWithoutServer,
+    /// A quiet frame hears nothing of a failure either.
+    QuietFailureHidden,
+    /// A reply that waits its turn is put into the frame of the request behind.
+    FrameMisplaced,
 }
 
 #[cfg(feature = "sabotage")]

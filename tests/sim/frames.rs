@@ -128,9 +128,8 @@ impl Generator {
 
     fn push_frame(&mut self, index: usize, quiet: bool, out: &mut Vec<u8>, made: &mut Vec<Made>) {
         let name = key(index);
-        let of = |rng: &mut Rng, loud: &[u8], silent: &[u8]| {
-            rng.pick(if quiet { silent } else { loud })
-        };
+        let of =
+            |rng: &mut Rng, loud: &[u8], silent: &[u8]| rng.pick(if quiet { silent } else { loud });
         let q = if quiet { " q" } else { "" };
         let mut draft = Draft {
             quiet,
@@ -317,7 +316,7 @@ fn words(
     let retrieves = request.verb.is_retrieval();
     let wants_key = matches!(asked.opcode, 0x0c | 0x0d | 0x23 | 0x24);
     let may_have_key = (wants_key && response.status <= 1) || request.verb == Verb::Stats;
-    if may_have_key != !response.key.is_empty() && request.verb != Verb::Stats {
+    if may_have_key == response.key.is_empty() && request.verb != Verb::Stats {
         return Err("a key where none belongs, or none where one does");
     }
     if wants_key && may_have_key && response.key != &request.keys[0][..] {

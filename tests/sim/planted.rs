@@ -40,7 +40,7 @@ fn outcome(planted: Planted, profile: Profile, seed: u64) -> Result<(), String> 
 
 /// Each bug with the kind of run that meets it soonest, and a seed that was seen to find it. That one is tried first; when
 /// the runs have changed, another finds it.
-const SOONEST: [(Planted, Profile, u64); 22] = [
+const SOONEST: [(Planted, Profile, u64); 24] = [
     (Planted::Core(Sabotage::StampSkipped), Profile::Return, 0),
     (
         Planted::Core(Sabotage::LossUnstamped),
@@ -85,6 +85,16 @@ const SOONEST: [(Planted, Profile, u64); 22] = [
         Planted::Core(Sabotage::TokenWithoutServer),
         Profile::Return,
         62,
+    ),
+    (
+        Planted::Core(Sabotage::QuietFailureHidden),
+        Profile::FramesCalm,
+        0,
+    ),
+    (
+        Planted::Core(Sabotage::FrameMisplaced),
+        Profile::FramesCalm,
+        0,
     ),
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 9),
 ];

@@ -50,7 +50,7 @@ impl<'a> Response<'a> {
     }
 
     /// Its length.
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.head_len + self.key.len() + self.value.len()
     }
 
@@ -95,7 +95,7 @@ impl<'a> Response<'a> {
 
     /// Puts the length of the body in.
     fn closed(mut self) -> Response<'a> {
-        let body = self.len() - HEADER;
+        let body = self.length() - HEADER;
         self.head[8..12].copy_from_slice(&(body as u32).to_be_bytes());
         self
     }

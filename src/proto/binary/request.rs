@@ -220,6 +220,11 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Length of the key as memcached keeps it, which is not in base64.
+    pub fn key_len(&self) -> usize {
+        self.key.len()
+    }
+
     fn retrieval(&self) -> Request<'a> {
         let (verb, exptime) = match self.kind {
             Kind::Get => (Verb::Gets, 0),
