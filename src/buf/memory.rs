@@ -29,7 +29,7 @@ const FIRST: usize = 2 * 1024;
 pub const CHUNK: usize = 48 * 1024;
 
 /// At most this many spare chunks are kept.
-const CHUNKS_KEPT: usize = 16;
+const CHUNKS_KEPT: usize = 128;
 
 /// How many bytes are buffered in all queues, and spare buffers. Owned by the core, lent to the queues.
 #[derive(Debug)]
@@ -162,14 +162,19 @@ impl Memory {
         true
     }
 
-    /// Takes a buffer back; its contents are gone.
+    /// Takes a chunk back; its contents are gone. Whatever else is freed.
+    pub fn recycle_chunk(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == CHUNK && self.chunks.len() < CHUNKS_KEPT {
+            buffer.resize(CHUNK, 0);
+            self.chunks.push(buffer);
+        }
+    }
+
+    /// Takes a buffer or a chunk back; its contents are gone.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
         if capacity == CHUNK {
-            if self.chunks.len() < CHUNKS_KEPT {
-                buffer.resize(CHUNK, 0);
-                self.chunks.push(buffer);
-            }
+            self.recycle_chunk(buffer);
         } else if (FIRST..=KEEP_MAX).contains(&capacity) && self.spare.len() < KEPT_MAX {
             buffer.clear();
             self.spare.push(buffer);

@@ -180,6 +180,8 @@ pub struct Proxy {
     typical: usize,
     /// Reused for bytes that go from one server's log to another's.
     scratch: Vec<u8>,
+    /// Reused for what is mirrored of a conditional write, while `scratch` may hold the answer to it.
+    outcome: Vec<u8>,
     /// Reused for requests that are given a version.
     versioned: Vec<u8>,
     /// Reused for requests that came as frames.
@@ -253,6 +255,7 @@ impl Proxy {
             started: now,
             typical: 0,
             scratch: Vec::new(),
+            outcome: Vec::new(),
             versioned: Vec::new(),
             framed: Vec::new(),
         }
