@@ -31,9 +31,6 @@ const ESTIMATE_MIN: usize = 256;
 /// complete would cost memory and, by the time it leaves, the cache. Shorter ones can begin anew unseen.
 const PASS_MIN: usize = 64 * 1024;
 
-/// Most that a token grows by as it is put into words.
-const TOKEN_MAX: usize = 20;
-
 /// What the next bytes of a client mean.
 #[derive(Debug, Default)]
 pub enum Input {
@@ -250,10 +247,7 @@ impl Client {
 
     /// Appends `tail` to the reply of `seq`.
     pub fn extend_with(&mut self, seq: u32, tail: &Tail<'_>, memory: &mut Memory) {
-        let mut expected = tail.text.len();
-        if tail.cas() != 0 {
-            expected += TOKEN_MAX;
-        }
+        let expected = tail.shown_len();
         tail.show(|pieces| {
             for piece in pieces {
                 if !piece.is_empty() {
@@ -399,7 +393,7 @@ impl Client {
         let Some(slot) = self.slots.get(seq) else {
             return Ok(());
         };
-        let mut size = slot.sent as usize + slot.reply.len() + tail.text.len();
+        let mut size = slot.sent as usize + slot.reply.len() + tail.shown_len();
         if !first {
             slot.done = true;
             if self.binary.is_some() {

@@ -105,6 +105,15 @@ impl<'a> Tail<'a> {
             && self.text.starts_with(DONE)
     }
 
+    /// How long it is as a client that speaks text sees it.
+    pub fn shown_len(&self) -> usize {
+        let digits = self
+            .cas
+            .checked_ilog10()
+            .map_or(0, |tens| tens as usize + 1);
+        self.text.len() - (self.to - self.from) as usize + digits
+    }
+
     /// As a client that speaks text is to see it.
     pub fn show(&self, then: impl FnOnce([&[u8]; 3])) {
         if self.cas == 0 {
@@ -136,6 +145,7 @@ mod tests {
     fn shown(tail: &Tail<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         tail.show(|pieces| out = pieces.concat());
+        assert_eq!(tail.shown_len(), out.len());
         out
     }
 
