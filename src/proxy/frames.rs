@@ -12,7 +12,7 @@ use super::op::{Data, Held, Op};
 use super::Proxy;
 use crate::buf::SHARE_MIN;
 use crate::proto::binary::request::{parse, Frame, Parsed};
-use crate::proto::binary::{Asked, Kind};
+use crate::proto::binary::Kind;
 use crate::proto::replies;
 use crate::proto::request::Request;
 
@@ -42,8 +42,9 @@ impl Proxy {
                 Step::Close
             }
             Parsed::Request(asked, frame) => {
+                client.expect_frame(asked);
                 let mut line = std::mem::take(&mut self.framed);
-                let used = self.take_frame(id, asked, &frame, &bytes[frame.length..], &mut line);
+                let used = self.take_frame(id, &frame, &bytes[frame.length..], &mut line);
                 self.framed = line;
                 Step::Used(frame.length + used)
             }
@@ -54,15 +55,10 @@ impl Proxy {
     fn take_frame(
         &mut self,
         id: ClientId,
-        asked: Asked,
         frame: &Frame<'_>,
         following: &[u8],
         line: &mut Vec<u8>,
     ) -> usize {
-        let Some(client) = self.client_mut(id) else {
-            return 0;
-        };
-        client.expect_frame(asked);
         let request = match frame.compose(self.meta, line) {
             Ok(request) => request,
             Err(reply) => {
