@@ -11,6 +11,7 @@ pub mod client;
 pub mod exchange;
 pub mod fake;
 pub mod files;
+pub mod lit;
 pub mod magent;
 pub mod normal;
 pub mod pool;
