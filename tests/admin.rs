@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use common::lit::Lit;
+use common::source::{read, repository};
 use common::{wait_for, Memcached, PATIENCE};
 use serde_json::Value;
 
@@ -372,8 +373,6 @@ fn named(text: &str) -> BTreeSet<String> {
 fn documents_dashboard_and_alerts_know_the_metrics() {
     let lit = Lit::new(&[]);
     let exported = exported(&lit);
-    let root = env!("CARGO_MANIFEST_DIR");
-    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).expect(path);
     assert_eq!(named(&read("docs/observability.md")), exported);
     for path in ["docs/grafana.json", "docs/alerts.yml"] {
         let named = named(&read(path));
@@ -397,7 +396,8 @@ fn documents_dashboard_and_alerts_know_the_metrics() {
     }
     // Debian's prometheus has a checker of its own.
     match std::process::Command::new("promtool")
-        .args(["check", "rules", &format!("{root}/docs/alerts.yml")])
+        .args(["check", "rules"])
+        .arg(repository("docs/alerts.yml"))
         .output()
     {
         Ok(checked) => assert!(checked.status.success(), "{checked:?}"),

@@ -17,6 +17,7 @@ pub mod normal;
 pub mod pool;
 pub mod process;
 pub mod rng;
+pub mod source;
 
 use std::time::{Duration, Instant};
 
