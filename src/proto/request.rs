@@ -144,7 +144,8 @@ fn parse_plain_get(line: &[u8]) -> Option<Request<'_>> {
     })
 }
 
-fn blank(verb: Verb, line: &[u8]) -> Request<'_> {
+/// A request of that line with nothing but its verb.
+pub(super) fn blank(verb: Verb, line: &[u8]) -> Request<'_> {
     Request {
         verb,
         line,
