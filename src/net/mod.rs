@@ -19,6 +19,7 @@ mod linger;
 mod link;
 mod listener;
 mod phase;
+mod place;
 mod pool;
 mod presence;
 mod reload;
@@ -56,7 +57,8 @@ use crate::sys::takeover::Pair;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
-pub use self::listener::{asked_unix, places, Listeners, Place, Spot};
+pub use self::listener::Listeners;
+pub use self::place::{asked_unix, places, Place, Spot};
 pub use self::pool::PoolParts;
 pub use self::reload::mark_of;
 pub use self::resolve::Addresses;

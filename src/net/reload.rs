@@ -10,7 +10,8 @@ use std::thread;
 use mio::unix::SourceFd;
 use mio::{Interest, Waker};
 
-use super::listener::{Listener, Spot};
+use super::listener::Listener;
+use super::place::Spot;
 use super::pool::{Door, Pool};
 use super::{links_each, token, Listeners, Phase, PoolParts, Server};
 use crate::config::{file, Config};
