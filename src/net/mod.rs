@@ -18,6 +18,7 @@ mod client;
 mod linger;
 mod link;
 mod listener;
+mod loader;
 mod phase;
 mod place;
 mod pool;
@@ -41,9 +42,9 @@ use mio::{Events, Interest, Poll, Waker};
 
 use self::admin::Endpoint;
 use self::linger::LINGER_MAX;
+use self::loader::Loader;
 use self::phase::{Phase, Told};
 use self::pool::Pool;
-use self::reload::Loader;
 use self::token::Origin;
 use crate::config::Config;
 use crate::pools::Plan;
