@@ -7,7 +7,7 @@
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
-//! returning servers missed), `local` (what the proxy answers itself).
+//! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
 mod anew;
 mod answers;
@@ -20,6 +20,7 @@ mod dispatch;
 mod eject;
 mod enter;
 pub mod events;
+mod exchange;
 mod flush;
 mod frames;
 mod gather;
