@@ -14,7 +14,6 @@ use super::{links_each, token, Listeners, Phase, PoolParts, Server};
 use crate::config::{file, Config};
 use crate::pools::{Failure, Plan};
 use crate::proxy::events::Kind;
-use crate::proxy::ConnId;
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::{limits, SystemError};
 use crate::time::{Span, Time};
@@ -316,16 +315,7 @@ impl Pool {
         self.links.rearrange(&moves, &self.registry, self.tokens);
         self.resolver.rearrange(&moves);
         for waiting in [&mut self.again, &mut self.writable] {
-            waiting.retain_mut(|id| match id {
-                ConnId::Client(_) => true,
-                ConnId::Link(id) => match moves.get(usize::from(id.server)).copied().flatten() {
-                    Some(server) => {
-                        id.server = server;
-                        true
-                    }
-                    None => false,
-                },
-            });
+            waiting.retain_mut(|id| id.follow(&moves));
         }
         true
     }

@@ -4,7 +4,6 @@
 use super::coverage::Coverage;
 use super::eject::Ejects;
 use super::events::Kind;
-use super::ids::ConnId;
 use super::op::Held;
 use super::route::{Former, Routes};
 use super::server::Server;
@@ -95,7 +94,8 @@ impl Proxy {
         self.coverage = Coverage::new(&self.routes);
         self.settings = Settings::of(&config);
         self.memory.set_limit(config.memory_limit);
-        self.rename_links(&moves);
+        // Connections that have something to write go by the new indices.
+        self.dirty.retain_mut(|id| id.follow(&moves));
         self.reload.moves = Some(moves);
         self.renew_views(&config, moved > 0);
         self.reroute_held();
@@ -131,20 +131,6 @@ impl Proxy {
             moved += usize::from(self.servers[before].name != self.servers[after].name);
         }
         (moved * 10_000).div_ceil(SAMPLE)
-    }
-
-    /// Connections that have something to write go by the new indices.
-    fn rename_links(&mut self, moves: &[Option<u16>]) {
-        self.dirty.retain_mut(|id| match id {
-            ConnId::Client(_) => true,
-            ConnId::Link(id) => match moves.get(usize::from(id.server)).copied().flatten() {
-                Some(server) => {
-                    id.server = server;
-                    true
-                }
-                None => false,
-            },
-        });
     }
 
     /// Stamps go by which servers a pool has; and after a ring has changed, copies may lack what they are to hold.
