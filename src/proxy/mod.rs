@@ -5,7 +5,7 @@
 //! The core opens no socket and reads no clock.
 //!
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `clients` (who comes and goes), `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `flush`,
+//! files and own nothing: `clients` (who comes and goes), `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
@@ -27,6 +27,7 @@ mod frames;
 mod gather;
 mod gathers;
 mod handover;
+mod heal;
 mod health;
 mod ids;
 mod inquiry;
