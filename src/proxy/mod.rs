@@ -6,7 +6,7 @@
 //!
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `clients` (who comes and goes), `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
-//! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `resync` (what
+//! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
 mod anew;
@@ -44,6 +44,7 @@ mod order;
 mod passing;
 mod placing;
 mod read;
+mod refill;
 mod reload;
 mod repair;
 pub mod report;
