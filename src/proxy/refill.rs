@@ -51,18 +51,7 @@ impl Proxy {
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(item.data);
         let link_id = self.link_for(repair.target(), repair.route());
-        let mut mark = None;
-        if item.stale {
-            let mut line = b"md ".to_vec();
-            line.extend_from_slice(name);
-            let flags: &[u8] = if base64 { b" I b" } else { b" I" };
-            line.extend_from_slice(flags);
-            if let Some(version) = version {
-                push_version(&mut line, version);
-            }
-            line.extend_from_slice(b"\r\n");
-            mark = Some(line);
-        }
+        let mark = item.stale.then(|| stale_mark(name, base64, version));
         let txn = match repair.then() {
             Then::Answer(txn) => Some(*txn),
             _ => None,
@@ -87,25 +76,30 @@ impl Proxy {
         let Some(server) = asked else {
             return;
         };
-        let mut line = b"md ".to_vec();
-        line.extend_from_slice(repair.key().key());
+        let name = repair.key().key();
+        let version = version.filter(|_| self.explicit_cas);
+        let line = stale_mark(name, repair.key().is_base64(), version);
         let key = Token {
             start: 3,
-            end: line.len(),
+            end: 3 + name.len(),
         };
-        line.extend_from_slice(if repair.key().is_base64() {
-            b" I b"
-        } else {
-            b" I"
-        });
-        if let Some(version) = version.filter(|_| self.explicit_cas) {
-            push_version(&mut line, version);
-        }
-        line.extend_from_slice(b"\r\n");
         let link_id = self.link_for(server, repair.route());
         let purpose = (Role::Refill, Verb::MetaDelete, None);
         self.queue_bytes(link_id, &line, None, key, purpose);
     }
+}
+
+/// The request that marks an item as stale; `name` stands behind its first three bytes.
+fn stale_mark(name: &[u8], base64: bool, version: Option<u64>) -> Vec<u8> {
+    let mut line = b"md ".to_vec();
+    line.extend_from_slice(name);
+    let flags: &[u8] = if base64 { b" I b" } else { b" I" };
+    line.extend_from_slice(flags);
+    if let Some(version) = version {
+        push_version(&mut line, version);
+    }
+    line.extend_from_slice(b"\r\n");
+    line
 }
 
 fn push_version(line: &mut Vec<u8>, version: u64) {
