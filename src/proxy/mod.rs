@@ -5,12 +5,13 @@
 //! The core opens no socket and reads no clock.
 //!
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `clients` (who comes and goes), `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
+//! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
 mod anew;
 mod answers;
+mod blocks;
 mod cas;
 mod classic;
 mod client;
