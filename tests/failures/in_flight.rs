@@ -8,8 +8,6 @@ use super::rows::*;
 use crate::common::fake::{healthy, Do, Fake, DRIP};
 use crate::common::{timed, wait_for, Client, Magent, Memcached, Pool, PATIENCE};
 
-/// Nobody is given up for silence here.
-const PATIENT: [&str; 2] = ["--timeout", "10000"];
 const LOST: &str = "SERVER_ERROR the server for this key was lost before it answered";
 const LATE: &str = "SERVER_ERROR the server for this key did not answer in time";
 
