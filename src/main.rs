@@ -13,7 +13,7 @@ use magent::lookup;
 use magent::pools::{self, Failure};
 use magent::start::{self, Started, Supervisor};
 use magent::sys::daemon::{self, Detached, Herald};
-use magent::sys::reason;
+use magent::sys::{memory, reason};
 use magent::top;
 use magent::verify::{self, Outcome};
 
@@ -76,6 +76,7 @@ fn test(config: &Config) -> u8 {
 
 /// Goes to the background first, unless asked not to: what follows then happens in the process that will serve.
 fn launch(config: &Config, pools: Vec<Config>, supervisor: Supervisor) -> u8 {
+    memory::prepare();
     if config.foreground {
         return serve(config, pools, supervisor, Herald::default());
     }

@@ -215,3 +215,28 @@ fn an_idle_connection_costs_little() {
     let each = proxy.process().resident().saturating_sub(before) / 2000;
     assert!(each < 1024, "{each} bytes for each idle connection");
 }
+
+/// What large values need is taken from the system once, not for each value anew.
+#[test]
+fn large_values_cost_no_page_faults() {
+    let memcached = Memcached::start();
+    let proxy = Magent::front(&[memcached.port()], &[]).start();
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    let value = "v".repeat(1_000_000);
+    let mut pass = |times| {
+        for _ in 0..times {
+            for (n, client) in clients.iter_mut().enumerate() {
+                client.send(format!("set key{n} 0 0 1000000\r\n{value}\r\n").as_bytes());
+            }
+            for client in &mut clients {
+                assert_eq!(client.line(), b"STORED\r\n");
+            }
+        }
+    };
+    pass(5);
+    let before = proxy.process().page_faults();
+    pass(10);
+    let each = (proxy.process().page_faults() - before) / 80;
+    // Every page of it anew, once, would be 244.
+    assert!(each < 50, "{each} page faults for each value");
+}

@@ -69,7 +69,8 @@ fn pool(report: &Report<'_>, history: Option<&History>) -> Value {
         .kept()
         .map(|event| {
             json!({
-                "time": report.unix_time_of(event),
+                "time": report.unix_time_of(event.at),
+                "last": report.unix_time_of(event.last),
                 "event": event.kind.name(),
                 "subject": event.subject,
                 "detail": event.detail,

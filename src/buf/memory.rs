@@ -29,7 +29,7 @@ const FIRST: usize = 2 * 1024;
 pub const CHUNK: usize = 48 * 1024;
 
 /// At most this many spare chunks are kept.
-const CHUNKS_KEPT: usize = 16;
+const CHUNKS_KEPT: usize = 128;
 
 /// How many bytes are buffered in all queues, and spare buffers. Owned by the core, lent to the queues.
 #[derive(Debug)]

@@ -80,7 +80,9 @@ impl SendQueue {
         self.bytes = 0;
         self.head = 0;
         memory.recycle(std::mem::take(&mut self.first));
-        self.more = VecDeque::new();
+        for buffer in std::mem::take(&mut self.more) {
+            memory.recycle(buffer);
+        }
     }
 
     /// Writes until empty or until the writer takes no more. True: empty.

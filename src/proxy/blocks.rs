@@ -87,7 +87,12 @@ impl Proxy {
         if bytes.is_empty() {
             return Step::Wait;
         }
-        let count = (pending.need - pending.data.len()).min(bytes.len());
+        let rest = pending.need - pending.data.len();
+        let count = rest.min(bytes.len());
+        if pending.data.len() >= pending.need / 4 {
+            // It is meant: growing step by step would copy it again and again.
+            pending.data.reserve_exact(rest);
+        }
         pending.data.extend_from_slice(&bytes[..count]);
         self.memory.take(count);
         if pending.data.len() < pending.need {

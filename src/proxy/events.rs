@@ -16,7 +16,7 @@ pub const KEPT: usize = 50;
 /// The same event of the same server within this time is a repetition.
 const REPEATS_WITHIN: Span = Span::from_secs(10);
 
-/// How many of them are told, within that time, before they are only counted.
+/// How many of them are told, within that time, before it is only told the 10th, 100th, 1000th ... time.
 const TOLD: u32 = 5;
 
 /// What happened.
@@ -133,7 +133,8 @@ pub struct Event {
     pub detail: String,
     /// How often it was repeated since, within [`REPEATS_WITHIN`] of the one before.
     pub repeats: u32,
-    last: Time,
+    /// When it was repeated last; `at`, if it was not.
+    pub last: Time,
 }
 
 /// Which limits are reached.
@@ -170,12 +171,16 @@ impl Events {
         let same = |event: &&mut Event| event.kind == kind && event.subject == subject;
         if let Some(event) = self.kept.iter_mut().rev().find(same) {
             if event.detail == detail && now.since(event.last) < REPEATS_WITHIN {
-                event.repeats += 1;
+                event.repeats = event.repeats.saturating_add(1);
                 event.last = now;
-                if event.repeats >= TOLD {
-                    return;
+                let times = event.repeats.saturating_add(1);
+                if times <= TOLD {
+                    tell(self.pool.as_deref(), kind, subject, &event.detail);
+                } else if times == 10_u32.pow(times.ilog10()) {
+                    let detail = format!("{detail}, {times} times");
+                    tell(self.pool.as_deref(), kind, subject, &detail);
                 }
-                return tell(self.pool.as_deref(), kind, subject, &event.detail);
+                return;
             }
         }
         tell(self.pool.as_deref(), kind, subject, &detail);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::events::{Event, Events};
+use super::events::Events;
 use super::local::state_name;
 use super::server::Server;
 use super::stats::{Commands, Counters, Latency};
@@ -119,9 +119,9 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// When an event happened, in seconds since 1970.
-    pub fn unix_time_of(&self, event: &Event) -> f64 {
-        micros_to_seconds(self.unix_micros_at_zero + event.at.0)
+    /// A time in seconds since 1970.
+    pub fn unix_time_of(&self, time: Time) -> f64 {
+        micros_to_seconds(self.unix_micros_at_zero + time.0)
     }
 }
 

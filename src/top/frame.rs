@@ -53,12 +53,13 @@ pub fn of(
             let mut pools = before["pools"].as_array()?.iter();
             pools.find(|then| then["name"] == pool["name"])
         });
-        pool_lines(&mut picture, pool, then.zip(passed));
+        pool_lines(&mut picture, pool, then.zip(passed), seconds(stats));
     }
     picture.text
 }
 
-fn pool_lines(picture: &mut Picture, pool: &Value, then: Option<(&Value, f64)>) {
+/// `now`: when the pool was asked, in seconds since 1970.
+fn pool_lines(picture: &mut Picture, pool: &Value, then: Option<(&Value, f64)>, now: f64) {
     let rate = |path: &[&str]| {
         let find = |from: &Value| number(path.iter().fold(from, |value, key| &value[*key]));
         match then {
@@ -203,11 +204,15 @@ fn pool_lines(picture: &mut Picture, pool: &Value, then: Option<(&Value, f64)>) 
         .map(Vec::as_slice)
         .unwrap_or_default();
     for event in events.iter().rev().take(5) {
-        let age = number(&pool["time"]) - number(&event["time"]);
+        let age = now - number(&event["last"]);
         let subject = text(&event["subject"]);
         let colon = if subject.is_empty() { "" } else { ": " };
+        let times = match number(&event["repeats"]) {
+            repeats if repeats > 0.0 => format!(", {} times", repeats + 1.0),
+            _ => String::new(),
+        };
         let line = format!(
-            "{:>7} ago  {} {subject}{colon}{}",
+            "{:>7} ago  {} {subject}{colon}{}{times}",
             span(age),
             text(&event["event"]),
             text(&event["detail"])
@@ -292,7 +297,7 @@ mod tests {
         json!({
             "service": "magent", "version": "1", "time": time, "uptime": 7200.0, "healthy": true,
             "pools": [{
-                "name": "default", "active": true, "time": time,
+                "name": "default", "active": true,
                 "keys": {"hits": hits, "misses": 0, "failed": 0, "failovers": 0},
                 "writes": {"failed": 0}, "copies": {"disagreements": 0, "refills": 3},
                 "bytes": {"received": 0, "sent": 0}, "connections": {"now": 5}, "memory": {"buffered": 12_345},
@@ -302,7 +307,7 @@ mod tests {
                     {"name": "b:1\u{1b}[2J", "role": "backup", "state": "down", "seconds_in_state": 90.0, "requests": 0},
                 ],
                 "resync": {"server": "a:1", "keys_done": 50, "keys_listed": 100, "keys_per_second": 10, "seconds_left": 5},
-                "events": [{"time": time - 3.0, "event": "server_down", "subject": "b:1", "detail": "down: refused", "repeats": 0}],
+                "events": [{"time": time - 30.0, "last": time - 3.0, "event": "server_down", "subject": "b:1", "detail": "down: refused", "repeats": 2}],
             }],
         })
     }
@@ -322,7 +327,7 @@ mod tests {
             "hits/s 1000 ",
             "hit ratio 100.0 %",
             "[##########..........] 50 of 100 keys",
-            "3s ago  server_down b:1: down: refused",
+            "3s ago  server_down b:1: down: refused, 3 times",
             "buffered 12.3kB",
         ] {
             assert!(picture.contains(part), "{part} in\n{picture}");

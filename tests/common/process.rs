@@ -215,16 +215,24 @@ impl Process {
 
     /// CPU time used so far, user and system.
     pub fn cpu(&self) -> Duration {
+        // Both in hundredths of a second.
+        Duration::from_millis((self.stat_field(14) + self.stat_field(15)) * 10)
+    }
+
+    /// Pages that it had to wait for, but not for a disk.
+    pub fn page_faults(&self) -> u64 {
+        self.stat_field(10)
+    }
+
+    /// A number of /proc/PID/stat, counted as in proc(5).
+    fn stat_field(&self, number: usize) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let rest = stat.rsplit(')').next().unwrap_or_default();
-        let field = |n: usize| -> u64 {
-            rest.split_whitespace()
-                .nth(n)
-                .and_then(|text| text.parse().ok())
-                .expect("a running process has times")
-        };
-        // Fields 14 and 15 of proc(5), in hundredths of a second; the two before the bracket are cut off.
-        Duration::from_millis((field(11) + field(12)) * 10)
+        // Two are in front of the bracket.
+        rest.split_whitespace()
+            .nth(number - 3)
+            .and_then(|text| text.parse().ok())
+            .expect("a running process has figures")
     }
 }
 
