@@ -1,6 +1,8 @@
 //! What there is to count and to measure: the families of metrics, each with its name, unit and meaning.
 //! docs/observability.md says what to do when one moves.
 
+use std::borrow::Cow;
+
 use super::metrics::{Page, Type};
 use super::process::Facts;
 use crate::proto::Verb;
@@ -94,12 +96,7 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
             |r| r.ejected_keys as f64,
         ),
     ];
-    for (name, help, value) in gauges {
-        page.family(name, Type::Gauge, help);
-        for report in reports {
-            page.sample(name, &[("pool", report.pool)], value(report));
-        }
-    }
+    of_pools(page, Type::Gauge, &gauges, reports);
     let counters: [Figure; 22] = [
         (
             "magent_client_connections_accepted",
@@ -206,14 +203,15 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
             |r| r.counters.begun_anew as f64,
         ),
     ];
-    for (name, help, value) in counters {
-        page.family(name, Type::Counter, help);
+    of_pools(page, Type::Counter, &counters, reports);
+}
+
+fn of_pools(page: &mut Page, kind: Type, figures: &[Figure], reports: &[Report<'_>]) {
+    for (name, help, value) in figures {
+        page.family(name, kind, help);
+        let name = sample_name(name, kind);
         for report in reports {
-            page.sample(
-                &format!("{name}_total"),
-                &[("pool", report.pool)],
-                value(report),
-            );
+            page.sample(&name, &[("pool", report.pool)], value(report));
         }
     }
 }
@@ -361,12 +359,7 @@ pub(super) fn servers(page: &mut Page, reports: &[Report<'_>]) {
             |s| s.ejected_place as f64,
         ),
     ];
-    for (name, help, value) in gauges {
-        page.family(name, Type::Gauge, help);
-        for &(labels, server) in &servers {
-            page.sample(name, &labels, value(server));
-        }
-    }
+    of_servers(page, Type::Gauge, &gauges, &servers);
     let counters: [ServerFigure; 4] = [
         (
             "magent_server_requests",
@@ -385,12 +378,7 @@ pub(super) fn servers(page: &mut Page, reports: &[Report<'_>]) {
             |s| s.timeouts as f64,
         ),
     ];
-    for (name, help, value) in counters {
-        page.family(name, Type::Counter, help);
-        for &(labels, server) in &servers {
-            page.sample(&format!("{name}_total"), &labels, value(server));
-        }
-    }
+    of_servers(page, Type::Counter, &counters, &servers);
     page.family(
         "magent_server_lost",
         Type::Counter,
@@ -409,6 +397,24 @@ pub(super) fn servers(page: &mut Page, reports: &[Report<'_>]) {
     page.family("magent_server_seconds", Type::Histogram, help);
     for &(labels, server) in &servers {
         page.histogram("magent_server_seconds", &labels, server.latency);
+    }
+}
+
+fn of_servers(page: &mut Page, kind: Type, figures: &[ServerFigure], servers: &[Labelled<'_>]) {
+    for (name, help, value) in figures {
+        page.family(name, kind, help);
+        let name = sample_name(name, kind);
+        for &(labels, server) in servers {
+            page.sample(&name, &labels, value(server));
+        }
+    }
+}
+
+/// What the samples of a family are called.
+fn sample_name(family: &'static str, kind: Type) -> Cow<'static, str> {
+    match kind {
+        Type::Counter => format!("{family}_total").into(),
+        _ => family.into(),
     }
 }
 
