@@ -6,7 +6,7 @@
 //!
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
-//! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
+//! `answers` and `values` (bytes of servers), `health` and `loss` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
 mod anew;
@@ -39,6 +39,7 @@ mod item;
 mod journal;
 mod keys;
 mod local;
+mod loss;
 mod mirror;
 mod op;
 mod order;
