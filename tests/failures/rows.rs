@@ -118,6 +118,19 @@ pub fn command(n: usize) -> String {
     ROWS[n].1.replace('K', &key(n))
 }
 
+/// What is heard where no copy can be asked: reads miss, and what would write is refused in these words.
+pub fn from_nobody(n: usize, refused: &'static str) -> &'static str {
+    let line = command(n);
+    let words: Vec<&str> = line.split(' ').collect();
+    let writes = |word: &&str| matches!(word.as_bytes()[0], b'T' | b'N' | b'R');
+    match words[0] {
+        "get" | "gets" | "gat" | "gats" => "END",
+        "me" => "EN",
+        "mg" if !words[2..].iter().any(writes) => "EN",
+        _ => refused,
+    }
+}
+
 /// Sets what the rows expect to be there.
 pub fn set_all(client: &mut Client) {
     for (n, (before, ..)) in ROWS.iter().enumerate() {
