@@ -162,14 +162,19 @@ impl Memory {
         true
     }
 
-    /// Takes a buffer back; its contents are gone.
+    /// Takes a chunk back; its contents are gone. Whatever else is freed.
+    pub fn recycle_chunk(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == CHUNK && self.chunks.len() < CHUNKS_KEPT {
+            buffer.resize(CHUNK, 0);
+            self.chunks.push(buffer);
+        }
+    }
+
+    /// Takes a buffer or a chunk back; its contents are gone.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
         if capacity == CHUNK {
-            if self.chunks.len() < CHUNKS_KEPT {
-                buffer.resize(CHUNK, 0);
-                self.chunks.push(buffer);
-            }
+            self.recycle_chunk(buffer);
         } else if (FIRST..=KEEP_MAX).contains(&capacity) && self.spare.len() < KEPT_MAX {
             buffer.clear();
             self.spare.push(buffer);

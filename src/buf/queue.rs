@@ -81,7 +81,7 @@ impl SendQueue {
         self.head = 0;
         memory.recycle(std::mem::take(&mut self.first));
         for buffer in std::mem::take(&mut self.more) {
-            memory.recycle(buffer);
+            memory.recycle_chunk(buffer);
         }
     }
 

@@ -25,7 +25,7 @@ impl Proxy {
     pub(super) fn mirror_outcome(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
         let route = self.txns.at(txn_id).route;
         let decider = usize::from(id.server);
-        let mut request = std::mem::take(&mut self.scratch);
+        let mut request = std::mem::take(&mut self.outcome);
         let won = self.link_mut(id).won;
         let mut missed = false;
         for rank in 0..self.routes.ranks() {
@@ -56,7 +56,7 @@ impl Proxy {
             let body = flight.body.as_ref().map(Rc::clone);
             self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
         }
-        self.scratch = request;
+        self.outcome = request;
         if missed {
             self.fence(txn_id);
         }

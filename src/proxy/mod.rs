@@ -187,6 +187,8 @@ pub struct Proxy {
     typical: usize,
     /// Reused for bytes that go from one server's log to another's.
     scratch: Vec<u8>,
+    /// Reused for what is mirrored of a conditional write, while `scratch` may hold the answer to it.
+    outcome: Vec<u8>,
     /// Reused for requests that are given a version.
     versioned: Vec<u8>,
     /// Reused for requests that came as frames, and for the values of small ones.
@@ -263,6 +265,7 @@ impl Proxy {
             started: now,
             typical: 0,
             scratch: Vec::new(),
+            outcome: Vec::new(),
             versioned: Vec::new(),
             framed: Vec::new(),
             block: Vec::new(),
