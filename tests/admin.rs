@@ -6,38 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use common::{wait_for, Magent, Memcached, Port, PATIENCE};
+use common::lit::Lit;
+use common::source::{read, repository};
+use common::{wait_for, Memcached, PATIENCE};
 use serde_json::Value;
 
-/// A proxy with an endpoint, two primaries and a backup.
-struct Lit {
-    primaries: [Memcached; 2],
-    _backup: Memcached,
-    proxy: Magent,
-    admin: Port,
-}
-
 impl Lit {
-    fn new(more: &[&str]) -> Lit {
-        let primaries = [Memcached::start(), Memcached::start()];
-        let backup = Memcached::start();
-        let admin = Port::claim();
-        let address = format!("127.0.0.1:{}", admin.number());
-        let ports = [primaries[0].port(), primaries[1].port()];
-        let proxy = Magent::front(&ports, &[backup.port()])
-            .args(&["--admin", &address])
-            .args(more)
-            .start();
-        Lit {
-            primaries,
-            _backup: backup,
-            proxy,
-            admin,
-        }
-    }
-
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.admin.number())).unwrap();
+        let stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
@@ -250,7 +226,7 @@ fn health_and_events_follow_the_servers() {
 fn without_a_live_copy_it_is_not_healthy() {
     let mut lit = Lit::new(&[]);
     lit.primaries[1].kill();
-    lit._backup.kill();
+    lit.backup.kill();
     let name = format!("127.0.0.1:{}", lit.primaries[1].port());
     wait_for("keys are not served", PATIENCE, || {
         let (status, _, body) = lit.get("/healthz", "");
@@ -348,11 +324,11 @@ fn slow_requests_are_logged_with_what_they_waited_for() {
     assert!(!lit.proxy.process().stderr().contains("slow:"));
     // Both primaries and the backup stand still: whoever has the key.
     lit.primaries.iter().for_each(Memcached::freeze);
-    lit._backup.freeze();
+    lit.backup.freeze();
     client.send("incr counter 1\r\nget counter\r\nset counter 0 0 1\r\n5\r\n");
     std::thread::sleep(std::time::Duration::from_millis(300));
     lit.primaries.iter().for_each(Memcached::thaw);
-    lit._backup.thaw();
+    lit.backup.thaw();
     assert_eq!(client.line(), b"2\r\n");
     client.until(b"STORED\r\n");
     // printf counter | md5sum
@@ -397,8 +373,6 @@ fn named(text: &str) -> BTreeSet<String> {
 fn documents_dashboard_and_alerts_know_the_metrics() {
     let lit = Lit::new(&[]);
     let exported = exported(&lit);
-    let root = env!("CARGO_MANIFEST_DIR");
-    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).expect(path);
     assert_eq!(named(&read("docs/observability.md")), exported);
     for path in ["docs/grafana.json", "docs/alerts.yml"] {
         let named = named(&read(path));
@@ -422,7 +396,8 @@ fn documents_dashboard_and_alerts_know_the_metrics() {
     }
     // Debian's prometheus has a checker of its own.
     match std::process::Command::new("promtool")
-        .args(["check", "rules", &format!("{root}/docs/alerts.yml")])
+        .args(["check", "rules"])
+        .arg(repository("docs/alerts.yml"))
         .output()
     {
         Ok(checked) => assert!(checked.status.success(), "{checked:?}"),

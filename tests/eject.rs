@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::pool::{replication, wait_state};
 use common::rng::Rng;
 use common::{wait_for, Client, Magent, Memcached, PATIENCE};
 
@@ -32,24 +33,6 @@ fn front(servers: &[Memcached], options: &[&str]) -> Magent {
     let ports: Vec<u16> = servers.iter().map(Memcached::port).collect();
     let options: Vec<&str> = [&["--eject"], options].concat();
     Magent::front(&ports, &[]).args(&options).start()
-}
-
-fn replication(client: &mut Client, name: &str) -> String {
-    let reply = client.ask("stats replication");
-    let head = format!("STAT {name} ");
-    let line = reply.lines().find_map(|line| line.strip_prefix(&head));
-    line.unwrap_or_else(|| panic!("no {name} in {reply}"))
-        .to_string()
-}
-
-/// Goes on asking for a key until the proxy says so of the server.
-#[track_caller]
-fn wait_state(client: &mut Client, server: &Memcached, wanted: &str) {
-    let name = format!("127.0.0.1:{}:state", server.port());
-    wait_for(&format!("the server is {wanted}"), PATIENCE, || {
-        let _ = client.ask("get no-such-key");
-        replication(client, &name) == wanted
-    });
 }
 
 /// Goes on asking for a key until no server is said to hold keys of another one.
@@ -94,7 +77,7 @@ fn keys_of_a_dead_primary_go_on_at_all_the_others() {
     let mut client = pool.client();
     set_all(&mut client, "before");
     pool.servers[0].kill();
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     for n in 0..KEYS {
         let expect = (!of_first(4).contains(&n)).then(|| format!("before-{n}"));
         assert_eq!(client.get(&key(n)), expect, "only its keys are missed");
@@ -140,7 +123,7 @@ fn without_it_they_are_misses_and_errors() {
     let mut client = proxy.client();
     set_all(&mut client, "before");
     servers[0].kill();
-    wait_state(&mut client, &servers[0], "down");
+    wait_state(&mut client, &servers[0], &["down"]);
     let name = key(of_first(2)[0]);
     assert_eq!(client.get(&name), None);
     assert_eq!(
@@ -160,13 +143,13 @@ fn two_absences(
     let guests = of_first(3);
     set_all(&mut client, "before");
     leave(&mut pool.servers[0]);
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     for &n in &guests[..guests.len() - 2] {
         client.set(&key(n), &format!("during-{n}"));
     }
     assert_eq!(client.ask(&format!("delete {}", key(guests[1]))), "DELETED");
     enter(&mut pool.servers[0]);
-    wait_state(&mut client, &pool.servers[0], "up");
+    wait_state(&mut client, &pool.servers[0], &["up"]);
     for &n in &guests[..guests.len() - 2] {
         assert_eq!(
             client.get(&key(n)),
@@ -180,7 +163,7 @@ fn two_absences(
     }
     client.ask(&format!("delete {}", key(guests[4])));
     leave(&mut pool.servers[0]);
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     for &n in &guests[..5] {
         assert_eq!(client.get(&key(n)), None, "{n}: from the first absence");
     }
@@ -193,7 +176,7 @@ fn two_absences(
         );
     }
     enter(&mut pool.servers[0]);
-    wait_state(&mut client, &pool.servers[0], "up");
+    wait_state(&mut client, &pool.servers[0], &["up"]);
     wait_tidied(&mut client, &pool.servers);
     for &n in &guests {
         for server in &pool.servers[1..] {
@@ -234,11 +217,11 @@ fn without_a_journal_a_stopped_primary_is_flushed() {
     set_all(&mut client, "before");
     for round in 1..=2 {
         pool.servers[0].freeze();
-        wait_state(&mut client, &pool.servers[0], "down");
+        wait_state(&mut client, &pool.servers[0], &["down"]);
         assert_eq!(client.get(&key(guests[0])), None, "round {round}");
         client.set(&key(guests[0]), "during");
         pool.servers[0].thaw();
-        wait_state(&mut client, &pool.servers[0], "up");
+        wait_state(&mut client, &pool.servers[0], &["up"]);
         for &n in &guests {
             assert_eq!(client.get(&key(n)), None);
         }
@@ -246,7 +229,7 @@ fn without_a_journal_a_stopped_primary_is_flushed() {
         client.set(&key(guests[0]), "after");
     }
     pool.servers[0].kill();
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     assert_eq!(client.get(&key(guests[0])), None);
 }
 
@@ -262,7 +245,7 @@ fn taken_over(beside: bool) {
     set_all(&mut client, "before");
     pool.servers[0].freeze();
     client.ask("get key:0");
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     for &n in &guests {
         client.set(&key(n), "during");
     }
@@ -273,7 +256,7 @@ fn taken_over(beside: bool) {
         assert_eq!(client.get(&key(n)).as_deref(), Some("during"));
     }
     pool.servers[0].thaw();
-    wait_state(&mut client, &pool.servers[0], "up");
+    wait_state(&mut client, &pool.servers[0], &["up"]);
     for &n in &guests {
         assert_eq!(
             client.get(&key(n)),
@@ -301,14 +284,14 @@ fn taken_over(beside: bool) {
     }
     client.ask(&format!("delete {}", key(guests[3])));
     pool.servers[0].kill();
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     for &n in &guests[..4] {
         assert_eq!(client.get(&key(n)), None, "from the first absence");
     }
     assert_eq!(replication(&mut client, "ejected_keys_complete"), "no");
     let place = format!("127.0.0.1:{}:ejected_place", pool.servers[0].port());
     pool.servers[0].restart();
-    wait_state(&mut client, &pool.servers[0], "up");
+    wait_state(&mut client, &pool.servers[0], &["up"]);
     if beside {
         // A flush leaves nothing anywhere, so nothing has to be known any more.
         assert_eq!(client.ask("flush_all"), "OK");
@@ -345,29 +328,29 @@ fn one_stand_in_after_the_other() {
     let n = of_first(3)[0];
     client.set(&key(n), "home");
     pool.servers[0].freeze();
-    wait_state(&mut client, &pool.servers[0], "down");
+    wait_state(&mut client, &pool.servers[0], &["down"]);
     client.set(&key(n), "first");
     let stand_in = (1..3)
         .find(|&s| held(&pool.servers[s], n).is_some())
         .expect("somebody has it");
     let other = 3 - stand_in;
     pool.servers[stand_in].freeze();
-    wait_state(&mut client, &pool.servers[stand_in], "down");
+    wait_state(&mut client, &pool.servers[stand_in], &["down"]);
     assert_eq!(client.get(&key(n)), None);
     client.set(&key(n), "second");
     assert_eq!(held(&pool.servers[other], n).as_deref(), Some("second"));
     pool.servers[stand_in].thaw();
-    wait_state(&mut client, &pool.servers[stand_in], "up");
+    wait_state(&mut client, &pool.servers[stand_in], &["up"]);
     assert_eq!(client.get(&key(n)), None, "it was written elsewhere");
     client.set(&key(n), "third");
     pool.servers[stand_in].kill();
-    wait_state(&mut client, &pool.servers[stand_in], "down");
+    wait_state(&mut client, &pool.servers[stand_in], &["down"]);
     assert_eq!(client.get(&key(n)), None, "not the second value");
     pool.servers[0].thaw();
-    wait_state(&mut client, &pool.servers[0], "up");
+    wait_state(&mut client, &pool.servers[0], &["up"]);
     assert_eq!(client.get(&key(n)), None, "not the one from home");
     pool.servers[stand_in].restart();
-    wait_state(&mut client, &pool.servers[stand_in], "up");
+    wait_state(&mut client, &pool.servers[stand_in], &["up"]);
     wait_tidied(&mut client, &pool.servers);
 }
 
@@ -416,7 +399,7 @@ fn whoever_leaves_and_returns_nothing_old_is_read() {
                     true => pool.servers[server].restart(),
                     false => pool.servers[server].thaw(),
                 }
-                wait_state(&mut client, &pool.servers[server], "up");
+                wait_state(&mut client, &pool.servers[server], &["up"]);
             }
         }
     }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{wait_for, Client, Magent, Memcached, PATIENCE};
+use common::pool::wait_state;
+use common::{wait_for, Magent, Memcached, PATIENCE};
 
 const RELEASE: &str = "bullseye";
 
@@ -15,15 +16,6 @@ fn pair(options: &[&str]) -> Option<(Memcached, Memcached, Magent)> {
         .args(options)
         .start();
     Some((primary, backup, proxy))
-}
-
-fn wait_state(client: &mut Client, server: &Memcached, wanted: &str) {
-    let line = format!("STAT 127.0.0.1:{}:state {wanted}\r\n", server.port());
-    wait_for(&line, PATIENCE, || {
-        // Whoever waits goes on asking: an idle proxy only looks.
-        client.get("anything");
-        client.ask("stats servers").contains(&line)
-    });
 }
 
 /// When a key expires, as the server lists it.
@@ -57,10 +49,10 @@ fn a_primary_that_returns_empty_does_not_act_before_it_is_filled() {
         "SERVER_ERROR the servers do not understand meta commands"
     );
     primary.kill();
-    wait_state(&mut client, &primary, "down");
+    wait_state(&mut client, &primary, &["down"]);
     assert_eq!(client.ask("delete gone"), "DELETED");
     primary.restart();
-    wait_state(&mut client, &primary, "cold");
+    wait_state(&mut client, &primary, &["cold"]);
 
     assert_eq!(client.get("k").as_deref(), Some("v"));
     assert_eq!(
@@ -115,9 +107,9 @@ fn the_background_copy_keeps_flags_and_expiry() {
         client.set(&format!("key{n}"), &format!("value{n}"));
     }
     primary.kill();
-    wait_state(&mut client, &primary, "down");
+    wait_state(&mut client, &primary, &["down"]);
     primary.restart();
-    wait_state(&mut client, &primary, "up");
+    wait_state(&mut client, &primary, &["up"]);
     let mut direct = primary.client();
     assert!(direct
         .ask("get forever")
@@ -147,14 +139,14 @@ fn a_stopped_primary_returns_without_its_old_values() {
     primary.freeze();
     client.set("k", "new");
     client.ask("delete gone");
-    wait_state(&mut client, &primary, "down");
+    wait_state(&mut client, &primary, &["down"]);
     primary.thaw();
     wait_for("the primary is used again", PATIENCE, || {
         assert_eq!(client.get("k").as_deref(), Some("new"));
         assert_eq!(client.get("gone"), None);
         !client.ask("stats servers").contains("state down")
     });
-    wait_state(&mut client, &primary, "up");
+    wait_state(&mut client, &primary, &["up"]);
     assert_eq!(client.get("k").as_deref(), Some("new"));
     assert_eq!(client.get("gone"), None);
 }

@@ -5,31 +5,12 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use common::files::TempDir;
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn run(command: &mut Command) -> (i32, String) {
-    let output: Output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let code = output.status.code();
-    (
-        code.unwrap_or_else(|| panic!("{command:?}: {}: {text}", output.status)),
-        text,
-    )
-}
+use common::process::run;
+use common::source::{read, repository};
 
 fn here(program: &str) -> bool {
     let found = Command::new("sh")

@@ -8,37 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::browser::Browser;
+use common::lit::Lit;
 use common::magent::magent_binary;
-use common::{wait_for, Magent, Memcached, Port, PATIENCE};
-
-struct Lit {
-    primaries: [Memcached; 2],
-    _backup: Memcached,
-    proxy: Magent,
-    admin: Port,
-}
+use common::{wait_for, Port, PATIENCE};
 
 impl Lit {
-    fn new(more: &[&str]) -> Lit {
-        let primaries = [Memcached::start(), Memcached::start()];
-        let backup = Memcached::start();
-        let admin = Port::claim();
-        let address = format!("127.0.0.1:{}", admin.number());
-        let ports = [primaries[0].port(), primaries[1].port()];
-        let proxy = Magent::front(&ports, &[backup.port()])
-            .args(&["--admin", &address])
-            .args(more)
-            .start();
-        Lit {
-            primaries,
-            _backup: backup,
-            proxy,
-            admin,
-        }
-    }
-
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.admin.number())
+        format!("http://{}/", self.address())
     }
 }
 
@@ -168,7 +144,7 @@ fn a_proxy_that_is_gone_is_said_to_be() {
 #[test]
 fn top_prints_plain_text_where_there_is_no_terminal() {
     let lit = Lit::new(&[]);
-    let address = format!("127.0.0.1:{}", lit.admin.number());
+    let address = lit.address();
     let mut child = Command::new(magent_binary())
         .args(["--top", &address])
         .stdout(Stdio::piped())
@@ -196,7 +172,7 @@ fn top_in_a_terminal_ends_with_q_and_leaves_it_as_it_was() {
     let before = nix::sys::termios::tcgetattr(&pty.slave).unwrap();
     let slave = || Stdio::from(pty.slave.try_clone().unwrap());
     let mut child = Command::new(magent_binary())
-        .args(["--top", &format!("127.0.0.1:{}", lit.admin.number())])
+        .args(["--top", &lit.address()])
         .env("TERM", "xterm")
         .stdin(slave())
         .stdout(slave())

@@ -221,10 +221,9 @@ fn a_bad_file_changes_nothing() {
         });
         let error = reload_stat(&mut client, "error");
         assert!(error.contains(wrong), "{error}");
-        assert!(
-            proxy.process.stderr().contains(wrong),
-            "the log has it, too"
-        );
+        wait_for("the log has it, too", PATIENCE, || {
+            proxy.process.stderr().contains(wrong)
+        });
         assert_eq!(client.get("k").as_deref(), Some("v"));
     }
     drop(taken);

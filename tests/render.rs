@@ -4,15 +4,12 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use common::files::TempDir;
+use common::source::repository;
 use nix::unistd::geteuid;
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 fn render(arguments: &[&str]) -> Output {
     let mut command = Command::new(repository("keepalived/render"));

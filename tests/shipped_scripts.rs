@@ -4,34 +4,14 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 use common::files::TempDir;
+use common::process::run;
+use common::source::{read, repository};
 use common::{timed, wait_for, Magent, Memcached, PATIENCE};
 use nix::sys::signal::Signal;
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn run(command: &mut Command) -> (i32, String) {
-    let output: Output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let code = output.status.code();
-    (
-        code.unwrap_or_else(|| panic!("{command:?}: {}: {text}", output.status)),
-        text,
-    )
-}
 
 #[test]
 fn shell_scripts_are_shell() {

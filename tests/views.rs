@@ -2,25 +2,8 @@
 
 mod common;
 
-use common::{wait_for, Client, Magent, Memcached, PATIENCE};
-
-fn replication(client: &mut Client, name: &str) -> String {
-    let reply = client.ask("stats replication");
-    let head = format!("STAT {name} ");
-    let line = reply.lines().find_map(|line| line.strip_prefix(&head));
-    line.unwrap_or_else(|| panic!("no {name} in {reply}"))
-        .to_string()
-}
-
-/// Goes on asking for a key until the proxy says so of the server.
-#[track_caller]
-fn wait_state(client: &mut Client, server: &Memcached, wanted: &str) {
-    let name = format!("127.0.0.1:{}:state", server.port());
-    wait_for(&format!("the server is {wanted}"), PATIENCE, || {
-        let _ = client.ask("get no-such-key");
-        replication(client, &name) == wanted
-    });
-}
+use common::pool::{replication, wait_state};
+use common::{wait_for, Magent, Memcached, PATIENCE};
 
 #[test]
 fn a_write_in_flight_to_a_server_that_is_lost_leaves_it_out() {
@@ -33,7 +16,7 @@ fn a_write_in_flight_to_a_server_that_is_lost_leaves_it_out() {
     client.set("k", "new");
     assert_eq!(replication(&mut client, "views_raised"), "1");
     primary.thaw();
-    wait_state(&mut client, &primary, "up");
+    wait_state(&mut client, &primary, &["up"]);
     assert_eq!(client.get("k").as_deref(), Some("new"));
 }
 
@@ -53,7 +36,7 @@ fn a_write_behind_vain_attempts_to_connect_leaves_the_server_out() {
         client.set("k", "value");
         assert_eq!(replication(&mut client, "views_raised"), "1");
         primary.restart();
-        wait_state(&mut client, &primary, "up");
+        wait_state(&mut client, &primary, &["up"]);
     }
 }
 
@@ -75,7 +58,7 @@ fn a_proxy_beside_lets_in_what_the_other_has_made_safe() {
         [&mut client, &mut beside].map(|one| replication(one, "view"))[1] != "0"
     });
     primary.thaw();
-    wait_state(&mut client, &primary, "up");
+    wait_state(&mut client, &primary, &["up"]);
     // It was asked for nothing; and when it is, there is nothing to flush.
     wait_for("the other lets it in", PATIENCE, || {
         replication(&mut beside, &name) == "up"

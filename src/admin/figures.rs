@@ -1,17 +1,22 @@
 //! What there is to count and to measure: the families of metrics, each with its name, unit and meaning.
 //! docs/observability.md says what to do when one moves.
 
+mod servers;
+
+use std::borrow::Cow;
+
 use super::metrics::{Page, Type};
 use super::process::Facts;
 use crate::proto::Verb;
 use crate::proxy::events::Kind;
-use crate::proxy::report::{Report, ResyncReport, ServerReport, STATES};
+use crate::proxy::report::{Report, ResyncReport};
 use crate::proxy::stats::Outcome;
 
-/// A figure of each pool, and of each server.
+pub(super) use servers::servers;
+
+/// A figure of each pool.
 type Figure = (&'static str, &'static str, fn(&Report<'_>) -> f64);
 type ResyncFigure = (&'static str, &'static str, fn(&ResyncReport<'_>) -> u64);
-type ServerFigure = (&'static str, &'static str, fn(&ServerReport<'_>) -> f64);
 
 pub(super) fn process(page: &mut Page, reports: &[Report<'_>], facts: &Facts, version: &str) {
     page.family("magent_build", Type::Info, "The running magent.");
@@ -94,12 +99,7 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
             |r| r.ejected_keys as f64,
         ),
     ];
-    for (name, help, value) in gauges {
-        page.family(name, Type::Gauge, help);
-        for report in reports {
-            page.sample(name, &[("pool", report.pool)], value(report));
-        }
-    }
+    of_pools(page, Type::Gauge, &gauges, reports);
     let counters: [Figure; 22] = [
         (
             "magent_client_connections_accepted",
@@ -206,14 +206,15 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
             |r| r.counters.begun_anew as f64,
         ),
     ];
-    for (name, help, value) in counters {
-        page.family(name, Type::Counter, help);
+    of_pools(page, Type::Counter, &counters, reports);
+}
+
+fn of_pools(page: &mut Page, kind: Type, figures: &[Figure], reports: &[Report<'_>]) {
+    for (name, help, value) in figures {
+        page.family(name, kind, help);
+        let name = sample_name(name, kind);
         for report in reports {
-            page.sample(
-                &format!("{name}_total"),
-                &[("pool", report.pool)],
-                value(report),
-            );
+            page.sample(&name, &[("pool", report.pool)], value(report));
         }
     }
 }
@@ -304,125 +305,12 @@ pub(super) fn changes(page: &mut Page, reports: &[Report<'_>]) {
     }
 }
 
-pub(super) fn servers(page: &mut Page, reports: &[Report<'_>]) {
-    let servers: Vec<Labelled<'_>> = reports.iter().flat_map(labelled).collect();
-    page.family(
-        "magent_server_state",
-        Type::Gauge,
-        "1 for the state that the server is in.",
-    );
-    for &([pool, name, role], server) in &servers {
-        for state in STATES {
-            let labels = [pool, name, role, ("state", state)];
-            page.sample(
-                "magent_server_state",
-                &labels,
-                number(server.state == state),
-            );
-        }
+/// What the samples of a family are called.
+fn sample_name(family: &'static str, kind: Type) -> Cow<'static, str> {
+    match kind {
+        Type::Counter => format!("{family}_total").into(),
+        _ => family.into(),
     }
-    let gauges: [ServerFigure; 8] = [
-        ("magent_server_up", "1 while the server is used.", |s| {
-            number(matches!(s.state, "up" | "cold"))
-        }),
-        (
-            "magent_server_state_seconds",
-            "Since it went up or down.",
-            |s| s.seconds_in_state,
-        ),
-        (
-            "magent_server_connections",
-            "Links that belong to it.",
-            |s| s.connections as f64,
-        ),
-        (
-            "magent_server_in_flight",
-            "Requests whose answer is due.",
-            |s| s.in_flight as f64,
-        ),
-        (
-            "magent_server_journal_keys",
-            "Keys it missed and has to forget.",
-            |s| s.journal_keys as f64,
-        ),
-        (
-            "magent_server_journal_complete",
-            "1 unless the journal ran over.",
-            |s| number(s.journal_complete),
-        ),
-        (
-            "magent_server_view",
-            "The view it last took part in.",
-            |s| s.view as f64,
-        ),
-        (
-            "magent_server_ejected_place",
-            "Place of its keys with --eject; 0: at home.",
-            |s| s.ejected_place as f64,
-        ),
-    ];
-    for (name, help, value) in gauges {
-        page.family(name, Type::Gauge, help);
-        for &(labels, server) in &servers {
-            page.sample(name, &labels, value(server));
-        }
-    }
-    let counters: [ServerFigure; 4] = [
-        (
-            "magent_server_requests",
-            "Requests sent to it, probes not counted.",
-            |s| s.requests as f64,
-        ),
-        ("magent_server_sent_bytes", "Written to it.", |s| {
-            s.bytes_sent as f64
-        }),
-        ("magent_server_received_bytes", "Read from it.", |s| {
-            s.bytes_received as f64
-        }),
-        (
-            "magent_server_timeouts",
-            "Requests that were not answered in time.",
-            |s| s.timeouts as f64,
-        ),
-    ];
-    for (name, help, value) in counters {
-        page.family(name, Type::Counter, help);
-        for &(labels, server) in &servers {
-            page.sample(&format!("{name}_total"), &labels, value(server));
-        }
-    }
-    page.family(
-        "magent_server_lost",
-        Type::Counter,
-        "How often it was lost or not reached, by reason.",
-    );
-    for &([pool, name, role], server) in &servers {
-        for (why, count) in &server.lost {
-            page.sample(
-                "magent_server_lost_total",
-                &[pool, name, role, ("reason", why.name())],
-                count,
-            );
-        }
-    }
-    let help = "From queueing a request to its answer, probes included.";
-    page.family("magent_server_seconds", Type::Histogram, help);
-    for &(labels, server) in &servers {
-        page.histogram("magent_server_seconds", &labels, server.latency);
-    }
-}
-
-type Labelled<'a> = ([(&'static str, &'a str); 3], &'a ServerReport<'a>);
-
-fn labelled<'a>(report: &'a Report<'a>) -> impl Iterator<Item = Labelled<'a>> {
-    report.servers.iter().map(|server| {
-        let labels = [
-            ("pool", report.pool),
-            ("server", server.name),
-            ("role", server.role),
-        ];
-        (labels, server)
-    })
 }
 
 fn number(is: bool) -> f64 {

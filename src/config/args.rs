@@ -8,7 +8,7 @@ use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 
 use super::asking::{asking, Asking};
 use super::friends;
-use super::options::{Row, TABLE};
+use super::options::{table, Row};
 use super::{Check, Config, Rejoin, Top, Watch};
 
 /// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
@@ -63,7 +63,7 @@ pub fn help() -> String {
          magent --watch ADDR --track-file PATH [--interval MS] [--timeout MS]\n",
         version()
     );
-    for row in TABLE {
+    for row in table() {
         let short = match row.short {
             "" => "   ".to_owned(),
             letter => format!("-{letter},"),
@@ -223,7 +223,7 @@ fn as_written(all: &[Given], long: &str) -> String {
     if let Some(given) = all.iter().rev().find(|given| given.row.long == long) {
         return format!("{} {}", given.written, given.value);
     }
-    let row = TABLE.iter().find(|row| row.long == long);
+    let row = table().find(|row| row.long == long);
     let default = row.map(|row| (row.default)(&Config::default()));
     format!("--{long} {}", default.unwrap_or_default())
 }
@@ -231,7 +231,7 @@ fn as_written(all: &[Given], long: &str) -> String {
 fn options() -> Options {
     let mut options = Options::new();
     options.parsing_style(ParsingStyle::FloatingFrees);
-    for row in TABLE {
+    for row in table() {
         let has_value = if row.value.is_empty() {
             HasArg::No
         } else {
@@ -263,7 +263,7 @@ pub(super) struct Given {
 fn in_order(matches: &Matches, args: &[String]) -> Vec<Given> {
     let long_at = long_spellings(args);
     let mut all = Vec::new();
-    for row in TABLE {
+    for row in table() {
         let given: Vec<(usize, String)> = if row.value.is_empty() {
             let positions = matches.opt_positions(row.long);
             positions.into_iter().map(|p| (p, String::new())).collect()
@@ -314,9 +314,7 @@ fn long_spellings(args: &[String]) -> Vec<Option<&str>> {
 }
 
 fn takes_value(name: &str) -> bool {
-    TABLE
-        .iter()
-        .any(|row| !row.value.is_empty() && (row.short == name || row.long == name))
+    table().any(|row| !row.value.is_empty() && (row.short == name || row.long == name))
 }
 
 fn usage(fail: &Fail) -> UsageError {

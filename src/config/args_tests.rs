@@ -228,7 +228,7 @@ fn help_and_version_need_nothing_else() {
 #[test]
 fn help_has_every_option_and_its_default() {
     let text = help();
-    for row in TABLE {
+    for row in table() {
         assert!(
             text.contains(&format!("--{} {}", row.long, row.value)),
             "{}",

@@ -9,7 +9,8 @@ use std::path::Path;
 use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::listener::{self, Listener, Place};
+use super::listener::{self, Listener};
+use super::place::{asked_unix, Place};
 use crate::config::Config;
 use crate::sys::activation::{self, Passed};
 use crate::sys::SystemError;
@@ -48,7 +49,7 @@ pub(super) fn unix(
         return Ok(None);
     };
     let listener = StdUnixListener::from(fd);
-    let failed = |error| SystemError::io(listener::asked_unix(config, path), &error);
+    let failed = |error| SystemError::io(asked_unix(config, path), &error);
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(Some(Listener::Unix {
         // A supervisor keeps its own.

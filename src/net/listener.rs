@@ -1,9 +1,9 @@
-//! Where magent listens: TCP addresses (also ones that this host does not have yet) and a Unix socket.
+//! Listening sockets: at TCP addresses (also ones that this host does not have yet) and at the path of a Unix socket.
 //! Made at the start, while the process still has all its rights; errors name the options.
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::resolve;
+use super::place::{asked_unix, Place, Spot};
 use super::stream::Stream;
 use crate::config::Config;
 use crate::sys::instance::Marks;
@@ -24,87 +24,6 @@ use crate::sys::{self, SystemError};
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
-
-/// A TCP address to listen at.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
-    /// The address.
-    pub address: SocketAddr,
-    /// The options that asked for it, for messages.
-    pub asked: String,
-    /// IPv6 only, or IPv4 as well through the same socket.
-    pub(super) only_v6: bool,
-    /// Without IPv6 on this host all IPv4 addresses will do.
-    or_v4: bool,
-    backlog: i32,
-    /// Other processes may listen there as well.
-    pub reuseport: bool,
-}
-
-/// The TCP addresses that `-l` and `-p`, or `listen` in a file, ask for, names resolved, in a fixed order without repetition.
-pub fn places(config: &Config) -> Result<Vec<Place>, SystemError> {
-    let port = config.port;
-    if config.listen.is_empty() && port > 0 {
-        return Ok(vec![Place {
-            backlog: config.backlog,
-            reuseport: config.reuseport,
-            address: (Ipv6Addr::UNSPECIFIED, port).into(),
-            asked: format!("-p {port}"),
-            only_v6: false,
-            or_v4: true,
-        }]);
-    }
-    let mut places: Vec<Place> = Vec::new();
-    let ours = config.listen.iter().filter(|_| port > 0).map(|host| {
-        let option = format!("-l {host}");
-        (host, port, format!("{option} -p {port}"), option)
-    });
-    let files = config.listen_at.iter().map(|(host, port)| {
-        let pool = config.pool.as_deref().unwrap_or_default();
-        let asked = format!("pool '{pool}': listen: {host}:{port}");
-        (host, *port, asked.clone(), asked)
-    });
-    for (host, port, asked, name) in ours.chain(files) {
-        let found = (host.as_str(), port).to_socket_addrs();
-        let found = found.map_err(|error| resolve::failure(name, &error))?;
-        places.extend(found.map(|address| Place {
-            backlog: config.backlog,
-            reuseport: config.reuseport,
-            address,
-            asked: asked.clone(),
-            only_v6: false,
-            or_v4: false,
-        }));
-    }
-    // Two starts of the same line must ask for the marks in the same order, or each could get one of two.
-    places.sort_by_key(|place| place.address);
-    places.dedup_by_key(|place| place.address);
-    let any_v4 = places
-        .iter()
-        .any(|p| p.address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    for place in &mut places {
-        // `-l ::` alone means everything; next to `-l 0.0.0.0` it must leave IPv4 to that.
-        place.only_v6 = any_v4 || place.address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    }
-    Ok(places)
-}
-
-/// How a Unix socket was asked for, for messages.
-pub fn asked_unix(config: &Config, path: &Path) -> String {
-    match &config.pool {
-        Some(pool) => format!("pool '{pool}': listen: {}", path.display()),
-        None => format!("-f {}", path.display()),
-    }
-}
-
-/// Where a listener listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Spot {
-    /// By TCP.
-    Tcp(SocketAddr),
-    /// At a path.
-    Unix(PathBuf),
-}
 
 /// The listeners of a pool. The index of one stays the same for as long as the pool lives.
 #[derive(Default)]
@@ -192,14 +111,6 @@ impl Listeners {
     pub(super) fn into_all(self) -> impl Iterator<Item = (Spot, Listener)> {
         let all = self.0.into_iter();
         all.filter_map(|(spot, listener)| Some((spot, listener?)))
-    }
-}
-
-impl Place {
-    /// Whether a socket at that address is the one.
-    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
-        let any_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.address.port());
-        address == self.address || (self.or_v4 && address == any_v4)
     }
 }
 

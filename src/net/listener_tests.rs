@@ -1,27 +1,16 @@
-//! Places are pure; sockets are tried on loopback and in the temporary directory.
+//! Sockets are tried on loopback and in the temporary directory.
+
+use std::net::SocketAddr;
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 
-fn config(port: u16, listen: &[&str]) -> Config {
-    Config {
-        port,
-        listen: listen.iter().map(|&l| l.to_owned()).collect(),
-        ..Config::default()
-    }
-}
-
-fn addresses(listen: &[&str]) -> Vec<String> {
-    let places = places(&config(80, listen)).unwrap();
-    places.iter().map(|p| p.address.to_string()).collect()
-}
-
-/// A place at any free port of that address.
-fn place(ip: &str) -> Place {
+/// A place at that address; port 0: any free one.
+fn place(ip: &str, port: u16) -> Place {
     Place {
-        address: SocketAddr::new(ip.parse().unwrap(), 0),
-        asked: format!("-l {ip} -p 0"),
+        address: SocketAddr::new(ip.parse().unwrap(), port),
+        asked: format!("-l {ip} -p {port}"),
         only_v6: true,
         or_v4: false,
         backlog: 16,
@@ -34,53 +23,16 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 #[test]
-fn which_places() {
-    assert_eq!(addresses(&[]), ["[::]:80"]);
-    assert_eq!(
-        addresses(&["127.0.0.2", "127.0.0.1", "127.0.0.2"]),
-        ["127.0.0.1:80", "127.0.0.2:80"]
-    );
-    assert!(addresses(&["localhost"]).contains(&"127.0.0.1:80".to_owned()));
-    assert!(places(&config(0, &["127.0.0.1"])).unwrap().is_empty());
-}
-
-#[test]
-fn all_of_ipv6_takes_ipv4_unless_that_is_asked_for_too() {
-    let only = |listen: &[&str]| {
-        let places = places(&config(80, listen)).unwrap();
-        places
-            .iter()
-            .find(|p| p.address.is_ipv6())
-            .map(|p| p.only_v6)
-    };
-    assert_eq!(only(&[]), Some(false));
-    assert_eq!(only(&["::"]), Some(false));
-    assert_eq!(only(&["::", "0.0.0.0"]), Some(true));
-    assert_eq!(only(&["::1"]), Some(true));
-}
-
-#[test]
-fn a_name_that_does_not_resolve_is_named() {
-    let error = places(&config(80, &["no-such-host.invalid"]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("-l no-such-host.invalid: does not resolve"),
-        "{error}"
-    );
-}
-
-#[test]
 fn an_address_that_is_not_here_is_no_error() {
     // 192.0.2.0/24 is for documentation: no host has it.
-    assert!(Listener::tcp(&place("192.0.2.7"), &Marks::default()).is_ok());
+    assert!(Listener::tcp(&place("192.0.2.7", 0), &Marks::default()).is_ok());
 }
 
 #[test]
 fn a_port_held_by_a_stranger_is_an_error() {
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = stranger.local_addr().unwrap().port();
-    let place = &places(&config(port, &["127.0.0.1"])).unwrap()[0];
+    let place = &place("127.0.0.1", port);
     let error = Listener::tcp(place, &Marks::default())
         .err()
         .map(|e| e.to_string());
@@ -90,7 +42,7 @@ fn a_port_held_by_a_stranger_is_an_error() {
 
 #[test]
 fn accepted_sockets_inherit_their_options() {
-    let listener = Listener::tcp(&place("127.0.0.1"), &Marks::default())
+    let listener = Listener::tcp(&place("127.0.0.1", 0), &Marks::default())
         .ok()
         .unwrap();
     let Listener::Tcp(tcp) = &listener else {

@@ -1,76 +1,22 @@
-//! SIGHUP: the file of the pools is read again, in a thread of its own as names may have to be resolved. What can fail
-//! comes first; then pools are added, changed and closed, and no connection is lost by it.
+//! SIGHUP: the file of the pools is read again (by `loader`). What can fail comes first; then pools are added, changed and
+//! closed, and no connection is lost by it.
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::Arc;
-use std::thread;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Waker};
+use mio::Interest;
 
-use super::listener::{Listener, Spot};
+use super::listener::Listener;
+use super::place::Spot;
 use super::pool::{Door, Pool};
 use super::{links_each, token, Listeners, Phase, PoolParts, Server};
 use crate::config::{file, Config};
-use crate::pools::{self, Failure, Plan};
+use crate::pools::{Failure, Plan};
 use crate::proxy::events::Kind;
-use crate::proxy::ConnId;
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::{limits, SystemError};
 use crate::time::{Span, Time};
-
-type Loaded = Result<Vec<Plan>, Failure>;
-
-/// Reads the file when it is told to.
-pub(super) struct Loader {
-    /// What the command line says; its file is absolute.
-    process: Config,
-    sender: Sender<Loaded>,
-    loaded: Receiver<Loaded>,
-    waker: Arc<Waker>,
-    busy: bool,
-    /// It was told again meanwhile.
-    again: bool,
-}
-
-impl Loader {
-    pub fn new(process: Config, waker: Arc<Waker>) -> Loader {
-        let (sender, loaded) = mpsc::channel();
-        Loader {
-            process,
-            sender,
-            loaded,
-            waker,
-            busy: false,
-            again: false,
-        }
-    }
-
-    /// Begins to read, unless that is under way: then it is done once more.
-    fn begin(&mut self) {
-        if self.busy {
-            self.again = true;
-            return;
-        }
-        let process = self.process.clone();
-        let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
-        let spawned = thread::Builder::new()
-            .name("magent-reload".into())
-            .spawn(move || {
-                let planned = pools::read(&process);
-                let planned = planned.and_then(|read| pools::plan(read).map_err(Failure::System));
-                // When the loop is gone, so is the process.
-                let _ = sender.send(planned);
-                let _ = waker.wake();
-            });
-        match spawned {
-            Ok(_) => self.busy = true,
-            Err(error) => log::error!("the configuration cannot be read again: {error}"),
-        }
-    }
-}
 
 /// Listeners that were opened for pools, by the pool's place in the file.
 type Opened = Vec<(usize, Spot, Listener)>;
@@ -79,22 +25,17 @@ impl Server {
     /// SIGHUP.
     pub(super) fn reload(&mut self) {
         self.logs.reopen();
-        if self.loader.process.file.is_some() && self.phase != Phase::Draining {
+        if self.loader.has_file() && self.phase != Phase::Draining {
             self.loader.begin();
         }
     }
 
     /// Takes what has been read; called when the waker fired.
     pub(super) fn take_loaded(&mut self, now: Time) {
-        while let Ok(loaded) = self.loader.loaded.try_recv() {
-            self.loader.busy = false;
-            if self.phase == Phase::Draining {
-                return;
-            }
-            if std::mem::take(&mut self.loader.again) {
-                self.loader.begin();
-                continue;
-            }
+        if self.phase == Phase::Draining {
+            return;
+        }
+        while let Some(loaded) = self.loader.take() {
             let done = loaded.and_then(|plans| self.carry_out(plans, now).map_err(Failure::System));
             if let Err(failure) = done {
                 let failure = failure.to_string();
@@ -257,7 +198,7 @@ impl Server {
             parts,
             number,
             registry,
-            &self.loader.waker,
+            self.loader.waker(),
             self.started,
             now,
         );
@@ -374,16 +315,7 @@ impl Pool {
         self.links.rearrange(&moves, &self.registry, self.tokens);
         self.resolver.rearrange(&moves);
         for waiting in [&mut self.again, &mut self.writable] {
-            waiting.retain_mut(|id| match id {
-                ConnId::Client(_) => true,
-                ConnId::Link(id) => match moves.get(usize::from(id.server)).copied().flatten() {
-                    Some(server) => {
-                        id.server = server;
-                        true
-                    }
-                    None => false,
-                },
-            });
+            waiting.retain_mut(|id| id.follow(&moves));
         }
         true
     }

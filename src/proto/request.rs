@@ -148,7 +148,8 @@ fn parse_plain_get(verb: Verb, start: usize, line: &[u8]) -> Option<Request<'_>>
     })
 }
 
-fn blank(verb: Verb, line: &[u8]) -> Request<'_> {
+/// A request of that line with nothing but its verb.
+pub(super) fn blank(verb: Verb, line: &[u8]) -> Request<'_> {
     Request {
         verb,
         line,

@@ -7,27 +7,21 @@
 //!                                    \--a proxy without traffic only looks
 //! ```
 
-use super::cas::Tag;
 use super::events::Kind;
-use super::ids::{CloseReason, LinkId};
+use super::ids::LinkId;
 use super::journal::NotedKey;
-use super::route::Route;
 use super::sabotage::{is, Sabotage};
-use super::server::{LinkState, Role, Server, State};
-use super::txn::TxnId;
+use super::server::{Role, Server, State};
 use super::view::{Stamp, View};
 use super::Proxy;
 use crate::config::{ReadRepair, Rejoin};
 use crate::proto::response::Code;
-use crate::proto::token::{parse_decimal, Token};
+use crate::proto::token::Token;
 use crate::proto::Verb;
-use crate::time::{Span, Time};
+use crate::time::Span;
 
 /// A proxy that was asked for nothing for so long does not count as the one that serves.
-const IDLE_AFTER: Span = Span::from_millis(1000);
-
-/// At a takeover a server that cannot be reached is waited for at most so often.
-const CALL_EVERY: Span = Span::from_millis(10_000);
+pub(super) const IDLE_AFTER: Span = Span::from_millis(1000);
 
 /// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
 const GRACE: Span = Span::from_millis(1000);
@@ -57,91 +51,6 @@ impl Proxy {
         let was_active = self.is_active();
         self.last_request = Some(self.now);
         !was_active && self.is_safe() && self.has_views()
-    }
-
-    /// This proxy takes over. Servers that it could not reach are tried at once: when a network was cut, another proxy
-    /// may have served with them alone until now. Requests wait for the outcome, at most a time limit.
-    ///
-    /// Not one that was lost a moment ago: it is not back already. And not each time, or with a dead server a client that asks every
-    /// few seconds would always wait.
-    pub(super) fn call_missing(&mut self) {
-        for index in 0..self.servers.len() {
-            let server = &self.servers[index];
-            let is_missing = matches!(server.state, State::Down(_) | State::Connecting);
-            let called = server
-                .called
-                .is_some_and(|time| self.now.since(time) < CALL_EVERY);
-            if !is_missing || called || self.now.since(server.since) < IDLE_AFTER {
-                continue;
-            }
-            if server.state == State::Connecting {
-                // It may wait for an answer that was lost while the network was cut.
-                self.server_lost(index, CloseReason::ConnectTimeout);
-            }
-            self.servers[index].called = Some(self.now);
-            self.connect(index);
-        }
-    }
-
-    /// Whether a server that was called at that moment has neither answered nor failed.
-    pub(super) fn is_calling(&self, since: Time) -> bool {
-        self.servers.iter().any(|server| {
-            server.state == State::Connecting
-                && server.called == Some(since)
-                && server.attempted == since
-        })
-    }
-
-    /// A connection is made: what must be known of the server before it is used is asked for.
-    pub(super) fn greet(&mut self, id: LinkId) {
-        self.probe(id);
-        if id.conn == 0 {
-            let purpose = (Role::Process, Verb::Stats, None);
-            self.queue_bytes(id, b"stats\r\n", None, Token::default(), purpose);
-            self.ask_stamp(usize::from(id.server));
-        }
-    }
-
-    /// A line of the answer to `stats`.
-    pub(super) fn note_process(&mut self, server: usize, line: &[u8]) {
-        let mut words = line.split(|&byte| byte == b' ').skip(1);
-        let (Some(name), Some(value)) = (words.next(), words.next()) else {
-            return;
-        };
-        let Some(number) = parse_decimal(value) else {
-            return;
-        };
-        let server = &mut self.servers[server];
-        let (start, pid) = server.process.unwrap_or_default();
-        match name {
-            b"pid" => server.process = Some((0, number)),
-            // The start of the process is what does not change: the time less the uptime.
-            b"uptime" => server.process = Some((number, pid)),
-            b"time" => server.process = Some((number.wrapping_sub(start), pid)),
-            b"curr_items" => server.items = Some(number),
-            _ => {}
-        }
-    }
-
-    /// One more connection answers; with all of them the server can be considered.
-    pub(super) fn link_ready(&mut self, index: usize) {
-        let server = &mut self.servers[index];
-        let conns = server.conns;
-        let ready = |link: &super::server::Link| link.state == LinkState::Ready;
-        if server.state == State::Connecting && server.links[..conns].iter().all(ready) {
-            server.state = State::Waiting;
-            server.tried = true;
-            if server.is_magent {
-                // Its process says nothing about what its servers hold, and its tokens name them already.
-                server.process = None;
-                server.tag = Tag::none();
-            } else {
-                let (start, pid) = server.process.unwrap_or_default();
-                server.tag = Tag::new(index, start.wrapping_add(pid));
-            }
-            self.note_abilities();
-            self.consider();
-        }
     }
 
     /// Looks at all servers that wait, in the light of what all of them say.
@@ -447,50 +356,5 @@ impl Proxy {
         server.items = None;
         server.attempted = self.now;
         self.ask_stamp(index);
-    }
-
-    /// Where a noted key lives.
-    pub(super) fn route_of_noted(&self, noted: &NotedKey) -> Route {
-        if noted.is_base64() {
-            if let Some(plain) = crate::proto::meta::decode_base64(noted.key()) {
-                return self.routes.of(&plain);
-            }
-        }
-        self.routes.of(noted.key())
-    }
-
-    /// Deletes a key on one server, for the proxy's own reasons.
-    pub(super) fn delete_on(&mut self, server: usize, route: Route, noted: &NotedKey, role: Role) {
-        self.delete_for(None, server, route, noted, role);
-    }
-
-    /// The same, for the transaction `id`.
-    pub(super) fn delete_for(
-        &mut self,
-        id: Option<TxnId>,
-        server: usize,
-        route: Route,
-        noted: &NotedKey,
-        role: Role,
-    ) {
-        let mut line = Vec::with_capacity(noted.key().len() + 16);
-        let (word, verb) = if noted.is_base64() {
-            (&b"md "[..], Verb::MetaDelete)
-        } else {
-            (&b"delete "[..], Verb::Delete)
-        };
-        line.extend_from_slice(word);
-        let start = line.len();
-        line.extend_from_slice(noted.key());
-        let key = Token {
-            start,
-            end: line.len(),
-        };
-        if noted.is_base64() {
-            line.extend_from_slice(b" b");
-        }
-        line.extend_from_slice(b"\r\n");
-        let link_id = self.link_for(server, route);
-        self.queue_bytes(link_id, &line, None, key, (role, verb, id));
     }
 }

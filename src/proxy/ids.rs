@@ -30,6 +30,22 @@ pub enum ConnId {
     Link(LinkId),
 }
 
+impl ConnId {
+    /// Follows a server to its new index; `moves` has it by the old one, see `Proxy::take_moves`. False: that server is gone.
+    pub fn follow(&mut self, moves: &[Option<u16>]) -> bool {
+        let ConnId::Link(id) = self else {
+            return true;
+        };
+        match moves.get(usize::from(id.server)).copied().flatten() {
+            Some(server) => {
+                id.server = server;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 /// What the core wants the edge to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {

@@ -6,14 +6,17 @@
 
 use std::rc::Rc;
 
+use super::client::Reply;
 use super::ids::LinkId;
 use super::journal::NotedKey;
 use super::read::key_token;
-use super::repair::is_base64;
+use super::repair::{is_base64, Then};
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
-use super::txn::TxnId;
+use super::txn::{TxnId, NO_RANK};
+use super::write::{counter, says_absent};
 use super::Proxy;
+use crate::proto::response::{took_effect, Code};
 use crate::proto::token::{next_token, Token, Tokens};
 use crate::proto::Verb;
 
@@ -57,6 +60,57 @@ impl Proxy {
         if missed {
             self.fence(txn_id);
         }
+    }
+
+    /// A copy has taken over an outcome.
+    pub(super) fn mirror_answered(
+        &mut self,
+        link: LinkId,
+        id: TxnId,
+        flight: &InFlight,
+        code: Code,
+        tail: &[u8],
+    ) {
+        let server = usize::from(link.server);
+        let txn = self.txns.at(id);
+        let route = txn.route;
+        let same_number = txn.number == counter(flight.verb, code, tail);
+        let differs = !took_effect(code) || !same_number;
+        if differs && !is(Sabotage::MirrorNotHealed) {
+            let bytes = self.flight_bytes(link, flight);
+            let key = key_token(flight).of(bytes);
+            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+            if !says_absent(flight.verb, code) {
+                self.heal(server, route, &noted);
+            }
+            // What it lacks now is brought over, as long as nothing else passes. One more is outstanding meanwhile: the
+            // transaction is still needed if that ends at once.
+            let txn = self.txns.at(id);
+            txn.outstanding += 2;
+            txn.waiting += 1;
+            self.begin_repair(&noted, route, server, Then::Answer(id));
+            self.txns.at(id).outstanding -= 1;
+            return;
+        }
+        self.answer_if_all_did(id);
+    }
+
+    /// The item that a write left has been brought to a copy that lacked it, or is nowhere.
+    pub(super) fn stop_waiting(&mut self, id: TxnId, found: bool) {
+        let txn = self.txns.at(id);
+        txn.outstanding -= 1;
+        txn.waiting = txn.waiting.saturating_sub(1);
+        let (client, seq, answered) = (txn.client, txn.seq, txn.answered);
+        let (route, rank) = (txn.route, usize::from(txn.rank));
+        let decider = self.routes.server(route, rank);
+        let lost = decider.is_none_or(|server| !self.servers[server].is_up());
+        if !found && lost && !answered {
+            // It went with the server that decided.
+            self.replace_reply(client, seq, Reply::None);
+            self.txns.at(id).best = NO_RANK;
+        }
+        self.answer_if_all_did(id);
+        self.close_txn(id);
     }
 }
 

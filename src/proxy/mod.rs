@@ -5,26 +5,32 @@
 //! The core opens no socket and reads no clock.
 //!
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `intake` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `flush`,
-//! `answers` and `values` (bytes of servers), `health` (up, down, time limits), `enter`, `stamps`, `repair`, `resync` (what
-//! returning servers missed), `local` (what the proxy answers itself).
+//! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
+//! `answers` and `values` (bytes of servers), `health` and `loss` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
+//! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
 mod anew;
 mod answers;
+mod blocks;
 mod cas;
 mod classic;
 mod client;
+mod clients;
 mod coverage;
 mod dialect;
 mod dispatch;
 mod eject;
 mod enter;
 pub mod events;
+mod exchange;
 mod flush;
+mod forget;
 mod frames;
 mod gather;
 mod gathers;
+mod greet;
 mod handover;
+mod heal;
 mod health;
 mod ids;
 mod inquiry;
@@ -33,12 +39,14 @@ mod item;
 mod journal;
 mod keys;
 mod local;
+mod loss;
 mod mirror;
 mod op;
 mod order;
 mod passing;
 mod placing;
 mod read;
+mod refill;
 mod reload;
 mod repair;
 pub mod report;
@@ -72,7 +80,7 @@ use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 
-use client::{Client, Input};
+use client::Client;
 use coverage::{Address, Coverage};
 use eject::Ejects;
 use events::Events;
@@ -261,50 +269,6 @@ impl Proxy {
         }
     }
 
-    /// A client connected. `None`: over `-n`; say so to it and close.
-    pub fn client_opened(&mut self, now: Time) -> Option<ClientId> {
-        self.now = now;
-        if self.clients.len() >= self.settings.max_conns {
-            self.counters.rejected_connections += 1;
-            self.conns_are_full();
-            return None;
-        }
-        self.counters.total_connections += 1;
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let generation = self.next_generation;
-        let index = self
-            .clients
-            .insert(Client::new(generation, now, self.typical)) as u32;
-        let id = ClientId { index, generation };
-        if self.draining {
-            self.close_when_settled(id);
-        }
-        Some(id)
-    }
-
-    /// False while the client is held back (too much unsent or in flight): do not read it until `Action::ReadClient`.
-    pub fn wants_read(&self, id: ClientId) -> bool {
-        self.client(id)
-            .is_some_and(|client| !client.stalled && !client.closing)
-    }
-
-    /// The client will send no more (end of file). What it asked for is still answered; `CloseClient` follows.
-    pub fn client_finished(&mut self, id: ClientId, now: Time) {
-        self.now = now;
-        // What waits in its buffer is complete requests only if it was held back; they are still answered.
-        if self.client(id).is_some_and(|client| !client.stalled) {
-            self.close_when_settled(id);
-        } else if let Some(client) = self.client_mut(id) {
-            client.finished = true;
-        }
-    }
-
-    /// The client's connection broke. The id is dead after this; what it asked for goes on without it.
-    pub fn client_closed(&mut self, id: ClientId, now: Time) {
-        self.now = now;
-        self.remove_client(id);
-    }
-
     /// The next thing to do. Drain after each batch of inputs.
     pub fn poll_action(&mut self) -> Option<Action> {
         if self.barrier.is_raised() {
@@ -372,27 +336,6 @@ impl Proxy {
         })
     }
 
-    fn write_client<W: io::Write>(&mut self, id: ClientId, writer: &mut W) -> io::Result<bool> {
-        let Some(client) = self.clients.get_mut(id.index as usize) else {
-            return Ok(true);
-        };
-        if client.generation != id.generation {
-            return Ok(true);
-        }
-        let before = client.out.len();
-        let drained = client.out.write_to(writer, &mut self.memory)?;
-        let written = before - client.out.len();
-        client.note_written(written);
-        self.counters.bytes_written += written as u64;
-        if client.stalled && client.may_resume() {
-            self.resumable.push(id);
-        } else if drained && client.closing && client.is_settled() {
-            self.remove_client(id);
-            self.actions.push_back(Action::CloseClient(id));
-        }
-        Ok(drained)
-    }
-
     /// True when a burst is over: freed memory may go back to the system.
     pub fn has_calmed(&mut self) -> bool {
         self.memory.has_calmed()
@@ -443,73 +386,7 @@ impl Proxy {
         self.clients.is_empty()
     }
 
-    fn client_ids(&self) -> impl Iterator<Item = ClientId> + '_ {
-        self.clients.iter().map(|(index, client)| ClientId {
-            index: index as u32,
-            generation: client.generation,
-        })
-    }
-
-    fn client(&self, id: ClientId) -> Option<&Client> {
-        let client = self.clients.get(id.index as usize)?;
-        (client.generation == id.generation).then_some(client)
-    }
-
-    fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
-        let client = self.clients.get_mut(id.index as usize)?;
-        (client.generation == id.generation).then_some(client)
-    }
-
     fn link_mut(&mut self, id: LinkId) -> &mut server::Link {
         &mut self.servers[usize::from(id.server)].links[usize::from(id.conn)]
-    }
-
-    fn remove_client(&mut self, id: ClientId) {
-        if self.client(id).is_some() {
-            self.clients
-                .remove(id.index as usize)
-                .release(&mut self.memory);
-        }
-    }
-
-    /// Takes no more requests of the client and closes it when all is answered and written.
-    fn close_when_settled(&mut self, id: ClientId) {
-        let Some(client) = self.client_mut(id) else {
-            return;
-        };
-        client.closing = true;
-        // A request that is not complete is never going to be.
-        let seq = match std::mem::take(&mut client.input) {
-            Input::Data(pending) => {
-                let seq = pending.held.op().seq;
-                self.memory.give(pending.data.len());
-                Some((seq, 1))
-            }
-            Input::Swallow { seq, .. } => Some((seq, 0)),
-            Input::Fresh | Input::Line | Input::Keys(_) => None,
-        };
-        if let Some((seq, keys)) = seq {
-            self.finish_slot(id, seq, keys, b"");
-        }
-        let Some(client) = self.client_mut(id) else {
-            return;
-        };
-        if client.is_settled() {
-            self.remove_client(id);
-            self.actions.push_back(Action::CloseClient(id));
-        } else {
-            self.mark_client(id);
-        }
-    }
-
-    /// Puts the client on the list of connections to write, if it has anything to write.
-    fn mark_client(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(id.index as usize) else {
-            return;
-        };
-        if client.generation == id.generation && !client.dirty && !client.out.is_empty() {
-            client.dirty = true;
-            self.dirty.push(ConnId::Client(id));
-        }
     }
 }

@@ -9,61 +9,52 @@
 //!
 //! Servers that stay keep their connections, journals and all that is known of them.
 
-use super::coverage::Coverage;
-use super::eject::Ejects;
 use super::events::Kind;
-use super::ids::ConnId;
-use super::op::Held;
-use super::route::{Former, Routes};
 use super::server::{Role, Server, State};
-use super::view::{self, View};
-use super::{Proxy, Settings};
-use crate::config::{Config, ReadRepair};
+use super::{view, Proxy};
+use crate::config::Config;
 use crate::time::{Span, Time};
 
 /// How long servers that are new may take to be made safe, besides twice the timeout: longer than one is suspected that may
 /// have been stopped.
 const JOIN_MAX: Span = Span::from_millis(3000);
 
-/// Keys that are placed on both rings to tell what moves.
-const SAMPLE: usize = 16_384;
-
 /// A configuration that is not in force yet.
 #[derive(Debug)]
-struct Next {
-    config: Box<Config>,
-    handover: Span,
+pub(super) struct Next {
+    pub(super) config: Box<Config>,
+    pub(super) handover: Span,
     /// Its servers, by their present index.
-    servers: Vec<usize>,
+    pub(super) servers: Vec<usize>,
     /// New servers are waited for until then at most.
     until: Time,
     at_barrier: bool,
     /// It only ends a handover.
-    ends: bool,
+    pub(super) ends: bool,
 }
 
 /// What `stats reload` tells of the last one.
 #[derive(Debug, Default)]
-struct Told {
-    count: u64,
+pub(super) struct Told {
+    pub(super) count: u64,
     failed: u64,
-    error: String,
-    at: Option<Time>,
-    added: usize,
-    removed: usize,
+    pub(super) error: String,
+    pub(super) at: Option<Time>,
+    pub(super) added: usize,
+    pub(super) removed: usize,
     /// Hundredths of a percent.
-    moved: usize,
+    pub(super) moved: usize,
 }
 
 /// Reloads, and what came of them.
 #[derive(Debug, Default)]
 pub struct Reload {
-    next: Option<Next>,
-    told: Told,
+    pub(super) next: Option<Next>,
+    pub(super) told: Told,
     /// When the handover ends, and what is in force.
-    handover: Option<(Time, Box<Config>)>,
+    pub(super) handover: Option<(Time, Box<Config>)>,
     /// For the edge: the new index of each server, by the old one.
-    moves: Option<Vec<Option<u16>>>,
+    pub(super) moves: Option<Vec<Option<u16>>>,
 }
 
 impl Reload {
@@ -215,194 +206,6 @@ impl Proxy {
             && !self.order.is_undecided()
             && self.ejects.due == 0
             && links.all(|link| link.fifo.iter().all(|flight| only_looks(flight.role)))
-    }
-
-    /// Exchanges what there is for what was asked for. Nothing is under way.
-    pub(super) fn carry_out_reload(&mut self) {
-        let Some(next) = self.reload.next.take() else {
-            return;
-        };
-        let config = *next.config;
-        let mut routes = Routes::new(&config);
-        let moved = self.moved_share(&routes, &next.servers);
-        let hands_over = next.handover > Span(0) && moved > 0 && !self.routes.is_random();
-        // What does not touch the ring does not end a handover that is under way.
-        let kept = match moved == 0 && !next.ends {
-            true => self.routes.take_former(),
-            false => None,
-        };
-        let count = self.servers.len();
-        let added = next
-            .servers
-            .iter()
-            .filter(|&&index| self.routes.rank_of_none(index))
-            .count();
-        let mut order = next.servers;
-        let named = order.len();
-        if hands_over {
-            // Whoever held keys alone is asked for them a while longer.
-            let former = (0..self.routes.primaries()).filter(|index| !order.contains(index));
-            let former: Vec<usize> = former.collect();
-            order.extend(former);
-        } else if let Some(former) = &kept {
-            let servers = former.servers().map(usize::from);
-            let former: Vec<usize> = servers.filter(|index| !order.contains(index)).collect();
-            order.extend(former);
-            order.dedup();
-        }
-        let removed = (0..self.routes.servers())
-            .filter(|index| !order[..named].contains(index))
-            .count();
-        let mut moves: Vec<Option<u16>> = vec![None; count];
-        for (new, &old) in order.iter().enumerate() {
-            moves[old] = Some(new as u16);
-        }
-        let mut old: Vec<Option<Server>> = std::mem::take(&mut self.servers)
-            .into_iter()
-            .map(Some)
-            .collect();
-        self.servers = order
-            .iter()
-            .filter_map(|&index| old[index].take())
-            .collect();
-        for gone in old.into_iter().flatten() {
-            for mut link in gone.links {
-                link.reset(&mut self.memory);
-            }
-        }
-        let names = view::pool_names(&config);
-        for (index, server) in self.servers.iter_mut().enumerate() {
-            server.is_primary = index < config.servers.len();
-            server.place = names.binary_search(&server.name).unwrap_or_default() as u16;
-            server.journal.set_limit(config.journal_keys);
-        }
-        let former = std::mem::replace(&mut self.routes, Routes::none());
-        if hands_over {
-            let places = (0..former.primaries()).map(|index| moves[index].unwrap_or_default());
-            let places = places.collect();
-            routes.hand_over(Former::new(former, places));
-            self.reload.handover = Some((self.now + next.handover, Box::new(config.clone())));
-        } else if let Some(mut former) = kept {
-            former.rename(&moves);
-            routes.hand_over(*former);
-            if let Some((_, in_force)) = &mut self.reload.handover {
-                **in_force = config.clone();
-            }
-        } else {
-            self.reload.handover = None;
-        }
-        self.routes = routes;
-        self.coverage = Coverage::new(&self.routes);
-        self.settings = Settings::of(&config);
-        self.memory.set_limit(config.memory_limit);
-        self.rename_links(&moves);
-        self.reload.moves = Some(moves);
-        self.renew_views(&config, moved > 0);
-        self.reroute_held();
-        self.note_abilities();
-        self.plan_resync();
-        if next.ends {
-            return;
-        }
-        let told = &mut self.reload.told;
-        told.count += 1;
-        (told.added, told.removed, told.moved) = (added, removed, moved);
-        told.at = Some(self.now);
-        told.error.clear();
-        let detail = format!(
-            "{added} servers added, {removed} removed, {}.{:02} % of the keys move",
-            moved / 100,
-            moved % 100
-        );
-        self.happened(Kind::Reload, "", detail, self.now);
-    }
-
-    /// How many of 10,000 keys have another primary than now.
-    fn moved_share(&self, routes: &Routes, servers: &[usize]) -> usize {
-        let mut moved = 0;
-        for n in 0..SAMPLE {
-            // Numbers in a row would be neighbours on a ring.
-            let key = format!(
-                "{:016x}",
-                (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            );
-            let before = usize::from(self.routes.of(key.as_bytes()).primary());
-            let after = servers[usize::from(routes.of(key.as_bytes()).primary())];
-            moved += usize::from(self.servers[before].name != self.servers[after].name);
-        }
-        (moved * 10_000).div_ceil(SAMPLE)
-    }
-
-    /// Connections that have something to write go by the new indices.
-    fn rename_links(&mut self, moves: &[Option<u16>]) {
-        self.dirty.retain_mut(|id| match id {
-            ConnId::Client(_) => true,
-            ConnId::Link(id) => match moves.get(usize::from(id.server)).copied().flatten() {
-                Some(server) => {
-                    id.server = server;
-                    true
-                }
-                None => false,
-            },
-        });
-    }
-
-    /// Stamps go by which servers a pool has; and after a ring has changed, copies may lack what they are to hold.
-    fn renew_views(&mut self, config: &Config, moved: bool) {
-        let key = view::stamp_key(config);
-        let renamed = key != self.stamp_key;
-        self.stamp_key = key;
-        self.me = view::owner(&config.proxy_id);
-        self.origin = None;
-        self.recheck = None;
-        self.raise_due = false;
-        let known = std::mem::replace(&mut self.ejects, Ejects::new(config.journal_keys));
-        if self.routes.ejects() && (moved || renamed || !known.known.is_empty()) {
-            // By the old ring keys were at other places: they may be anywhere until they have been looked for.
-            for primary in 0..self.routes.primaries() {
-                self.ejects
-                    .known
-                    .note(primary as u16, self.routes.places() - 1);
-            }
-            self.ejects.record.forget();
-        }
-        if renamed || !self.has_views() {
-            for server in &mut self.servers {
-                server.stamp = None;
-                server.left_out = View::default();
-            }
-        }
-        if !self.has_views() {
-            self.view = View::default();
-            self.servers
-                .iter_mut()
-                .for_each(|server| server.cold = false);
-            return;
-        }
-        if !self.is_active() {
-            // As after a start: what holds is on the servers.
-            self.view = if renamed { View::default() } else { self.view };
-            return;
-        }
-        let repairs = self.meta && self.settings.read_repair != ReadRepair::Off;
-        if self.routes.ranks() > 1 && moved && repairs {
-            for server in self.servers.iter_mut().filter(|server| server.is_up()) {
-                server.cold = true;
-            }
-        }
-        if self.is_safe() && (renamed || moved) {
-            self.raise_view();
-        }
-    }
-
-    /// What has waited goes to its places on the new ring.
-    fn reroute_held(&mut self) {
-        let mut held: Vec<Held> = self.barrier.take_held();
-        for op in &mut held {
-            let route = self.route_of(&op.op());
-            op.set_route(route);
-        }
-        self.barrier.put_held(held);
     }
 
     /// Lines for `stats reload`.

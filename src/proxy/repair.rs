@@ -19,11 +19,8 @@ use super::{cas, Proxy};
 use crate::buf::Body;
 use crate::config::ReadRepair;
 use crate::proto::response::Code;
-use crate::proto::token::{next_token, push_decimal, Token};
+use crate::proto::token::{next_token, Token};
 use crate::proto::Verb;
-
-/// memcached takes a time to live over 30 days for a moment since 1970.
-const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
 
 /// A key that is written all the time is not brought over for ever.
 const TRIES_MAX: u8 = 10;
@@ -95,6 +92,11 @@ impl Repair {
     /// The server it is brought to.
     pub fn target(&self) -> usize {
         self.target
+    }
+
+    /// The rank of the copy that was asked last; as many as there are ranks: the place where the key was before.
+    pub fn asked_rank(&self) -> usize {
+        self.next_rank.saturating_sub(1)
     }
 
     /// What happens afterwards.
@@ -259,100 +261,6 @@ impl Proxy {
         is(Sabotage::RefillNotCancelled) || repair.epoch == self.order.epoch(bucket) && !undecided
     }
 
-    /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
-    fn give_back(&mut self, id: u32, version: Option<u64>) {
-        let repair = &self.repairs[id as usize];
-        let rank = repair.next_rank.saturating_sub(1);
-        let asked = match rank == self.routes.ranks() {
-            true => repair.route.former(),
-            false => self.routes.server(repair.route, rank),
-        };
-        let Some(server) = asked else {
-            return;
-        };
-        let mut line = b"md ".to_vec();
-        line.extend_from_slice(repair.key.key());
-        let key = Token {
-            start: 3,
-            end: line.len(),
-        };
-        line.extend_from_slice(if repair.key.is_base64() {
-            b" I b"
-        } else {
-            b" I"
-        });
-        if let Some(version) = version.filter(|_| self.explicit_cas) {
-            push_version(&mut line, version);
-        }
-        line.extend_from_slice(b"\r\n");
-        let link_id = self.link_for(server, repair.route);
-        let purpose = (Role::Refill, Verb::MetaDelete, None);
-        self.queue_bytes(link_id, &line, None, key, purpose);
-    }
-
-    fn write_item(&mut self, id: u32, item: &Item<'_>) {
-        let unix = self.facts.unix(self.now);
-        let repair = &self.repairs[id as usize];
-        let name = item.key.unwrap_or(repair.key.key());
-        let base64 = item.base64 || (item.key.is_none() && repair.key.is_base64());
-        let mut request = b"ms ".to_vec();
-        request.extend_from_slice(name);
-        let key = Token {
-            start: 3,
-            end: request.len(),
-        };
-        request.push(b' ');
-        push_decimal(&mut request, (item.data.len() - 2) as u64);
-        if base64 {
-            request.extend_from_slice(b" b");
-        }
-        request.extend_from_slice(b" T");
-        push_decimal(
-            &mut request,
-            match item.ttl {
-                // A moment long ago.
-                None if is(Sabotage::ForeverAsNow) => RELATIVE_MAX + 1,
-                None => 0,
-                Some(_) if is(Sabotage::TimeForgotten) => 0,
-                Some(ttl) if ttl > RELATIVE_MAX && !is(Sabotage::MonthAsRelative) => unix + ttl,
-                Some(ttl) => ttl,
-            },
-        );
-        request.extend_from_slice(b" F");
-        request.extend_from_slice(item.flags);
-        let version = item.version.filter(|_| self.explicit_cas);
-        if let Some(version) = version {
-            push_version(&mut request, version);
-        }
-        request.extend_from_slice(b" ME");
-        request.extend_from_slice(b"\r\n");
-        request.extend_from_slice(item.data);
-        let link_id = self.link_for(repair.target, repair.route);
-        let mut mark = None;
-        if item.stale {
-            let mut line = b"md ".to_vec();
-            line.extend_from_slice(name);
-            let flags: &[u8] = if base64 { b" I b" } else { b" I" };
-            line.extend_from_slice(flags);
-            if let Some(version) = version {
-                push_version(&mut line, version);
-            }
-            line.extend_from_slice(b"\r\n");
-            mark = Some(line);
-        }
-        let txn = match repair.then {
-            Then::Answer(txn) => Some(txn),
-            _ => None,
-        };
-        let purpose = (Role::Refill, Verb::MetaSet, txn);
-        self.queue_bytes(link_id, &request, None, key, purpose);
-        if let Some(line) = mark {
-            // A stale item is brought over as one: who reads it first may refill it.
-            let purpose = (Role::Refill, Verb::MetaDelete, None);
-            self.queue_bytes(link_id, &line, None, key, purpose);
-        }
-    }
-
     /// The key has been brought over, or is nowhere: what waited for it goes on.
     pub(super) fn end_repair(&mut self, id: u32, found: bool) {
         let repair = self.repairs.remove(id as usize);
@@ -434,11 +342,6 @@ impl Proxy {
         let then = Then::Redo(Box::new(redo));
         self.begin_repair(&noted, route, server, then);
     }
-}
-
-fn push_version(line: &mut Vec<u8>, version: u64) {
-    line.extend_from_slice(b" E");
-    push_decimal(line, version);
 }
 
 /// Whether the key of a meta request is written in base64.

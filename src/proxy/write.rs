@@ -7,19 +7,15 @@ use std::rc::Rc;
 
 use super::client::Reply;
 use super::ids::LinkId;
-use super::journal::NotedKey;
 use super::op::{Data, Op};
 use super::order::bucket;
-use super::read::key_token;
-use super::repair::{is_base64, Redo, Then};
-use super::route::Route;
+use super::repair::{Redo, Then};
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::tail::Tail;
 use super::txn::{TxnId, NO_RANK};
 use super::version::{told, value_of};
 use super::{cas, Proxy};
-use crate::buf::Body;
 use crate::config::Ack;
 use crate::proto::response::{took_effect, Code};
 use crate::proto::token::{parse_decimal, Token};
@@ -197,38 +193,6 @@ impl Proxy {
         self.answer_if_all_did(id);
     }
 
-    /// Some copies took an unconditional write and some refused it: where it differs from the acting primary's outcome the
-    /// key is deleted.
-    fn heal_refused(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
-        if is(Sabotage::MirrorNotHealed) {
-            return;
-        }
-        let txn = self.txns.at(id);
-        let (route, first) = (txn.route, txn.rank.min(63));
-        let wrong = if txn.erred & (1 << first) != 0 {
-            txn.took
-        } else {
-            txn.erred
-        };
-        let key = key_token(flight).of(bytes);
-        let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-        for rank in 0..self.routes.ranks().min(63) {
-            let server = self.routes.server(route, rank);
-            if let (Some(server), true) = (server, wrong & (1 << rank) != 0) {
-                if self.servers[server].is_up() {
-                    self.heal(server, route, &noted);
-                }
-            }
-        }
-    }
-
-    /// A copy differs: it forgets the key.
-    fn heal(&mut self, server: usize, route: Route, noted: &NotedKey) {
-        self.counters.disagreements += 1;
-        self.counters.heals += 1;
-        self.delete_on(server, route, noted, Role::Heal);
-    }
-
     /// The acting primary has decided a conditional write.
     pub(super) fn decide_answered(
         &mut self,
@@ -271,57 +235,6 @@ impl Proxy {
             self.keep_reply(txn_id, code, tail);
         }
         self.decided(bucket(route.hash));
-    }
-
-    /// A copy has taken over an outcome.
-    pub(super) fn mirror_answered(
-        &mut self,
-        link: LinkId,
-        id: TxnId,
-        flight: &InFlight,
-        code: Code,
-        tail: &[u8],
-    ) {
-        let server = usize::from(link.server);
-        let txn = self.txns.at(id);
-        let route = txn.route;
-        let same_number = txn.number == counter(flight.verb, code, tail);
-        let differs = !took_effect(code) || !same_number;
-        if differs && !is(Sabotage::MirrorNotHealed) {
-            let bytes = self.flight_bytes(link, flight);
-            let key = key_token(flight).of(bytes);
-            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-            if !says_absent(flight.verb, code) {
-                self.heal(server, route, &noted);
-            }
-            // What it lacks now is brought over, as long as nothing else passes. One more is outstanding meanwhile: the
-            // transaction is still needed if that ends at once.
-            let txn = self.txns.at(id);
-            txn.outstanding += 2;
-            txn.waiting += 1;
-            self.begin_repair(&noted, route, server, Then::Answer(id));
-            self.txns.at(id).outstanding -= 1;
-            return;
-        }
-        self.answer_if_all_did(id);
-    }
-
-    /// The item that a write left has been brought to a copy that lacked it, or is nowhere.
-    pub(super) fn stop_waiting(&mut self, id: TxnId, found: bool) {
-        let txn = self.txns.at(id);
-        txn.outstanding -= 1;
-        txn.waiting = txn.waiting.saturating_sub(1);
-        let (client, seq, answered) = (txn.client, txn.seq, txn.answered);
-        let (route, rank) = (txn.route, usize::from(txn.rank));
-        let decider = self.routes.server(route, rank);
-        let lost = decider.is_none_or(|server| !self.servers[server].is_up());
-        if !found && lost && !answered {
-            // It went with the server that decided.
-            self.replace_reply(client, seq, Reply::None);
-            self.txns.at(id).best = NO_RANK;
-        }
-        self.answer_if_all_did(id);
-        self.close_txn(id);
     }
 
     /// Keeps the answer of the copy with the best rank until the other copies have answered.
@@ -383,68 +296,6 @@ impl Proxy {
             self.finish_slot(client, seq, 1, b"");
         }
     }
-
-    /// A write got no answer in time, but its connection lives: the client hears that the outcome is unknown, or what
-    /// another copy said; the write itself stays in its place.
-    pub(super) fn write_late(&mut self, id: TxnId) {
-        let txn = self.txns.at(id);
-        txn.waiting = txn.waiting.saturating_sub(1);
-        if txn.waiting > 0 || txn.answered {
-            return;
-        }
-        if txn.best != NO_RANK && !txn.undecided {
-            self.answer_if_all_did(id);
-            return;
-        }
-        txn.answered = true;
-        let (client, seq, quiet, verb) = (txn.client, txn.seq, txn.quiet, txn.verb);
-        self.counters.failed_writes += 1;
-        let silent = quiet && !verb.is_meta();
-        let line = if silent { b"" } else { replies::TIMED_OUT };
-        self.finish_with(client, seq, 1, line);
-    }
-
-    /// The server that was to decide is lost before its answer came. The outcome was not mirrored, so the next copy
-    /// still has what was there before, and decides. `bytes` and `body` are the request.
-    pub(super) fn redecide(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
-        let txn = self.txns.at(id);
-        let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
-        // A client that was told "unknown" keeps that answer, which may still wait for its turn in the client's order.
-        // Nor can it be ejected before it is known which view that would be in.
-        let next = if txn.answered || (self.routes.ejects() && self.recheck.is_some()) {
-            None
-        } else {
-            self.replace_reply(client, seq, Reply::None);
-            self.acting(route, usize::from(rank) + 1)
-        };
-        let Some((rank, server)) = next else {
-            self.txns.at(id).undecided = false;
-            self.answer_if_all_did(id);
-            self.decided(bucket(route.hash));
-            return;
-        };
-        self.txns.at(id).rank = rank as u8;
-        if self.routes.ejects() {
-            let key = key_token(flight).of(bytes);
-            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-            self.note_ejected(route, &noted, rank);
-            self.delete_behind(id, route, || noted, rank);
-        }
-        let link_id = self.link_for(server, route);
-        let body: Option<&Body> = flight.body.as_ref();
-        let purpose = (Role::Decide, flight.verb, Some(id));
-        let line_end = memchr::memchr(b'\n', bytes).map_or(0, |newline| newline - 1);
-        let Some(token) = cas::condition(flight.verb, &bytes[..line_end]) else {
-            self.queue_bytes(link_id, bytes, body, key_token(flight), purpose);
-            return;
-        };
-        // The token was given by the server that is lost.
-        let mut request = std::mem::take(&mut self.scratch);
-        request.clear();
-        cas::open_request(bytes, token, None, false, &mut request);
-        self.queue_bytes(link_id, &request, body, key_token(flight), purpose);
-        self.scratch = request;
-    }
 }
 
 /// Whether a conditional write stores something where there is nothing.
@@ -458,7 +309,7 @@ fn creates(op: &Op<'_>) -> bool {
 }
 
 /// Whether the answer says that there is no such key (for `add` it says the contrary).
-fn says_absent(verb: Verb, code: Code) -> bool {
+pub(super) fn says_absent(verb: Verb, code: Code) -> bool {
     match code {
         Code::NotFound | Code::MetaNotFound | Code::MetaMiss => true,
         Code::NotStored => verb != Verb::Add,
@@ -468,7 +319,7 @@ fn says_absent(verb: Verb, code: Code) -> bool {
 }
 
 /// What a counter stands at, where the answer tells.
-fn counter(verb: Verb, code: Code, tail: &[u8]) -> Option<u64> {
+pub(super) fn counter(verb: Verb, code: Code, tail: &[u8]) -> Option<u64> {
     match (verb, code) {
         (_, Code::Number) | (Verb::MetaArithmetic, Code::MetaValue) => {
             parse_decimal(value_of(tail).trim_ascii_end())

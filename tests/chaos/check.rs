@@ -22,6 +22,8 @@ mod linear;
 mod meta;
 #[path = "../sim/mix.rs"]
 mod mix;
+#[path = "../sim/op.rs"]
+mod op;
 #[path = "../sim/reply.rs"]
 pub mod reply;
 #[path = "../sim/request.rs"]
@@ -33,10 +35,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 pub use explain::token;
-use history::{Op, Seen};
 use kinds::is_read;
 use linear::{Known, Rules};
-use request::{parse_line, Bytes, Request, Verb};
+use op::{Op, Seen};
+use request::{show, understand, Bytes, Verb};
 
 /// The clock of the check begins here, whatever the host's says: seconds since 1970.
 pub mod world {
@@ -66,63 +68,6 @@ pub mod profile {
     }
 }
 
-/// Requests, for people.
-pub mod clients {
-    pub fn show(request: &super::Request) -> String {
-        let text = |bytes: &[u8]| bytes[..bytes.len().min(60)].escape_ascii().to_string();
-        let words: Vec<String> = request.words.iter().map(|word| text(word)).collect();
-        format!(
-            "{:?} exptime {} delta {} cas {} [{}] {:?}{}",
-            request.verb,
-            request.exptime,
-            request.delta,
-            request.cas,
-            words.join(" "),
-            text(&request.value),
-            if request.noreply { " noreply" } else { "" },
-        )
-    }
-}
-
-/// Operations, as the search wants them.
-pub mod history {
-    use std::rc::Rc;
-
-    use super::request::{Bytes, Request};
-
-    /// What came of an operation.
-    #[derive(Clone, PartialEq, Eq, Debug)]
-    pub enum Seen {
-        Pending,
-        /// This reply (of a retrieval: this key's block).
-        Reply(Bytes),
-        /// Done, and nothing said about how.
-        Silent,
-        /// It may take effect soon, later, or not at all.
-        Unknown,
-        /// The proxy said that it did nothing.
-        Refused,
-        /// Nothing follows from it.
-        Never,
-    }
-
-    /// One operation on one key.
-    #[derive(Clone, Debug)]
-    pub struct Op {
-        pub client: usize,
-        pub request: Rc<Request>,
-        /// Which of the request's keys it is.
-        pub index: usize,
-        /// Tokens are compared here, with what they were handed out with.
-        pub expects: Option<Bytes>,
-        /// Microseconds.
-        pub asked: u64,
-        /// When the reply was there; of an unknown outcome: when it can take effect no more.
-        pub until: u64,
-        pub seen: Seen,
-    }
-}
-
 /// What a client heard, in a form that passes between threads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Heard {
@@ -142,16 +87,6 @@ pub enum Event {
     Asks(usize, u64, Vec<u8>),
     /// What it heard to that number, for one of the request's keys or for all of them.
     Hears(usize, u64, Option<usize>, Heard),
-}
-
-/// A request as memcached would understand it.
-pub fn understand(bytes: &[u8]) -> Request {
-    let newline = memchr::memchr(b'\n', bytes).expect("requests have lines");
-    let mut request = parse_line(&bytes[..newline - 1], false);
-    if bytes.len() > newline + 1 {
-        request.value = Rc::from(&bytes[newline + 1..bytes.len() - 2]);
-    }
-    request
 }
 
 /// How long what nobody has heard the end of may still take effect, in microseconds.
@@ -256,7 +191,7 @@ impl History {
     }
 
     fn asked(&mut self, client: usize, number: u64, bytes: &[u8], now: u64) {
-        let request = Rc::new(understand(bytes));
+        let request = Rc::new(understand(bytes, false));
         let keys: Vec<usize> = if request.verb == Verb::FlushAll {
             (0..self.keys.len()).collect()
         } else {
@@ -277,6 +212,7 @@ impl History {
                 expects: None,
                 asked: now,
                 until: u64::MAX,
+                lost_at: 0,
                 seen: Seen::Pending,
             });
             self.keys[key].pending += 1;
@@ -345,7 +281,7 @@ impl History {
             self.compared += 1;
             let seen = place.tokens.get(&token);
             let Some(&seen) = seen else {
-                let request = clients::show(&op.request);
+                let request = show(&op.request);
                 return Err(format!(
                     "a token that nobody was given was taken: {request}"
                 ));
@@ -356,7 +292,7 @@ impl History {
                 return Err(format!(
                     "key {}: token seen until {seen} taken after a write at {change:?}: {}",
                     place.name.escape_ascii(),
-                    clients::show(&op.request)
+                    show(&op.request)
                 ));
             }
         }
@@ -395,7 +331,7 @@ fn line(op: &Op) -> String {
         ),
         other => format!("{other:?}"),
     };
-    let request = clients::show(&op.request);
+    let request = show(&op.request);
     format!(
         "    {}-{} client {} {request}: {seen}",
         op.asked, op.until, op.client

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::check::generate::{key, Generator};
 use super::check::profile::{Plan, Profile};
 use super::check::reply::{self, Taken};
-use super::check::request::{Request, Verb};
+use super::check::request::{understand, Request, Verb};
 use super::check::rng::Rng;
 use super::check::world::EPOCH;
-use super::check::{understand, Event, Heard};
+use super::check::{Event, Heard};
 use super::common::{reset, Client, PATIENCE};
 
 /// Requests in one packet, at most.
@@ -147,7 +147,7 @@ impl Worker<'_> {
             self.number += 1;
             sent.push_back(Sent {
                 number: self.number,
-                request: understand(&piece),
+                request: understand(&piece, false),
                 excused: false,
             });
             wire.extend_from_slice(&piece);
@@ -157,7 +157,7 @@ impl Worker<'_> {
         wire.extend_from_slice(b"mn\r\n");
         sent.push_back(Sent {
             number: 0,
-            request: understand(b"mn\r\n"),
+            request: understand(b"mn\r\n", false),
             excused: false,
         });
         self.log
@@ -343,7 +343,7 @@ impl Worker<'_> {
 /// also not by losing a zero in front.
 fn certain(request: &[u8]) -> Vec<u8> {
     let verb = &request[..request.iter().position(|&byte| byte == b' ').unwrap_or(0)];
-    let parsed = understand(request);
+    let parsed = understand(request, false);
     if !parsed.verb.is_storage() && ![&b"decr"[..], b"ma", b"md"].contains(&verb) {
         return request.to_vec();
     }

@@ -41,6 +41,8 @@ pub enum Do {
     Send(Vec<u8>),
     /// Write them one by one, each in a packet of its own.
     Dribble(Vec<u8>),
+    /// The same with a pause behind each, until this is set; then what is left at once.
+    Drip(Vec<u8>, Arc<AtomicBool>),
     /// Let time pass: here slowness is the behaviour under test.
     Wait(Duration),
     /// Close the connection.
@@ -55,6 +57,9 @@ impl Do {
         Do::Send(text.as_bytes().to_vec())
     }
 }
+
+/// The pause of [`Do::Drip`].
+pub const DRIP: Duration = Duration::from_millis(10);
 
 type Script = dyn Fn(&Request) -> Vec<Do> + Send + Sync;
 
@@ -177,6 +182,12 @@ fn serve(
                     Do::Send(bytes) => stream.write_all(&bytes),
                     Do::Dribble(bytes) => bytes.iter().try_for_each(|&byte| {
                         std::thread::yield_now();
+                        stream.write_all(&[byte])
+                    }),
+                    Do::Drip(bytes, enough) => bytes.iter().try_for_each(|&byte| {
+                        if !enough.load(Ordering::SeqCst) {
+                            std::thread::sleep(DRIP);
+                        }
                         stream.write_all(&[byte])
                     }),
                     Do::Wait(time) => {

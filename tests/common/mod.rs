@@ -11,11 +11,13 @@ pub mod client;
 pub mod exchange;
 pub mod fake;
 pub mod files;
+pub mod lit;
 pub mod magent;
 pub mod normal;
 pub mod pool;
 pub mod process;
 pub mod rng;
+pub mod source;
 
 use std::time::{Duration, Instant};
 

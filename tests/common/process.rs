@@ -76,6 +76,21 @@ pub fn mortal(program: &str) -> Command {
     command
 }
 
+/// Runs a command to its end: the exit code, and all that it said.
+#[track_caller]
+pub fn run(command: &mut Command) -> (i32, String) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let code = output.status.code();
+    (
+        code.unwrap_or_else(|| panic!("{command:?}: {}: {text}", output.status)),
+        text,
+    )
+}
+
 /// A running child with what it writes to stderr.
 pub struct Process {
     child: Child,

@@ -36,14 +36,16 @@ pub enum Kind {
 const A: Side = Side::A;
 const B: Side = Side::B;
 
-/// Long enough for anything but a search for what is gone.
-fn look(lab: &Lab) {
+/// Long enough for anything but a search for what is gone. It cannot fail: scenes end with it.
+fn look(lab: &Lab) -> Outcome<()> {
     lab.work(Duration::from_millis(2500));
+    Ok(())
 }
 
 /// The longest of all takeovers is over, with its gratuitous ARPs.
-fn look_long(lab: &Lab) {
+fn look_long(lab: &Lab) -> Outcome<()> {
     lab.work(Duration::from_millis(5500));
+    Ok(())
 }
 
 macro_rules! scene {
@@ -68,8 +70,7 @@ pub const ALL: &[Scene] = &[
         "proxy killed, not started again",
         |lab| {
             lab.node(A).kill_proxy()?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -82,8 +83,7 @@ pub const ALL: &[Scene] = &[
             lab.node(A).kill_proxy()?;
             lab.work(Duration::from_millis(100));
             lab.node(A).start_proxy()?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -95,8 +95,7 @@ pub const ALL: &[Scene] = &[
         |lab| {
             lab.node(A).drain()?;
             lab.node(A).start_proxy()?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -111,8 +110,7 @@ pub const ALL: &[Scene] = &[
             lab.node(A).kill_proxy()?;
             lab.work(Duration::from_millis(100));
             lab.node(A).start_proxy()?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -125,8 +123,7 @@ pub const ALL: &[Scene] = &[
             lab.node(A).signal_proxy(Signal::SIGSTOP)?;
             lab.work(Duration::from_secs(3));
             lab.node(A).signal_proxy(Signal::SIGCONT)?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -137,8 +134,7 @@ pub const ALL: &[Scene] = &[
         "systemctl stop of the proxy (drain)",
         |lab| {
             lab.node(A).drain()?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -149,8 +145,7 @@ pub const ALL: &[Scene] = &[
         "keepalived stopped",
         |lab| {
             lab.node(A).stop_keepalived()?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -163,8 +158,7 @@ pub const ALL: &[Scene] = &[
             lab.node(A).kill_keepalived();
             lab.work(Duration::from_secs(1));
             lab.node(A).start_keepalived()?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -175,8 +169,7 @@ pub const ALL: &[Scene] = &[
         "node loses power",
         |lab| {
             lab.power_off(A)?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -186,15 +179,12 @@ pub const ALL: &[Scene] = &[
         Some(100),
         "it returns, empty; the address stays",
         |lab| {
-            lab.power_off(A)?;
-            lab.wait_held_by(B)?;
-            lab.wait_working()?;
-            look(lab);
+            lose_node(lab, A, B)?;
+            look(lab)?;
             lab.mark();
             lab.power_on(A)?;
             lab.wait_whole(B)?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -204,15 +194,12 @@ pub const ALL: &[Scene] = &[
         Some(100),
         "it returns, empty, and takes the address back",
         |lab| {
-            lab.power_off(A)?;
-            lab.wait_held_by(B)?;
-            lab.wait_working()?;
-            look(lab);
+            lose_node(lab, A, B)?;
+            look(lab)?;
             lab.mark();
             lab.power_on(A)?;
             lab.wait_held(A)?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -224,12 +211,11 @@ pub const ALL: &[Scene] = &[
         |lab| {
             lab.node(A).stop_keepalived()?;
             lab.wait_held_by(B)?;
-            look(lab);
+            look(lab)?;
             lab.mark();
             lab.node(A).start_keepalived()?;
             lab.wait_held(A)?;
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -240,10 +226,9 @@ pub const ALL: &[Scene] = &[
         "node's cable pulled, plugged in after 5 s",
         |lab| {
             lab.network().unplug("a")?;
-            look_long(lab);
+            look_long(lab)?;
             lab.network().plug("a")?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -254,10 +239,9 @@ pub const ALL: &[Scene] = &[
         "nodes cut apart for 5 s (split brain), healed",
         |lab| {
             lab.network().part(true)?;
-            look_long(lab);
+            look_long(lab)?;
             lab.network().part(false)?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -270,8 +254,7 @@ pub const ALL: &[Scene] = &[
             lab.node(A).freeze(Signal::SIGSTOP)?;
             lab.work(Duration::from_secs(4));
             lab.node(A).freeze(Signal::SIGCONT)?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -281,12 +264,8 @@ pub const ALL: &[Scene] = &[
         Some(20),
         "primary memcached killed, started again after 2 s",
         |lab| {
-            lab.node(A).kill_memcached();
-            lab.work(Duration::from_secs(2));
-            lab.node(A).start_memcached()?;
-            lab.wait_whole(A)?;
-            look(lab);
-            Ok(())
+            replace_memcached(lab, A, Duration::from_secs(2))?;
+            look(lab)
         }
     ),
     scene!(
@@ -296,12 +275,8 @@ pub const ALL: &[Scene] = &[
         Some(20),
         "backup memcached killed, started again after 2 s",
         |lab| {
-            lab.node(B).kill_memcached();
-            lab.work(Duration::from_secs(2));
-            lab.node(B).start_memcached()?;
-            lab.wait_whole(A)?;
-            look(lab);
-            Ok(())
+            replace_memcached(lab, B, Duration::from_secs(2))?;
+            look(lab)
         }
     ),
     scene!(
@@ -310,7 +285,7 @@ pub const ALL: &[Scene] = &[
         Some(215),
         Some(215),
         "primary memcached hung for 3 s",
-        |lab| { hang_memcached(lab, A) }
+        |lab| hang_memcached(lab, A)
     ),
     scene!(
         "backup-hung",
@@ -318,7 +293,7 @@ pub const ALL: &[Scene] = &[
         Some(215),
         Some(215),
         "backup memcached hung for 3 s",
-        |lab| { hang_memcached(lab, B) }
+        |lab| hang_memcached(lab, B)
     ),
     scene!(
         "memcached-in-turn",
@@ -328,13 +303,9 @@ pub const ALL: &[Scene] = &[
         "one memcached killed and back, then the other",
         |lab| {
             for side in [A, B] {
-                lab.node(side).kill_memcached();
-                lab.work(Duration::from_secs(1));
-                lab.node(side).start_memcached()?;
-                lab.wait_whole(A)?;
+                replace_memcached(lab, side, Duration::from_secs(1))?;
             }
-            look(lab);
-            Ok(())
+            look(lab)
         }
     ),
     scene!(
@@ -345,12 +316,10 @@ pub const ALL: &[Scene] = &[
         "one node loses power and returns, then the other",
         |lab| {
             for (side, other) in [(A, B), (B, A)] {
-                lab.power_off(side)?;
-                lab.wait_held_by(other)?;
-                lab.wait_working()?;
+                lose_node(lab, side, other)?;
                 lab.power_on(side)?;
                 lab.wait_whole(other)?;
-                look(lab);
+                look(lab)?;
             }
             Ok(())
         }
@@ -363,8 +332,7 @@ pub const ALL: &[Scene] = &[
         "guides' way: keepalived stopped",
         |lab| {
             lab.node(A).stop_keepalived()?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -375,8 +343,7 @@ pub const ALL: &[Scene] = &[
         "guides' way: proxy killed",
         |lab| {
             lab.node(A).kill_proxy()?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
     scene!(
@@ -387,11 +354,10 @@ pub const ALL: &[Scene] = &[
         "guides' way: node loses power, returns",
         |lab| {
             lab.power_off(A)?;
-            look_long(lab);
+            look_long(lab)?;
             lab.power_on(A)?;
             lab.wait_held(A)?;
-            look_long(lab);
-            Ok(())
+            look_long(lab)
         }
     ),
 ];
@@ -401,11 +367,25 @@ pub fn named(name: &str) -> Option<&'static Scene> {
     ALL.iter().find(|scene| scene.name == name)
 }
 
+/// `node` loses power, and `other` takes its place.
+fn lose_node(lab: &mut Lab, node: Side, other: Side) -> Outcome<()> {
+    lab.power_off(node)?;
+    lab.wait_held_by(other)?;
+    lab.wait_working()
+}
+
+/// A memcached is killed and started again, empty, `pause` later; the address is at A.
+fn replace_memcached(lab: &mut Lab, side: Side, pause: Duration) -> Outcome<()> {
+    lab.node(side).kill_memcached();
+    lab.work(pause);
+    lab.node(side).start_memcached()?;
+    lab.wait_whole(A)
+}
+
 fn hang_memcached(lab: &mut Lab, side: Side) -> Outcome<()> {
     lab.node(side).signal_memcached(Signal::SIGSTOP)?;
     lab.work(Duration::from_secs(3));
     lab.node(side).signal_memcached(Signal::SIGCONT)?;
     lab.wait_whole(A)?;
-    look(lab);
-    Ok(())
+    look(lab)
 }

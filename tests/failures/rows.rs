@@ -3,6 +3,10 @@
 use crate::common::pool::item;
 use crate::common::{Client, Pool};
 
+/// Nobody is given up for silence: on a busy machine a server that nobody has touched may stand still for longer than the
+/// usual 200 ms. Where the other copy is away, or has to be refilled from it, that would be a second fault.
+pub const PATIENT: [&str; 2] = ["--timeout", "10000"];
+
 /// Before: what is set under `K`, with flags 7 and 300 seconds; nothing if empty. Then a command, its reply, and the item
 /// after it. A `*` at the end stands for anything.
 pub type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -112,6 +116,19 @@ pub fn key(n: usize) -> String {
 /// The command of a row.
 pub fn command(n: usize) -> String {
     ROWS[n].1.replace('K', &key(n))
+}
+
+/// What is heard where no copy can be asked: reads miss, and what would write is refused in these words.
+pub fn from_nobody(n: usize, refused: &'static str) -> &'static str {
+    let line = command(n);
+    let words: Vec<&str> = line.split(' ').collect();
+    let writes = |word: &&str| matches!(word.as_bytes()[0], b'T' | b'N' | b'R');
+    match words[0] {
+        "get" | "gets" | "gat" | "gats" => "END",
+        "me" => "EN",
+        "mg" if !words[2..].iter().any(writes) => "EN",
+        _ => refused,
+    }
 }
 
 /// Sets what the rows expect to be there.

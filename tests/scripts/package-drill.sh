@@ -62,7 +62,7 @@ must "the man page" man -w magent
 say "--- a crash"
 kill -KILL "$pid"
 must "it is started again" within 50 answers
-must "without a drain" file_says /run/magent/magent.drain 0
+must "without a drain" within 50 file_says /run/magent/magent.drain 0
 sleep 0.5
 pid=$(main_pid magent)
 kill -STOP "$pid"

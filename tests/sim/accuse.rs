@@ -1,7 +1,7 @@
 //! What is said of a reply that no order explains.
 
-use super::history::Seen;
 use super::linear::{Place, Search};
+use super::op::Seen;
 use super::request::Request;
 
 impl Search {
@@ -41,7 +41,7 @@ impl Search {
         };
         let mut request = Request::clone(&op.request);
         request.keys = request.keys.get(op.index).cloned().into_iter().collect();
-        let request = super::clients::show(&request);
+        let request = super::request::show(&request);
         format!(
             "[{}] client {} {request} asked {} until {}: {seen}",
             self.slots[index] as isize, op.client, op.asked, op.until

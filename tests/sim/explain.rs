@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::history::{Op, Seen};
 use super::item::{self, Env, Item};
 use super::linear::{Rules, Search, State};
+use super::op::{Op, Seen};
 use super::request::{parse, Request, Verb};
 use super::world::EPOCH;
 

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use super::clients::{show, Sent};
+use super::clients::Sent;
 use super::frames;
-use super::history::{OpId, Seen};
+use super::history::OpId;
 use super::net::Conn;
+use super::op::Seen;
 use super::reply::{self, Taken};
-use super::request::{Request, Verb};
+use super::request::{show, Request, Verb};
 use super::world::{Event, World};
 
 impl World {

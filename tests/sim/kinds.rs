@@ -1,7 +1,7 @@
 //! What the search for an order needs to know of operations: which may pass which.
 
-use super::history::{Op, Seen};
 use super::linear::Rules;
+use super::op::{Op, Seen};
 use super::request::{Request, Verb};
 
 /// What an operation may pass and be passed by.

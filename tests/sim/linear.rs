@@ -11,10 +11,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::history::{Op, Seen};
 use super::item::Item;
 use super::kinds::{Class, Kind};
 use super::mix::Hashed;
+use super::op::{Op, Seen};
 use super::request::Verb;
 
 /// What a key may hold.

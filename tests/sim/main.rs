@@ -30,6 +30,7 @@ mod meta;
 mod mix;
 mod net;
 mod node;
+mod op;
 #[cfg(feature = "sabotage")]
 mod planted;
 mod profile;

@@ -336,3 +336,32 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     }
     Some(out)
 }
+
+/// A whole request, its data block included, as memcached would understand it.
+pub fn understand(bytes: &[u8], explicit_cas: bool) -> Request {
+    let newline = memchr::memchr(b'\n', bytes).expect("requests have lines");
+    let mut request = parse_line(&bytes[..newline - 1], explicit_cas);
+    if bytes.len() > newline + 1 {
+        request.value = Rc::from(&bytes[newline + 1..bytes.len() - 2]);
+    }
+    request
+}
+
+/// A request for people.
+pub fn show(request: &Request) -> String {
+    let text = |bytes: &[u8]| bytes[..bytes.len().min(60)].escape_ascii().to_string();
+    let keys: Vec<String> = request.keys.iter().map(|key| text(key)).collect();
+    let words: Vec<String> = request.words.iter().map(|word| text(word)).collect();
+    format!(
+        "{:?} {} flags {} exptime {} delta {} cas {} [{}] {:?}{}",
+        request.verb,
+        keys.join(" "),
+        request.flags,
+        request.exptime,
+        request.delta,
+        request.cas,
+        words.join(" "),
+        text(&request.value),
+        if request.noreply { " noreply" } else { "" },
+    )
+}

@@ -2,7 +2,7 @@
 
 use super::{Asked, Kind, HEADER, NO_CREATION, REQUEST};
 use crate::proto::meta::{encode_base64, Meta};
-use crate::proto::request::Request;
+use crate::proto::request::{blank, Request};
 use crate::proto::token::{push_decimal, Token};
 use crate::proto::{replies, Verb, KEY_MAX};
 
@@ -443,18 +443,4 @@ fn push_flag(letter: u8, number: u64, meta: &mut Meta, line: &mut Vec<u8>) {
     meta.set(letter);
     line.extend_from_slice(&[b' ', letter]);
     push_decimal(line, number);
-}
-
-fn blank(verb: Verb, line: &[u8]) -> Request<'_> {
-    Request {
-        verb,
-        line,
-        strip: Token::default(),
-        key: Token::default(),
-        data_len: 0,
-        quiet: false,
-        client_flags: false,
-        exptime: 0,
-        meta: Meta::default(),
-    }
 }

@@ -1,0 +1,111 @@
+//! Flow: writes that went wrong at one server. The next copy decides in place of one that is lost, a late answer keeps no
+//! client waiting, and a copy that differs forgets the key.
+
+use super::client::Reply;
+use super::journal::NotedKey;
+use super::order::bucket;
+use super::read::key_token;
+use super::repair::is_base64;
+use super::route::Route;
+use super::sabotage::{is, Sabotage};
+use super::server::{InFlight, Role};
+use super::txn::{TxnId, NO_RANK};
+use super::{cas, Proxy};
+use crate::buf::Body;
+use crate::proto::replies;
+
+impl Proxy {
+    /// The server that was to decide is lost before its answer came. The outcome was not mirrored, so the next copy
+    /// still has what was there before, and decides. `bytes` and `body` are the request.
+    pub(super) fn redecide(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
+        let txn = self.txns.at(id);
+        let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
+        // A client that was told "unknown" keeps that answer, which may still wait for its turn in the client's order.
+        // Nor can it be ejected before it is known which view that would be in.
+        let next = if txn.answered || (self.routes.ejects() && self.recheck.is_some()) {
+            None
+        } else {
+            self.replace_reply(client, seq, Reply::None);
+            self.acting(route, usize::from(rank) + 1)
+        };
+        let Some((rank, server)) = next else {
+            self.txns.at(id).undecided = false;
+            self.answer_if_all_did(id);
+            self.decided(bucket(route.hash));
+            return;
+        };
+        self.txns.at(id).rank = rank as u8;
+        if self.routes.ejects() {
+            let key = key_token(flight).of(bytes);
+            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+            self.note_ejected(route, &noted, rank);
+            self.delete_behind(id, route, || noted, rank);
+        }
+        let link_id = self.link_for(server, route);
+        let body: Option<&Body> = flight.body.as_ref();
+        let purpose = (Role::Decide, flight.verb, Some(id));
+        let line_end = memchr::memchr(b'\n', bytes).map_or(0, |newline| newline - 1);
+        let Some(token) = cas::condition(flight.verb, &bytes[..line_end]) else {
+            self.queue_bytes(link_id, bytes, body, key_token(flight), purpose);
+            return;
+        };
+        // The token was given by the server that is lost.
+        let mut request = std::mem::take(&mut self.scratch);
+        request.clear();
+        cas::open_request(bytes, token, None, false, &mut request);
+        self.queue_bytes(link_id, &request, body, key_token(flight), purpose);
+        self.scratch = request;
+    }
+
+    /// A write got no answer in time, but its connection lives: the client hears that the outcome is unknown, or what
+    /// another copy said; the write itself stays in its place.
+    pub(super) fn write_late(&mut self, id: TxnId) {
+        let txn = self.txns.at(id);
+        txn.waiting = txn.waiting.saturating_sub(1);
+        if txn.waiting > 0 || txn.answered {
+            return;
+        }
+        if txn.best != NO_RANK && !txn.undecided {
+            self.answer_if_all_did(id);
+            return;
+        }
+        txn.answered = true;
+        let (client, seq, quiet, verb) = (txn.client, txn.seq, txn.quiet, txn.verb);
+        self.counters.failed_writes += 1;
+        let silent = quiet && !verb.is_meta();
+        let line = if silent { b"" } else { replies::TIMED_OUT };
+        self.finish_with(client, seq, 1, line);
+    }
+
+    /// Some copies took an unconditional write and some refused it: where it differs from the acting primary's outcome the
+    /// key is deleted.
+    pub(super) fn heal_refused(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
+        if is(Sabotage::MirrorNotHealed) {
+            return;
+        }
+        let txn = self.txns.at(id);
+        let (route, first) = (txn.route, txn.rank.min(63));
+        let wrong = if txn.erred & (1 << first) != 0 {
+            txn.took
+        } else {
+            txn.erred
+        };
+        let key = key_token(flight).of(bytes);
+        let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+        for rank in 0..self.routes.ranks().min(63) {
+            let server = self.routes.server(route, rank);
+            if let (Some(server), true) = (server, wrong & (1 << rank) != 0) {
+                if self.servers[server].is_up() {
+                    self.heal(server, route, &noted);
+                }
+            }
+        }
+    }
+
+    /// A copy differs: it forgets the key.
+    pub(super) fn heal(&mut self, server: usize, route: Route, noted: &NotedKey) {
+        self.counters.disagreements += 1;
+        self.counters.heals += 1;
+        self.delete_on(server, route, noted, Role::Heal);
+    }
+}
