@@ -57,34 +57,34 @@ const SOONEST: [(Planted, Profile, u64); 24] = [
     (
         Planted::Core(Sabotage::RefillNotCancelled),
         Profile::Cold,
-        72,
+        51,
     ),
-    (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 6),
+    (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 39),
     (Planted::Core(Sabotage::ForeverAsNow), Profile::Return, 0),
     (Planted::Core(Sabotage::TimeForgotten), Profile::Return, 2),
-    (Planted::Core(Sabotage::MonthAsRelative), Profile::Return, 4),
+    (Planted::Core(Sabotage::MonthAsRelative), Profile::Return, 2),
     (Planted::Core(Sabotage::JournalIgnored), Profile::Return, 0),
     (
         Planted::Core(Sabotage::OverflowUnnoticed),
         Profile::Return,
         0,
     ),
-    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 34),
+    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 72),
     (Planted::Core(Sabotage::NotSettled), Profile::Return, 0),
-    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 52),
+    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 13),
     (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 1450),
-    (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 1),
+    (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 2),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
         Planted::Core(Sabotage::AnsweredEarly),
         Profile::Takeover,
-        57,
+        11,
     ),
     (Planted::Core(Sabotage::ReadNotOrdered), Profile::Full, 1),
     (
         Planted::Core(Sabotage::TokenWithoutServer),
         Profile::Return,
-        62,
+        75,
     ),
     (
         Planted::Core(Sabotage::QuietFailureHidden),
@@ -96,7 +96,7 @@ const SOONEST: [(Planted, Profile, u64); 24] = [
         Profile::FramesCalm,
         0,
     ),
-    (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 9),
+    (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 4),
 ];
 
 #[test]
