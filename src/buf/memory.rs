@@ -181,7 +181,13 @@ impl Memory {
         }
     }
 
-    /// True twice after a burst is over and what it needed has been freed: the allocator may give it back.
+    /// A large table has moved to where it has more room: the allocator may give back where it was.
+    pub fn table_moved(&mut self) {
+        self.calmed = true;
+    }
+
+    /// True twice after a burst is over and what it needed has been freed, and after a large table has moved: the allocator may
+    /// give that back.
     pub fn has_calmed(&mut self) -> bool {
         std::mem::take(&mut self.calmed)
     }

@@ -16,9 +16,9 @@ use super::token::Tokens;
 use crate::proxy::{CloseReason, ConnId, LinkId};
 use crate::time::Time;
 
-/// Most reads of one link in one turn: what they bring goes to a client in one write. With values of 1 MB 16 cost three
-/// quarters of what one does; more would let others wait longer.
-const LINK_READS_MAX: usize = 16;
+/// Most reads of one link in one turn: what they bring goes to a client in one write. With values of 1 MB 4 cost an eighth
+/// more, 16 no less; but the more there are, the longer others wait.
+const LINK_READS_MAX: usize = 8;
 
 /// A connection to a server, being made or made.
 pub(super) struct Link {

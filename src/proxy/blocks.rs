@@ -132,20 +132,16 @@ impl Proxy {
         let Some(client) = self.client_mut(id) else {
             return Step::Close;
         };
-        let Input::Swallow { left, seq, reply } = client.input else {
+        let Input::Swallow(swallow) = &mut client.input else {
             return Step::Close;
         };
         if bytes.is_empty() {
             return Step::Wait;
         }
-        let count = left.min(bytes.len());
-        if count < left {
-            client.input = Input::Swallow {
-                left: left - count,
-                seq,
-                reply,
-            };
-        } else {
+        let count = swallow.left.min(bytes.len());
+        swallow.left -= count;
+        if swallow.left == 0 {
+            let (seq, reply) = (swallow.seq, swallow.reply);
             client.input = Input::Line;
             self.finish_slot(id, seq, 0, reply);
         }

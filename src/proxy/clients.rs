@@ -7,6 +7,9 @@ use super::ids::{Action, ClientId, ConnId};
 use super::Proxy;
 use crate::time::Time;
 
+/// A table of so many clients leaves a hole worth closing when it moves: some 250 kB.
+const TABLE_LARGE: usize = 1024;
+
 impl Proxy {
     /// A client connected. `None`: over `-n`; say so to it and close.
     pub fn client_opened(&mut self, now: Time) -> Option<ClientId> {
@@ -19,9 +22,13 @@ impl Proxy {
         self.counters.total_connections += 1;
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
+        let room = self.clients.capacity();
         let index = self
             .clients
             .insert(Client::new(generation, now, self.typical)) as u32;
+        if room >= TABLE_LARGE && self.clients.capacity() > room {
+            self.memory.table_moved();
+        }
         let id = ClientId { index, generation };
         if self.draining {
             self.close_when_settled(id);
@@ -98,7 +105,7 @@ impl Proxy {
                 self.memory.give(pending.data.len());
                 Some((seq, 1))
             }
-            Input::Swallow { seq, .. } => Some((seq, 0)),
+            Input::Swallow(swallow) => Some((swallow.seq, 0)),
             Input::Fresh | Input::Line | Input::Keys(_) => None,
         };
         if let Some((seq, keys)) = seq {

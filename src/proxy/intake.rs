@@ -1,6 +1,6 @@
 //! Flow: bytes of a client become requests, and places in its order of replies.
 
-use super::client::{Input, Reply};
+use super::client::{Input, Reply, Swallow};
 use super::ids::{Action, ClientId};
 use super::op::{Data, Op};
 use super::tail::Tail;
@@ -165,7 +165,7 @@ impl Proxy {
                 Step::Used(0)
             }
             Input::Data(_) => self.step_data(id, bytes),
-            Input::Swallow { .. } => self.step_swallow(id, bytes),
+            Input::Swallow(_) => self.step_swallow(id, bytes),
             Input::Keys(_) => self.step_keys(id),
         }
     }
@@ -292,11 +292,11 @@ impl Proxy {
         };
         let seq = client.open_slot(0);
         if swallow > 0 {
-            client.input = Input::Swallow {
+            client.input = Input::Swallow(Box::new(Swallow {
                 left: swallow,
                 seq,
                 reply,
-            };
+            }));
         } else {
             self.finish_slot(id, seq, 0, reply);
         }

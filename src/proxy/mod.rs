@@ -336,7 +336,7 @@ impl Proxy {
         })
     }
 
-    /// True when a burst is over: freed memory may go back to the system.
+    /// True when much memory has been freed that may go back to the system, as a burst is over or the clients' table has moved.
     pub fn has_calmed(&mut self) -> bool {
         self.memory.has_calmed()
     }
