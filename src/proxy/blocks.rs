@@ -89,8 +89,8 @@ impl Proxy {
         }
         let rest = pending.need - pending.data.len();
         let count = rest.min(bytes.len());
-        if pending.data.len() >= pending.need / 4 {
-            // It is meant: growing step by step would copy it again and again.
+        if pending.data.len() >= pending.need / 16 {
+            // It is meant: growing step by step would copy it again and again, and leave holes.
             pending.data.reserve_exact(rest);
         }
         pending.data.extend_from_slice(&bytes[..count]);
