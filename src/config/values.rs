@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::addr::number;
 use super::options::SERVERS_MAX;
-use super::{Config, PROXY_ID_MAX};
+use super::{Config, Copies, PROXY_ID_MAX};
 
 /// The default of an option that has none.
 pub(super) fn none(_: &Config) -> String {
@@ -72,6 +72,19 @@ pub(super) fn check_servers(config: &Config) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// A number of copies, or `all`.
+pub(super) fn copies(text: &str) -> Result<Copies, String> {
+    if text == "all" {
+        return Ok(Copies::All);
+    }
+    match number(text).filter(|n| (1..=SERVERS_MAX as u64).contains(n)) {
+        Some(n) => Ok(Copies::AtMost(n as usize)),
+        None => Err(format!(
+            "not a number of copies (1 to {SERVERS_MAX}, or all)"
+        )),
+    }
 }
 
 /// One word of a few; the error lists them.

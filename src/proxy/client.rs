@@ -2,7 +2,7 @@
 
 use super::dialect::Binary;
 use super::op::Held;
-use super::passing::{first_line, Mismatch, Passing};
+use super::passing::{Mismatch, Passing};
 pub use super::slots::Reply;
 use super::slots::Slots;
 use super::tail::{done_with, Tail};
@@ -26,10 +26,6 @@ const DUE_MAX: usize = 256;
 /// What is assumed of the size of a reply before any came, and the least that is ever assumed.
 const ESTIMATE_FIRST: u32 = 16 * 1024;
 const ESTIMATE_MIN: usize = 256;
-
-/// The reply to a read of one key goes to the client as it comes when it is longer than this: holding it back until it is
-/// complete would cost memory and, by the time it leaves, the cache. Shorter ones can begin anew unseen.
-const PASS_MIN: usize = 64 * 1024;
 
 /// What the next bytes of a client mean.
 #[derive(Debug, Default)]
@@ -107,9 +103,9 @@ pub struct Client {
     pub closing: bool,
     /// When it last sent something.
     pub last_active: Time,
-    slots: Slots,
+    pub(super) slots: Slots,
     /// The first reply, if it is a long one that goes out as it comes.
-    passing: Option<Box<Passing>>,
+    pub(super) passing: Option<Box<Passing>>,
     /// It speaks the binary protocol.
     binary: Option<Box<Binary>>,
     /// Keys asked for whose reply is due.
@@ -261,77 +257,6 @@ impl Client {
         });
     }
 
-    /// The same for the reply to a read of one key. A long one goes to the client as it comes, if it is its turn.
-    pub fn pass(
-        &mut self,
-        seq: u32,
-        bytes: &[u8],
-        expected: usize,
-        memory: &mut Memory,
-    ) -> Result<(), Mismatch> {
-        let goes_on = self.passing.is_some();
-        let is_short = expected < PASS_MIN || self.is_binary();
-        if !self.slots.is_first(seq) || (is_short && !goes_on) {
-            self.extend(seq, bytes, expected, memory);
-            return Ok(());
-        }
-        if self.passing.is_none() {
-            self.begin_passing(seq, bytes, memory);
-        }
-        let Some(passing) = &mut self.passing else {
-            return Ok(());
-        };
-        let known = passing.again.min(bytes.len());
-        passing.check(&bytes[..known])?;
-        passing.again -= known;
-        passing.sent += bytes.len() - known;
-        self.out.push(&bytes[known..], memory);
-        Ok(())
-    }
-
-    /// Whether the next bytes of the reply of `seq` go out as they come, and for the first time.
-    pub fn passes(&self, seq: u32) -> bool {
-        let again = self
-            .passing
-            .as_ref()
-            .is_none_or(|passing| passing.again > 0);
-        !again && self.slots.is_first(seq)
-    }
-
-    /// Sends the next bytes of a reply that [`Client::passes`], without copying them.
-    pub fn pass_whole(&mut self, bytes: Vec<u8>, memory: &mut Memory) {
-        if let Some(passing) = &mut self.passing {
-            passing.sent += bytes.len();
-            self.out.push_vec(bytes, memory);
-        }
-    }
-
-    fn begin_passing(&mut self, seq: u32, bytes: &[u8], memory: &mut Memory) {
-        let mut sent = 0;
-        let mut head = Vec::new();
-        if let Some(slot) = self.slots.get(seq) {
-            let begun = std::mem::take(&mut slot.reply);
-            sent = begun.len();
-            if let Reply::Bytes(begun) = &begun {
-                head.extend_from_slice(first_line(begun));
-            }
-            self.send(begun, memory);
-        }
-        if head.is_empty() {
-            head.extend_from_slice(first_line(bytes));
-        }
-        self.passing = Some(Box::new(Passing {
-            sent,
-            again: 0,
-            head,
-        }));
-    }
-
-    /// Whether part of the reply of `seq` has gone out already.
-    pub fn is_passing(&self, seq: u32) -> bool {
-        self.passing.is_some() && self.slots.is_first(seq)
-    }
-
     /// Makes `pieces` the reply of `seq`, but for its tail; they go out at once if it is its turn.
     pub fn put_together<'a>(
         &mut self,
@@ -468,7 +393,7 @@ impl Client {
         }
     }
 
-    fn send(&mut self, reply: Reply, memory: &mut Memory) {
+    pub(super) fn send(&mut self, reply: Reply, memory: &mut Memory) {
         match reply {
             Reply::None => {}
             Reply::Fixed(line) => self.out.push(line, memory),

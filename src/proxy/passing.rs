@@ -1,5 +1,12 @@
 //! A long reply that goes to its client as it comes, and goes on from another copy when its server is lost.
 
+use super::client::{Client, Reply};
+use crate::buf::Memory;
+
+/// The reply to a read of one key goes to the client as it comes when it is longer than this: holding it back until it is
+/// complete would cost memory and, by the time it leaves, the cache. Shorter ones can begin anew unseen.
+const PASS_MIN: usize = 64 * 1024;
+
 /// A long reply whose first part has gone to the client's queue already.
 #[derive(Debug)]
 pub struct Passing {
@@ -30,6 +37,79 @@ impl Passing {
     }
 }
 
+impl Client {
+    /// Appends to the reply of `seq`, a read of one key. `expected`: how long the whole is going to be. A long one goes to the client as it comes, if it is its turn.
+    pub fn pass(
+        &mut self,
+        seq: u32,
+        bytes: &[u8],
+        expected: usize,
+        memory: &mut Memory,
+    ) -> Result<(), Mismatch> {
+        let goes_on = self.passing.is_some();
+        let is_short = expected < PASS_MIN || self.is_binary();
+        if !self.slots.is_first(seq) || (is_short && !goes_on) {
+            self.extend(seq, bytes, expected, memory);
+            return Ok(());
+        }
+        if self.passing.is_none() {
+            self.begin_passing(seq, bytes, memory);
+        }
+        let Some(passing) = &mut self.passing else {
+            return Ok(());
+        };
+        let known = passing.again.min(bytes.len());
+        passing.check(&bytes[..known])?;
+        passing.again -= known;
+        passing.sent += bytes.len() - known;
+        self.out.push(&bytes[known..], memory);
+        Ok(())
+    }
+
+    /// Whether the next bytes of the reply of `seq` go out as they come, and for the first time.
+    pub fn passes(&self, seq: u32) -> bool {
+        let again = self
+            .passing
+            .as_ref()
+            .is_none_or(|passing| passing.again > 0);
+        !again && self.slots.is_first(seq)
+    }
+
+    /// Sends the next bytes of a reply that [`Client::passes`], without copying them.
+    pub fn pass_whole(&mut self, bytes: Vec<u8>, memory: &mut Memory) {
+        if let Some(passing) = &mut self.passing {
+            passing.sent += bytes.len();
+            self.out.push_vec(bytes, memory);
+        }
+    }
+
+    fn begin_passing(&mut self, seq: u32, bytes: &[u8], memory: &mut Memory) {
+        let mut sent = 0;
+        let mut head = Vec::new();
+        if let Some(slot) = self.slots.get(seq) {
+            let begun = std::mem::take(&mut slot.reply);
+            sent = begun.len();
+            if let Reply::Bytes(begun) = &begun {
+                head.extend_from_slice(first_line(begun));
+            }
+            self.send(begun, memory);
+        }
+        if head.is_empty() {
+            head.extend_from_slice(first_line(bytes));
+        }
+        self.passing = Some(Box::new(Passing {
+            sent,
+            again: 0,
+            head,
+        }));
+    }
+
+    /// Whether part of the reply of `seq` has gone out already.
+    pub fn is_passing(&self, seq: u32) -> bool {
+        self.passing.is_some() && self.slots.is_first(seq)
+    }
+}
+
 /// Up to the first line end, which is included if it is there.
 pub fn first_line(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1)]
@@ -38,8 +118,6 @@ pub fn first_line(bytes: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buf::Memory;
-    use crate::proxy::client::{Client, Reply};
     use crate::proxy::tail::Tail;
     use crate::time::Time;
 

@@ -1,12 +1,11 @@
 //! The keys of a pool: one row each says how it is written, what it means and how its value is checked.
 
 use super::place::{parse_listen, Listen};
-use crate::config::addr::number;
 use crate::config::options::{
-    ACKS, CONNS_MAX, JOURNAL_KEYS_MAX, READ_REPAIRS, REJOINS, RESYNC_RATE_MAX, SERVERS_MAX,
+    ACKS, CONNS_MAX, JOURNAL_KEYS_MAX, READ_REPAIRS, REJOINS, RESYNC_RATE_MAX,
 };
-use crate::config::values::{bytes, choice, put_proxy_id, within};
-use crate::config::{Config, Copies, Distribution};
+use crate::config::values::{bytes, choice, copies, put_proxy_id, within};
+use crate::config::{Config, Distribution};
 use crate::hash::KEY_HASHES;
 use crate::time::Span;
 
@@ -191,16 +190,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "copies",
         set: |draft, v| {
-            let most = number(v).filter(|n| (1..=SERVERS_MAX as u64).contains(n));
-            draft.config.copies = match (v, most) {
-                ("all", _) => Copies::All,
-                (_, Some(n)) => Copies::AtMost(n as usize),
-                _ => {
-                    return Err(format!(
-                        "not a number of copies (1 to {SERVERS_MAX}, or all)"
-                    ))
-                }
-            };
+            draft.config.copies = copies(v)?;
             Ok(())
         },
     },

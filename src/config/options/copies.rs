@@ -1,8 +1,7 @@
 //! How long servers are waited for, and how copies are kept.
 
-use super::{Row, ACKS, JOURNAL_KEYS_MAX, READ_REPAIRS, REJOINS, RESYNC_RATE_MAX, SERVERS_MAX};
-use crate::config::addr::number;
-use crate::config::values::{choice, none, put_proxy_id, within, word};
+use super::{Row, ACKS, JOURNAL_KEYS_MAX, READ_REPAIRS, REJOINS, RESYNC_RATE_MAX};
+use crate::config::values::{choice, copies, none, put_proxy_id, within, word};
 use crate::config::Copies;
 use crate::time::Span;
 
@@ -28,16 +27,7 @@ pub(super) const ROWS: &[Row] = &[
             Copies::AtMost(n) => n.to_string(),
         },
         set: |c, v| {
-            let most = number(v).filter(|n| (1..=SERVERS_MAX as u64).contains(n));
-            c.copies = match (v, most) {
-                ("all", _) => Copies::All,
-                (_, Some(n)) => Copies::AtMost(n as usize),
-                _ => {
-                    return Err(format!(
-                        "not a number of copies (1 to {SERVERS_MAX}, or all)"
-                    ))
-                }
-            };
+            c.copies = copies(v)?;
             Ok(())
         },
     },
