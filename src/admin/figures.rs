@@ -100,7 +100,7 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
         ),
     ];
     of_pools(page, Type::Gauge, &gauges, reports);
-    let counters: [Figure; 22] = [
+    let counters: [Figure; 23] = [
         (
             "magent_client_connections_accepted",
             "Client connections accepted.",
@@ -199,6 +199,11 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
             "magent_clients_cut_off",
             "Clients given up in the middle of a long value.",
             |r| r.counters.cut_off as f64,
+        ),
+        (
+            "magent_values_set_aside",
+            "Long values that clients did not read, to be asked for again.",
+            |r| r.counters.set_aside as f64,
         ),
         (
             "magent_begun_anew",

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::ops::Range;
 
 use super::{Memory, IOV_MAX};
 
@@ -96,6 +97,30 @@ impl SendQueue {
         }
     }
 
+    /// Hands out the bytes of `range`, counted from the front, piece by piece.
+    pub fn each_of(&self, range: Range<usize>, each: &mut dyn FnMut(&[u8])) {
+        let mut at = 0;
+        let all = std::iter::once(&self.first[self.head..]).chain(self.more.iter().map(|b| &b[..]));
+        for piece in all {
+            let from = range.start.clamp(at, at + piece.len()) - at;
+            let to = range.end.clamp(at, at + piece.len()) - at;
+            if from < to {
+                each(&piece[from..to]);
+            }
+            at += piece.len();
+        }
+    }
+
+    /// Drops all but the first `count` bytes, which get a buffer of just that size.
+    pub fn keep(&mut self, count: usize, memory: &mut Memory) {
+        let mut kept = Vec::with_capacity(count.min(self.bytes));
+        self.each_of(0..count, &mut |piece| kept.extend_from_slice(piece));
+        self.clear(memory);
+        memory.take(kept.len());
+        self.bytes = kept.len();
+        self.first = kept;
+    }
+
     /// Drops everything and gives its memory back.
     pub fn clear(&mut self, memory: &mut Memory) {
         memory.give(self.bytes);
@@ -176,6 +201,33 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_front_can_be_kept_alone() {
+        let mut memory = Memory::new(usize::MAX);
+        let mut queue = SendQueue::default();
+        queue.push(&[b'a'; 1000], &mut memory);
+        queue.push_vec(vec![b'b'; 40_000], &mut memory);
+        queue.push_vec(vec![b'c'; 40_000], &mut memory);
+        let mut writer = Narrow {
+            taken: Vec::new(),
+            room: 600,
+        };
+        assert!(!queue.write_to(&mut writer, &mut memory).unwrap());
+        let mut seen = Vec::new();
+        queue.each_of(300..40_500, &mut |piece| {
+            seen.push((piece[0], piece.len()));
+        });
+        assert_eq!(seen, [(b'a', 100), (b'b', 40_000), (b'c', 100)]);
+        queue.keep(500, &mut memory);
+        assert_eq!((queue.len(), memory.used()), (500, 500));
+        queue.push(b"d", &mut memory);
+        writer.room = 1000;
+        assert!(queue.write_to(&mut writer, &mut memory).unwrap());
+        let whole = [&[b'a'; 1000][..], &[b'b'; 100], b"d"].concat();
+        assert!(writer.taken == whole);
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]

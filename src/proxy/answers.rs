@@ -281,9 +281,11 @@ impl Proxy {
         let txn = self.txns.at(txn_id);
         txn.answered = true;
         let (verb, quiet, last) = (txn.verb, txn.quiet, txn.last);
-        if verb.is_retrieval() {
+        // What a client is given once more for the same request is not counted twice.
+        let resumed = !last && keys == 1 && self.client(client).is_some_and(|c| c.is_resumed(seq));
+        if verb.is_retrieval() && !resumed {
             self.count_retrieval(verb, u64::from(hits), u64::from(keys));
-        } else {
+        } else if !resumed {
             self.count_reply(verb, code);
         }
         if let Some(part) = part {

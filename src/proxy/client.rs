@@ -1,10 +1,11 @@
 //! The room of clients: their replies in order, what they sent half, and how much they may have under way.
 
 use super::dialect::Binary;
+use super::long::{Long, Piece};
 use super::op::Held;
-use super::passing::{Mismatch, Passing};
+use super::passing::{Mismatch, PASS_MIN};
 pub use super::slots::Reply;
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use super::tail::{done_with, Tail};
 use crate::buf::{Memory, SendQueue};
 use crate::proto::binary::{self, Asked};
@@ -104,8 +105,8 @@ pub struct Client {
     /// When it last sent something.
     pub last_active: Time,
     pub(super) slots: Slots,
-    /// The first reply, if it is a long one that goes out as it comes.
-    pub(super) passing: Option<Box<Passing>>,
+    /// What is known of long values in its queue, as long as there is one.
+    pub(super) long: Option<Box<Long>>,
     /// It speaks the binary protocol.
     binary: Option<Box<Binary>>,
     /// Keys asked for whose reply is due.
@@ -134,7 +135,7 @@ impl Client {
             closing: false,
             last_active: now,
             slots: Slots::default(),
-            passing: None,
+            long: None,
             binary: None,
             due: 0,
             estimate: match typical {
@@ -148,7 +149,7 @@ impl Client {
 
     /// How many keys more it may ask for now.
     pub fn room(&self) -> usize {
-        if self.out.len() > self.out_max() {
+        if self.out.len() > self.out_max() || self.has_aside() {
             return 0;
         }
         let free = self.window().saturating_sub(self.out.len());
@@ -187,7 +188,13 @@ impl Client {
 
     /// Whether all that it asked is answered and written.
     pub fn is_settled(&self) -> bool {
-        self.slots.is_empty() && self.out.is_empty()
+        self.slots.is_empty() && self.out.is_empty() && !self.has_aside()
+    }
+
+    /// Whether something it is owed was set aside.
+    pub fn has_aside(&self) -> bool {
+        let long = self.long.as_ref();
+        long.is_some_and(|long| !long.aside.is_empty())
     }
 
     /// Whether nothing is done for it: all is answered, or it is the client that owes the rest of a request.
@@ -231,6 +238,7 @@ impl Client {
             return;
         };
         memory.take(bytes.len());
+        slot.is_long |= expected >= PASS_MIN;
         match &mut slot.reply {
             Reply::Bytes(reply) => {
                 reply.reserve(expected.max(bytes.len()));
@@ -265,21 +273,26 @@ impl Client {
         memory: &mut Memory,
     ) {
         self.discard(seq, memory);
-        let first = self.slots.is_first(seq);
+        if self.slots.is_first(seq) {
+            let before = self.out.len();
+            for piece in pieces {
+                if piece.len() >= PASS_MIN {
+                    self.note_long(piece);
+                }
+                self.out.push(piece, memory);
+            }
+            if let Some(slot) = self.slots.get(seq) {
+                slot.sent = u32::try_from(self.out.len() - before).unwrap_or(u32::MAX);
+            }
+            return;
+        }
         let Some(slot) = self.slots.get(seq) else {
             return;
         };
-        if first {
-            let before = self.out.len();
-            for piece in pieces {
-                self.out.push(piece, memory);
-            }
-            slot.sent = u32::try_from(self.out.len() - before).unwrap_or(u32::MAX);
-            return;
-        }
         let mut reply = memory.buffer();
         reply.reserve(pieces.clone().map(<[u8]>::len).sum());
         for piece in pieces {
+            slot.is_long |= piece.len() >= PASS_MIN;
             reply.extend_from_slice(piece);
         }
         memory.take(reply.len());
@@ -289,7 +302,7 @@ impl Client {
     /// Throws away what came of the reply of `seq`: it begins anew.
     pub fn discard(&mut self, seq: u32, memory: &mut Memory) {
         if self.slots.is_first(seq) {
-            if let Some(passing) = &mut self.passing {
+            if let Some(passing) = self.long.as_mut().and_then(|long| long.passing.as_mut()) {
                 passing.again = passing.sent;
             }
         }
@@ -330,11 +343,8 @@ impl Client {
             } else if !tail.text.is_empty() {
                 self.extend_with(seq, tail, memory);
             }
-        } else if let Some(passing) = self.passing.take() {
-            if passing.again > 0 {
-                return Err(Mismatch);
-            }
-            size += passing.sent;
+        } else if self.long.is_some() {
+            size += self.end_passing(memory)?;
         }
         self.due -= keys as u16;
         let typical = estimate(self.estimate as usize, size / keys.max(1));
@@ -345,7 +355,7 @@ impl Client {
                 return Ok(());
             }
             if let Some(slot) = self.slots.pop() {
-                self.send(slot.reply, memory);
+                self.send_slot(slot, memory);
             }
             if tail.cas() == 0 {
                 self.out.push(tail.text, memory);
@@ -353,7 +363,7 @@ impl Client {
                 tail.show(|pieces| self.out.push_all(pieces, memory));
             }
             while let Some(slot) = self.slots.pop_done() {
-                self.send(slot.reply, memory);
+                self.send_slot(slot, memory);
             }
         }
         Ok(())
@@ -393,6 +403,13 @@ impl Client {
         }
     }
 
+    fn send_slot(&mut self, slot: Slot, memory: &mut Memory) {
+        if let (Reply::Bytes(reply), true) = (&slot.reply, slot.is_long) {
+            self.note_long(reply);
+        }
+        self.send(slot.reply, memory);
+    }
+
     pub(super) fn send(&mut self, reply: Reply, memory: &mut Memory) {
         match reply {
             Reply::None => {}
@@ -414,6 +431,8 @@ impl Client {
         if let Input::Data(pending) = self.input {
             memory.give(pending.data.len());
         }
+        let aside = self.long.iter().flat_map(|long| &long.aside);
+        memory.give(aside.map(Piece::len).sum());
         self.out.clear(memory);
     }
 }

@@ -75,6 +75,12 @@ impl Proxy {
         let written = before - client.out.len();
         client.note_written(written);
         self.counters.bytes_written += written as u64;
+        if client.long.is_some() {
+            let progress = (written, drained);
+            if self.stuck.note_written((id, client), progress, self.now) {
+                self.resumable.push(id);
+            }
+        }
         if client.stalled && client.may_resume() {
             self.resumable.push(id);
         } else if drained && client.closing && client.is_settled() {

@@ -81,6 +81,7 @@ impl Proxy {
         self.tidy();
         self.advance_reload();
         self.look_at_limits();
+        self.look_at_stuck();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -91,6 +92,7 @@ impl Proxy {
     fn rest(&mut self) {
         self.txns.rest();
         self.gathers.rest();
+        self.stuck.rest();
         for link in self.servers.iter_mut().flat_map(|server| &mut server.links) {
             link.rest();
         }
@@ -136,6 +138,7 @@ impl Proxy {
         if self.settings.idle_timeout.is_some() {
             earliest(self.next_idle_check);
         }
+        self.stuck.due().into_iter().for_each(&mut earliest);
         self.resync_timeout().into_iter().for_each(&mut earliest);
         self.reload_timeout().into_iter().for_each(&mut earliest);
         next

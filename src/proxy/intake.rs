@@ -54,9 +54,12 @@ impl Proxy {
         }
     }
 
-    /// Goes on with clients that had too much under way and have room again.
+    /// Goes on with clients that had too much under way and have room again, or have read all that was not set aside.
     pub(super) fn resume_clients(&mut self) {
         while let Some(id) = self.resumable.pop() {
+            if self.ask_again(id) {
+                continue;
+            }
             let Some(client) = self.client_mut(id) else {
                 continue;
             };

@@ -150,6 +150,7 @@ impl Proxy {
             ("magent_failovers", counters.failovers),
             ("magent_failed_reads", counters.failed_reads),
             ("magent_cut_off", counters.cut_off),
+            ("magent_set_aside", counters.set_aside),
             ("magent_begun_anew", counters.begun_anew),
             ("magent_failed_writes", counters.failed_writes),
             ("magent_mirrored", counters.mirrored),

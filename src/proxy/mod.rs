@@ -5,12 +5,13 @@
 //! The core opens no socket and reads no clock.
 //!
 //! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
+//! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `aside` (what they do not read), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` and `loss` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
 mod anew;
 mod answers;
+mod aside;
 mod blocks;
 mod cas;
 mod classic;
@@ -39,12 +40,14 @@ mod item;
 mod journal;
 mod keys;
 mod local;
+mod long;
 mod loss;
 mod mirror;
 mod op;
 mod order;
 mod passing;
 mod placing;
+mod proof;
 mod read;
 mod refill;
 mod reload;
@@ -80,6 +83,7 @@ use crate::buf::Memory;
 use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 
+use aside::Stuck;
 use client::Client;
 use coverage::{Address, Coverage};
 use eject::Ejects;
@@ -167,6 +171,7 @@ pub struct Proxy {
     actions: VecDeque<Action>,
     dirty: Vec<ConnId>,
     resumable: Vec<ClientId>,
+    stuck: Stuck,
     counters: Counters,
     commands: Box<Commands>,
     events: Events,
@@ -248,6 +253,7 @@ impl Proxy {
             actions: VecDeque::new(),
             dirty: Vec::new(),
             resumable: Vec::new(),
+            stuck: Stuck::default(),
             counters: Counters::default(),
             commands: Box::default(),
             events: Events::new(config.pool.clone()),

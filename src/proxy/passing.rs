@@ -1,21 +1,28 @@
-//! A long reply that goes to its client as it comes, and goes on from another copy when its server is lost.
+//! A long reply that goes to its client as it comes, and goes on from another copy when its server is lost, or after it was set
+//! aside.
 
 use super::client::{Client, Reply};
+use super::long::long_values;
+use super::proof::Check;
 use crate::buf::Memory;
 
 /// The reply to a read of one key goes to the client as it comes when it is longer than this: holding it back until it is
 /// complete would cost memory and, by the time it leaves, the cache. Shorter ones can begin anew unseen.
-const PASS_MIN: usize = 64 * 1024;
+pub const PASS_MIN: usize = 64 * 1024;
 
 /// A long reply whose first part has gone to the client's queue already.
 #[derive(Debug)]
 pub struct Passing {
+    /// Where it begins in the queue; see [`Long::end_of`](super::long::Long::end_of).
+    pub at: i64,
     /// Bytes that have gone.
     pub sent: usize,
     /// The reply has begun anew, from another copy: so many bytes of it have gone before.
     pub again: usize,
     /// Its first line, by which another copy's answer is known to be the same.
     pub head: Vec<u8>,
+    /// It was set aside: what comes now must be what came then.
+    pub check: Option<Box<Check>>,
 }
 
 /// What another copy says now does not go on from what the client has been sent: it can only be cut off.
@@ -23,17 +30,37 @@ pub struct Passing {
 pub struct Mismatch;
 
 impl Passing {
-    /// Compares what another copy says once more with what has gone out. The data behind the first line need no look: copies
-    /// are equal, and the caller has seen to it that no write has passed.
-    pub fn check(&self, bytes: &[u8]) -> Result<(), Mismatch> {
+    /// The next bytes of what has begun anew: how many of them have gone before. The data behind the first line need no look:
+    /// copies are equal, and the caller has seen to it that no write has passed, or all of them are compared with what came
+    /// first.
+    fn skip(&mut self, bytes: &[u8]) -> Result<usize, Mismatch> {
         let at = self.sent - self.again;
         let head = self.head.get(at..).unwrap_or_default();
-        let count = head.len().min(bytes.len());
-        if head[..count] == bytes[..count] {
-            Ok(())
-        } else {
-            Err(Mismatch)
+        let known = self.again.min(bytes.len());
+        let count = match self.check {
+            Some(_) => bytes.len(),
+            None => known,
+        };
+        let count = count.min(head.len());
+        if head[..count] != bytes[..count] {
+            return Err(Mismatch);
         }
+        self.again -= known;
+        Ok(known)
+    }
+
+    /// These bytes go out, for the first time.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Mismatch> {
+        if let Some(check) = &mut self.check {
+            check.add(bytes)?;
+        }
+        self.sent += bytes.len();
+        Ok(())
+    }
+
+    /// Whether all of it has come that is known to belong to it.
+    fn is_complete(&self) -> bool {
+        self.again == 0 && self.check.as_ref().is_none_or(|check| check.is_complete())
     }
 }
 
@@ -46,44 +73,41 @@ impl Client {
         expected: usize,
         memory: &mut Memory,
     ) -> Result<(), Mismatch> {
-        let goes_on = self.passing.is_some();
+        let goes_on = self.passing().is_some();
         let is_short = expected < PASS_MIN || self.is_binary();
         if !self.slots.is_first(seq) || (is_short && !goes_on) {
             self.extend(seq, bytes, expected, memory);
             return Ok(());
         }
-        if self.passing.is_none() {
+        if !goes_on {
             self.begin_passing(seq, bytes, memory);
         }
-        let Some(passing) = &mut self.passing else {
+        let Some(passing) = self.long.as_mut().and_then(|long| long.passing.as_mut()) else {
             return Ok(());
         };
-        let known = passing.again.min(bytes.len());
-        passing.check(&bytes[..known])?;
-        passing.again -= known;
-        passing.sent += bytes.len() - known;
+        let known = passing.skip(bytes)?;
+        passing.send(&bytes[known..])?;
         self.out.push(&bytes[known..], memory);
         Ok(())
     }
 
     /// Whether the next bytes of the reply of `seq` go out as they come, and for the first time.
     pub fn passes(&self, seq: u32) -> bool {
-        let again = self
-            .passing
-            .as_ref()
-            .is_none_or(|passing| passing.again > 0);
+        let again = self.passing().is_none_or(|passing| passing.again > 0);
         !again && self.slots.is_first(seq)
     }
 
     /// Sends the next bytes of a reply that [`Client::passes`], without copying them.
-    pub fn pass_whole(&mut self, bytes: Vec<u8>, memory: &mut Memory) {
-        if let Some(passing) = &mut self.passing {
-            passing.sent += bytes.len();
+    pub fn pass_whole(&mut self, bytes: Vec<u8>, memory: &mut Memory) -> Result<(), Mismatch> {
+        if let Some(passing) = self.long.as_mut().and_then(|long| long.passing.as_mut()) {
+            passing.send(&bytes)?;
             self.out.push_vec(bytes, memory);
         }
+        Ok(())
     }
 
     fn begin_passing(&mut self, seq: u32, bytes: &[u8], memory: &mut Memory) {
+        let before = self.out.len();
         let mut sent = 0;
         let mut head = Vec::new();
         if let Some(slot) = self.slots.get(seq) {
@@ -97,16 +121,57 @@ impl Client {
         if head.is_empty() {
             head.extend_from_slice(first_line(bytes));
         }
-        self.passing = Some(Box::new(Passing {
+        let long = self.long.get_or_insert_default();
+        long.passing = Some(Passing {
+            at: long.end_of(before),
             sent,
             again: 0,
             head,
-        }));
+            check: None,
+        });
+    }
+
+    /// The first reply is complete, but for its last piece if that is no part of a value: if it was passing, how many bytes it had.
+    pub(super) fn end_passing(&mut self, memory: &mut Memory) -> Result<usize, Mismatch> {
+        let Some(long) = &mut self.long else {
+            return Ok(0);
+        };
+        let Some(passing) = long.passing.take() else {
+            return Ok(0);
+        };
+        if !passing.is_complete() {
+            return Err(Mismatch);
+        }
+        long.note(passing.at, passing.sent, passing.head);
+        long.put_back(&mut self.out, memory);
+        Ok(passing.sent)
+    }
+
+    /// Notes the long values in `reply`, which is about to be appended to the queue.
+    pub(super) fn note_long(&mut self, reply: &[u8]) {
+        let before = self.out.len();
+        for (at, len) in long_values(reply) {
+            let head = first_line(&reply[at..]).to_vec();
+            let long = self.long.get_or_insert_default();
+            long.note(long.end_of(before + at), len, head);
+        }
+    }
+
+    fn passing(&self) -> Option<&Passing> {
+        self.long.as_ref()?.passing.as_ref()
     }
 
     /// Whether part of the reply of `seq` has gone out already.
     pub fn is_passing(&self, seq: u32) -> bool {
-        self.passing.is_some() && self.slots.is_first(seq)
+        self.passing().is_some() && self.slots.is_first(seq)
+    }
+
+    /// Whether the reply of `seq` was set aside, and is asked for once more.
+    pub fn is_resumed(&self, seq: u32) -> bool {
+        let checked = self
+            .passing()
+            .is_some_and(|passing| passing.check.is_some());
+        checked && self.slots.is_first(seq)
     }
 }
 
@@ -173,13 +238,13 @@ mod tests {
         let head = b"VALUE k 0 100000\r\n";
         client.pass(seq, head, 100_020, &mut memory).unwrap();
         assert!(client.passes(seq) && !client.passes(seq + 1));
-        client.pass_whole(vec![b'x'; 50_000], &mut memory);
+        client.pass_whole(vec![b'x'; 50_000], &mut memory).unwrap();
         client.discard(seq, &mut memory);
         assert!(!client.passes(seq), "it has to be compared first");
         let again = [&head[..], &[b'x'; 50_000]].concat();
         client.pass(seq, &again, 50_002, &mut memory).unwrap();
         assert!(client.passes(seq));
-        client.pass_whole(vec![b'x'; 50_000], &mut memory);
+        client.pass_whole(vec![b'x'; 50_000], &mut memory).unwrap();
         client
             .finish(seq, 1, &Tail::new(b"\r\nEND\r\n"), &mut memory)
             .unwrap();

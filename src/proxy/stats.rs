@@ -39,6 +39,8 @@ pub struct Counters {
     pub failed_reads: u64,
     /// Clients whose connection was given up in the middle of a long value.
     pub cut_off: u64,
+    /// Long values that clients did not read, to be asked for again.
+    pub set_aside: u64,
     /// How often all that was under way was forgotten, as the process had stood still.
     pub begun_anew: u64,
     /// Writes that no copy could take, or whose outcome is unknown.

@@ -148,12 +148,15 @@ impl Proxy {
         }
         let mut full = std::mem::replace(chunk, self.memory.chunk());
         full.truncate(count);
-        client.pass_whole(full, &mut self.memory);
+        let passed = client.pass_whole(full, &mut self.memory);
         self.link_mut(id).block = Some(Block {
             left: block.left - count,
             ..block
         });
-        self.mark_client(client_id);
+        match passed {
+            Ok(()) => self.mark_client(client_id),
+            Err(_) => self.cut_off(client_id),
+        }
         true
     }
 

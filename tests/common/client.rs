@@ -4,7 +4,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::{show, PATIENCE};
+
+/// See [`Client::narrow`].
+const NARROW: usize = 4 * 1024;
 
 /// One connection to a memcached or to the proxy.
 pub struct Client {
@@ -31,6 +36,23 @@ impl Client {
             pending: Vec::new(),
             patience: PATIENCE,
         })
+    }
+
+    /// Connects with a receive buffer of a few kilobytes: what it does not read, the other side has to keep.
+    #[track_caller]
+    pub fn narrow(port: u16) -> Client {
+        let connect = || -> io::Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_recv_buffer_size(NARROW)?;
+            socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+            socket.set_tcp_nodelay(true)?;
+            Ok(socket.into())
+        };
+        Client {
+            stream: connect().unwrap_or_else(|error| panic!("connect to port {port}: {error}")),
+            pending: Vec::new(),
+            patience: PATIENCE,
+        }
     }
 
     /// The same client with another limit for each wait.
