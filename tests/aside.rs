@@ -190,13 +190,17 @@ fn every_retrieval_goes_on_and_what_stands_behind_is_answered_in_order() {
     let tagged = client.until(b"END\r\n");
     assert!(tagged.starts_with(b"VALUE long:1 7 1000000 "));
     asked("gets long:1\r\n", &[&tagged]);
+    let head = format!("VA {LEN} s{LEN} f7 klong:2 Oq\r\n");
+    let meta = [head.as_bytes(), &content(2), b"\r\n"].concat();
+    asked("mg long:2 s v f k Oq\r\nmn\r\n", &[&meta, b"MN\r\n"]);
     assert_eq!(scene.stat("magent_cut_off"), 0);
-    let (gets, touches) = (2 + 4 + 1, 1);
+    let (gets, touches) = (2 + 4 + 1 + 1 + 1, 1);
     assert_eq!(
         scene.stat("get_hits"),
-        (gets * TIMES + 1 + TIMES) as u64,
+        (gets * TIMES + 1) as u64,
         "what is asked for again is not counted again"
     );
+    assert_eq!(scene.stat("cmd_meta"), TIMES as u64);
     assert_eq!(scene.stat("touch_hits"), (touches * TIMES) as u64);
 }
 

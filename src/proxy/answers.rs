@@ -282,7 +282,8 @@ impl Proxy {
         txn.answered = true;
         let (verb, quiet, last) = (txn.verb, txn.quiet, txn.last);
         // What a client is given once more for the same request is not counted twice.
-        let resumed = !last && keys == 1 && self.client(client).is_some_and(|c| c.is_resumed(seq));
+        let may_be_resumed = keys == 1 && (!last || verb == Verb::MetaGet);
+        let resumed = may_be_resumed && self.is_resumed(client, seq);
         if verb.is_retrieval() && !resumed {
             self.count_retrieval(verb, u64::from(hits), u64::from(keys));
         } else if !resumed {

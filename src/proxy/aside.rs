@@ -14,10 +14,11 @@ use std::collections::VecDeque;
 use super::client::Client;
 use super::ids::ClientId;
 use super::long::{Aside, Long};
-use super::op::Op;
+use super::op::{Data, Op};
 use super::passing::Passing;
 use super::Proxy;
 use crate::buf::Memory;
+use crate::proto::request::{self, Parsed};
 use crate::proto::response::value_head;
 use crate::proto::Verb;
 use crate::time::{Span, Time};
@@ -123,21 +124,33 @@ impl Client {
         values
     }
 
-    /// The value that was set aside and is to be asked for now: all before it is written.
+    /// The value that was set aside and is to be asked for now, as all before it is written: the place of the reply, and its first
+    /// line or how it was asked for.
     fn begin_again(&mut self, memory: &mut Memory) -> Option<(u32, Vec<u8>)> {
         if !self.slots.is_empty() || !self.out.is_empty() {
             return None;
         }
         let long = self.long.as_mut()?;
-        let Aside { head, sent, proof } = long.take_aside(memory)?;
+        let Aside {
+            head,
+            question,
+            sent,
+            proof,
+        } = long.take_aside(memory)?;
+        let line = if question.is_empty() {
+            head.clone()
+        } else {
+            question.clone()
+        };
         long.passing = Some(Passing {
             at: long.end_of(0) - sent as i64,
             sent,
             again: sent,
-            head: head.clone(),
+            head,
+            question,
             check: Some(Box::new(proof.begin())),
         });
-        Some((self.open_slot(1), head))
+        Some((self.open_slot(1), line))
     }
 }
 
@@ -192,7 +205,7 @@ impl Proxy {
             return false;
         };
         let Some(head) = value_head(line.trim_ascii_end()) else {
-            self.cut_off(id);
+            self.ask_meta_again(id, seq, &line);
             return true;
         };
         let verb = if head.cas.is_some() {
@@ -211,6 +224,20 @@ impl Proxy {
         };
         self.dispatch(&op);
         true
+    }
+
+    /// Whether a value that was set aside is asked for again in this place.
+    pub(super) fn is_resumed(&self, id: ClientId, seq: u32) -> bool {
+        self.client(id).is_some_and(|client| client.is_resumed(seq))
+    }
+
+    fn ask_meta_again(&mut self, id: ClientId, seq: u32, line: &[u8]) {
+        let Parsed::Request(request) = request::parse(line, self.explicit_cas) else {
+            return self.cut_off(id);
+        };
+        let mut op = Op::new(id, seq, &request, Data::None);
+        op.route = self.route_of(&op);
+        self.dispatch(&op);
     }
 }
 
@@ -307,6 +334,47 @@ mod tests {
             assert!(got == whole, "{count}");
             assert!(client.is_settled());
             client.release(&mut memory);
+            assert_eq!(memory.used(), 0);
+        }
+    }
+
+    #[test]
+    fn long_values_of_a_list_are_found_among_short_ones() {
+        let blocks = [
+            value("a", 10),
+            value("b", 80_000),
+            value("c", 10),
+            value("d", 70_000),
+        ];
+        let reply = [blocks.concat(), b"END\r\n".to_vec()].concat();
+        for (first, gathered) in [(true, true), (false, true), (true, false), (false, false)] {
+            let mut memory = Memory::new(usize::MAX);
+            let mut client = Client::new(1, Time(0), 0);
+            let before = (!first).then(|| client.open_slot(1));
+            let seq = client.open_slot(4);
+            if gathered {
+                client.put_together(seq, blocks.iter().map(Vec::as_slice), &mut memory);
+            } else {
+                for block in &blocks {
+                    client.extend(seq, block, block.len(), &mut memory);
+                }
+            }
+            client
+                .finish(seq, 4, &Tail::new(b"END\r\n"), &mut memory)
+                .unwrap();
+            if let Some(before) = before {
+                assert!(finish(&mut client, before, b"", &mut memory));
+            }
+            assert_eq!(client.set_aside(&mut memory), 2);
+            let mut got = take(&mut client, usize::MAX, &mut memory);
+            for block in [&blocks[1], &blocks[3]] {
+                let (seq, head) = client.begin_again(&mut memory).unwrap();
+                assert!(block.starts_with(&head));
+                assert!(passed(&mut client, seq, block, &mut memory));
+                assert!(finish(&mut client, seq, b"", &mut memory));
+                got.extend(take(&mut client, usize::MAX, &mut memory));
+            }
+            assert!(got == reply && client.is_settled());
             assert_eq!(memory.used(), 0);
         }
     }

@@ -344,7 +344,7 @@ impl Client {
                 self.extend_with(seq, tail, memory);
             }
         } else if self.long.is_some() {
-            size += self.end_passing(memory)?;
+            size += self.end_passing(tail.text)?;
         }
         self.due -= keys as u16;
         let typical = estimate(self.estimate as usize, size / keys.max(1));
@@ -361,6 +361,9 @@ impl Client {
                 self.out.push(tail.text, memory);
             } else {
                 tail.show(|pieces| self.out.push_all(pieces, memory));
+            }
+            if let Some(long) = &mut self.long {
+                long.put_back(&mut self.out, memory);
             }
             while let Some(slot) = self.slots.pop_done() {
                 self.send_slot(slot, memory);

@@ -44,6 +44,8 @@ struct Queued {
     len: usize,
     /// Its first line.
     head: Vec<u8>,
+    /// How it was asked for, if that does not tell.
+    question: Vec<u8>,
 }
 
 /// What was set aside.
@@ -60,6 +62,8 @@ pub enum Piece {
 pub struct Aside {
     /// Its first line.
     pub head: Vec<u8>,
+    /// How it was asked for, if that does not tell.
+    pub question: Vec<u8>,
     /// So many bytes of it had been kept.
     pub sent: usize,
     /// The rest.
@@ -67,18 +71,34 @@ pub struct Aside {
 }
 
 impl Long {
-    /// Where the end of a queue of `len` bytes is, for [`Long::note`].
+    /// Where the end of a queue of `len` bytes is.
     pub fn end_of(&self, len: usize) -> i64 {
         self.written + len as i64
     }
 
-    /// A value of `len` bytes with its first line `head` is in the queue, from `at` on. One of the meta commands is left alone:
-    /// its first line does not tell what was asked.
-    pub fn note(&mut self, at: i64, len: usize, head: Vec<u8>) {
-        if !head.starts_with(b"VALUE ") {
-            return;
+    /// A reply has passed into the queue. It is left alone if it is not known how to ask for it once more.
+    pub fn note(&mut self, passed: Passing) {
+        if passed.head.starts_with(b"VALUE ") || !passed.question.is_empty() {
+            self.note_queued(Queued {
+                at: passed.at,
+                len: passed.sent,
+                head: passed.head,
+                question: passed.question,
+            });
         }
-        let value = Queued { at, len, head };
+    }
+
+    /// A `VALUE` block of `len` bytes with its first line `head` is in the queue, from `at` on.
+    pub fn note_value(&mut self, at: i64, len: usize, head: Vec<u8>) {
+        self.note_queued(Queued {
+            at,
+            len,
+            head,
+            question: Vec::new(),
+        });
+    }
+
+    fn note_queued(&mut self, value: Queued) {
         if self.first.is_none() {
             self.first = Some(value);
         } else {
@@ -119,7 +139,7 @@ impl Long {
             };
             let (from, sent) = (from as usize, (from - at) as usize);
             if end >= from + DROP_MIN && end <= out.len() {
-                cuts.push((from, end, sent, value.head));
+                cuts.push((from, end, sent, value));
             }
         }
         let ends = cuts.iter().skip(1).map(|&(from, ..)| from);
@@ -129,9 +149,14 @@ impl Long {
         };
         let values = cuts.len();
         let mut pieces = VecDeque::with_capacity(2 * values + self.aside.len());
-        for ((from, end, sent, head), next) in cuts.into_iter().zip(ends) {
+        for ((from, end, sent, value), next) in cuts.into_iter().zip(ends) {
             let proof = Proof::of(|each| out.each_of(from..end, each));
-            pieces.push_back(Piece::Value(Aside { head, sent, proof }));
+            pieces.push_back(Piece::Value(Aside {
+                head: value.head,
+                question: value.question,
+                sent,
+                proof,
+            }));
             if next > end {
                 let mut bytes = Vec::with_capacity(next - end);
                 out.each_of(end..next, &mut |piece: &[u8]| {
@@ -174,7 +199,7 @@ impl Piece {
     /// Bytes that it holds.
     pub fn len(&self) -> usize {
         match self {
-            Piece::Value(value) => value.head.len(),
+            Piece::Value(value) => value.head.len() + value.question.len(),
             Piece::Bytes(bytes) => bytes.len(),
         }
     }

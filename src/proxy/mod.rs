@@ -4,7 +4,7 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
+//! Rooms own state (`client`, `long`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `aside` (what they do not read), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` and `loss` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).

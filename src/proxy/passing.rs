@@ -21,6 +21,8 @@ pub struct Passing {
     pub again: usize,
     /// Its first line, by which another copy's answer is known to be the same.
     pub head: Vec<u8>,
+    /// How it was asked for, if the first line does not tell.
+    pub question: Vec<u8>,
     /// It was set aside: what comes now must be what came then.
     pub check: Option<Box<Check>>,
 }
@@ -56,6 +58,11 @@ impl Passing {
         }
         self.sent += bytes.len();
         Ok(())
+    }
+
+    /// Whether it is the answer to `mg`.
+    fn is_meta(&self) -> bool {
+        self.head.starts_with(b"VA ")
     }
 
     /// Whether all of it has come that is known to belong to it.
@@ -127,24 +134,40 @@ impl Client {
             sent,
             again: 0,
             head,
+            question: Vec::new(),
             check: None,
         });
     }
 
-    /// The first reply is complete, but for its last piece if that is no part of a value: if it was passing, how many bytes it had.
-    pub(super) fn end_passing(&mut self, memory: &mut Memory) -> Result<usize, Mismatch> {
+    /// The first reply is complete but for `tail`: if it was passing, how many bytes it has had.
+    pub(super) fn end_passing(&mut self, tail: &[u8]) -> Result<usize, Mismatch> {
         let Some(long) = &mut self.long else {
             return Ok(0);
         };
-        let Some(passing) = long.passing.take() else {
+        let Some(mut passing) = long.passing.take() else {
             return Ok(0);
         };
+        let sent = passing.sent;
+        if passing.is_meta() {
+            // There is no `END`: the tail belongs to the value.
+            passing.send(tail)?;
+        }
         if !passing.is_complete() {
             return Err(Mismatch);
         }
-        long.note(passing.at, passing.sent, passing.head);
-        long.put_back(&mut self.out, memory);
-        Ok(passing.sent)
+        long.note(passing);
+        Ok(sent)
+    }
+
+    /// The reply of `seq` has begun. `question`: the request with its line end. Kept if the answer is going to be the same next time.
+    pub(super) fn note_question(&mut self, seq: u32, question: &[u8]) {
+        let is_first = self.slots.is_first(seq);
+        let passing = self.long.as_mut().and_then(|long| long.passing.as_mut());
+        let question = question.trim_ascii_end();
+        if let Some(passing) = passing.filter(|_| is_first && is_repeatable(question)) {
+            passing.question.clear();
+            passing.question.extend_from_slice(question);
+        }
     }
 
     /// Notes the long values in `reply`, which is about to be appended to the queue.
@@ -153,7 +176,7 @@ impl Client {
         for (at, len) in long_values(reply) {
             let head = first_line(&reply[at..]).to_vec();
             let long = self.long.get_or_insert_default();
-            long.note(long.end_of(before + at), len, head);
+            long.note_value(long.end_of(before + at), len, head);
         }
     }
 
@@ -173,6 +196,13 @@ impl Client {
             .is_some_and(|passing| passing.check.is_some());
         checked && self.slots.is_first(seq)
     }
+}
+
+/// Whether the first line of the answer to an `mg` says nothing that changes by itself: how long the item lives, and when it
+/// was last read.
+fn is_repeatable(question: &[u8]) -> bool {
+    let mut flags = question.split(|&byte| byte == b' ').skip(2);
+    !flags.any(|flag| matches!(flag.first(), Some(b't' | b'h' | b'l')))
 }
 
 /// Up to the first line end, which is included if it is there.
@@ -251,6 +281,16 @@ mod tests {
         let whole = [&head[..], &[b'x'; 100_000], b"\r\nEND\r\n"].concat();
         assert!(written(&mut client, &mut memory) == whole);
         assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn answers_that_change_by_themselves_are_not_asked_for_again() {
+        for question in [&b"mg k v"[..], b"mg t v f s c k Ohlt q", b"mg dGhs b v"] {
+            assert!(is_repeatable(question));
+        }
+        for question in [&b"mg k v t"[..], b"mg k h v", b"mg k l v"] {
+            assert!(!is_repeatable(question));
+        }
     }
 
     #[test]

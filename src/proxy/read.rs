@@ -88,7 +88,7 @@ impl Proxy {
 
     /// `mg` and `me`: like a retrieval of one key, passed on as they came.
     pub(super) fn read_one(&mut self, op: &Op<'_>) {
-        self.counters.cmd_meta += 1;
+        self.counters.cmd_meta += u64::from(!self.is_resumed(op.client, op.seq));
         let Some((link_id, id)) = self.open_read(op) else {
             return;
         };

@@ -116,6 +116,7 @@ impl Proxy {
             None => self.extend_value(id, &bytes[..next], whole - next),
             Some(token) => self.extend_tagged(id, line, token, whole - next),
         }
+        self.note_question(id);
         self.link_mut(id).block = Some(Block {
             left: whole - next,
             ends_reply: true,
@@ -182,12 +183,37 @@ impl Proxy {
         } else {
             link.block = None;
             if block.ends_reply {
-                self.finish_answer(id, Code::MetaValue, &Tail::new(&bytes[..count]));
+                // All but the line end goes the way of what came before it.
+                let last = count.saturating_sub(2);
+                if last > 0 {
+                    self.extend_value(id, &bytes[..last], count - last);
+                }
+                self.finish_answer(id, Code::MetaValue, &Tail::new(&bytes[last..count]));
             } else {
                 self.end_value(id);
             }
         }
         Step::Used(count)
+    }
+
+    /// A long answer to `mg` has begun, which does not tell what was asked: its client keeps that.
+    fn note_question(&mut self, id: LinkId) {
+        let link = self.link_mut(id);
+        let head = link.fifo.front();
+        let Some(head) = head.filter(|head| (head.role, head.verb) == (Role::Read, Verb::MetaGet))
+        else {
+            return;
+        };
+        let (txn, start, end) = (head.txn, head.start, head.end);
+        let Some(txn) = txn else { return };
+        let txn = self.txns.at(txn);
+        let (client, seq) = (txn.client, txn.seq);
+        let link = &self.servers[usize::from(id.server)].links[usize::from(id.conn)];
+        if let Some(client) = self.clients.get_mut(client.index as usize) {
+            if client.generation == txn.client.generation {
+                client.note_question(seq, link.log.bytes(start, end));
+            }
+        }
     }
 
     /// Finds `key` among the keys asked for, behind those already answered; how many were passed over.

@@ -20,7 +20,7 @@ const FIRST: usize = 100;
 const DESCRIPTORS_SPARE: usize = 600;
 /// The receive buffer of clients that do not read: the kernel holds little for them.
 const NARROW: usize = 4 * 1024;
-/// Nothing is asked for so long before memory is looked at after a burst.
+/// Nothing happens for so long before memory is looked at: after a burst, and while clients do not read.
 const REST: Duration = Duration::from_secs(10);
 
 struct Row {
@@ -104,7 +104,7 @@ pub fn run(args: &[String]) -> Result<bool, String> {
 }
 
 fn print(ground: &Ground, rows: &[Row]) {
-    println!("\nResident memory. After a burst: {} s after the last of its connections was closed, and at start.\n", REST.as_secs());
+    println!("\nResident memory. Clients that read nothing: after {0} s. After a burst: {0} s after the last of its connections was closed, and at start.\n", REST.as_secs());
     print!("{:52} {:>12} {:>6}", "", "", "goal");
     for kind in &ground.kinds {
         print!(" {:>15}", kind.name());
@@ -199,6 +199,8 @@ impl Scene<'_> {
     fn reads_nothing(&self, clients: usize, asks: usize, size: usize) -> Measured {
         let corpus = Corpus::new(64, size);
         let fresh = self.start(&corpus)?;
+        // What the first value needed is given back by then.
+        std::thread::sleep(REST);
         let before = settled_rss(fresh.child()?)?;
         let mut requests = Vec::new();
         for ask in 0..asks {
@@ -212,6 +214,8 @@ impl Scene<'_> {
             write_what_goes(&mut stream, &requests)?;
             open.push(stream);
         }
+        // Long enough to find out that nothing is read.
+        std::thread::sleep(REST);
         let more = settled_rss(fresh.child()?)?.saturating_sub(before);
         // The proxy serves others meanwhile.
         ask_once(&fresh.peer, clients, &corpus)?;
