@@ -53,6 +53,17 @@ impl Proxy {
         !was_active && self.is_safe() && self.has_views()
     }
 
+    /// This proxy was idle and is asked for something: from now on it decides, and another one may have done so until now.
+    pub(super) fn take_charge(&mut self) {
+        for server in self.servers.iter_mut().filter(|server| !server.is_up()) {
+            // The other one may have let it into that view, and now it could pass for one that missed nothing.
+            server.left_out = View::default();
+        }
+        self.call_missing();
+        self.check_stamps();
+        self.consider();
+    }
+
     /// Looks at all servers that wait, in the light of what all of them say.
     pub(super) fn consider(&mut self) {
         // Before all have been asked, the one that knows best may be missing.
