@@ -227,7 +227,11 @@ impl Proxy {
             return false;
         }
         let view = server.view();
-        if current && view.owner != self.me && view > server.lost_in {
+        if current
+            && view.owner != self.me
+            && view > server.lost_in
+            && server.lost_in != View::default()
+        {
             // Another proxy has stamped it since: it ran, only this proxy was cut off, and what it held of ours is over.
             server.doubtful = false;
             server.settled = true;
@@ -366,6 +370,9 @@ impl Proxy {
         // Counted before.
         server.items = None;
         server.attempted = self.now;
+        if server.known_process.is_none() {
+            self.ask_process(Server::link_id(index, 0));
+        }
         self.ask_stamp(index);
     }
 }

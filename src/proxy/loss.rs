@@ -24,6 +24,12 @@ impl Proxy {
         }
         let server = &mut self.servers[index];
         server.tried = true;
+        if server.known_process.is_none()
+            && matches!(why, CloseReason::ConnectTimeout | CloseReason::Silent)
+        {
+            // It may have been stopped, with another proxy's writes in its kernel.
+            server.doubtful = true;
+        }
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
         server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
