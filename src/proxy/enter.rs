@@ -357,6 +357,19 @@ impl Proxy {
         server.doubtful = true;
     }
 
+    /// A server that this proxy has never used was silent. It may have been stopped, with writes of another proxy in its
+    /// kernel. Not where none answered better: then it is more likely that the way to all of them was slow.
+    pub(super) fn doubt_unknown(&mut self, index: usize) {
+        let better = |server: &Server| server.is_connected() && !server.doubtful;
+        let others = self.servers.iter().enumerate();
+        let is_worst = others
+            .filter(|&(other, _)| other != index)
+            .any(|(_, server)| better(server));
+        let is_suspect = is_worst && self.has_views();
+        let server = &mut self.servers[index];
+        server.doubtful |= is_suspect && server.known_process.is_none();
+    }
+
     /// A server that was stopped has had the time for what its kernel still held of old connections: only now is it known
     /// what it holds.
     pub(super) fn settle_doubt(&mut self, index: usize) {

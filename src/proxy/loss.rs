@@ -24,12 +24,6 @@ impl Proxy {
         }
         let server = &mut self.servers[index];
         server.tried = true;
-        if server.known_process.is_none()
-            && matches!(why, CloseReason::ConnectTimeout | CloseReason::Silent)
-        {
-            // It may have been stopped, with another proxy's writes in its kernel.
-            server.doubtful = true;
-        }
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
         server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
@@ -47,6 +41,9 @@ impl Proxy {
             let expired = link.expired;
             let (fifo, log) = link.reset(&mut self.memory);
             lost.push((fifo, log, expired));
+        }
+        if matches!(why, CloseReason::ConnectTimeout | CloseReason::Silent) {
+            self.doubt_unknown(index);
         }
         self.note_abilities();
         if self.resync.target == Some(index) {
