@@ -21,6 +21,8 @@ pub struct Slot {
     pub done: bool,
     /// The reply is in frames of the binary protocol already; there may be none.
     pub is_frames: bool,
+    /// Whatever it is, the client does not hear of it, only waits for it with what it asked behind.
+    pub is_silent: bool,
     /// Bytes of it that went out at once.
     pub sent: u32,
     /// What came of the reply.
