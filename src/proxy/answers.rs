@@ -202,12 +202,6 @@ impl Proxy {
             }
             Role::Entry => self.entry_answered(id, flight.verb, code),
             Role::Inquire(inquiry) => self.inquiry_answered(inquiry, code, tail),
-            Role::Echo
-                if flight.verb == Verb::Touch
-                    && !matches!(code, Code::Touched | Code::NotFound) =>
-            {
-                self.counters.disagreements += 1;
-            }
             // An item that did not fit, or was there already: absent, or newer.
             _ => {}
         }

@@ -212,6 +212,19 @@ impl Client {
         self.slots.open()
     }
 
+    /// Begins something that the client does not hear of: only what it asked behind waits for that. Its place in the order.
+    pub fn open_silent_slot(&mut self) -> u32 {
+        self.due += 1;
+        if let Some(binary) = &mut self.binary {
+            binary.opened_silent();
+        }
+        let seq = self.slots.open();
+        if let Some(slot) = self.slots.get(seq) {
+            slot.is_silent = true;
+        }
+        seq
+    }
+
     /// Learns from the first byte which protocol it speaks.
     pub fn begin_protocol(&mut self, first: u8) {
         self.input = Input::Line;
@@ -335,10 +348,13 @@ impl Client {
         let Some(slot) = self.slots.get(seq) else {
             return Ok(());
         };
+        let is_silent = slot.is_silent;
         let mut size = slot.sent as usize + slot.reply.len() + tail.shown_len();
         if !first {
             slot.done = true;
-            if self.binary.is_some() {
+            if is_silent {
+                // Nothing is said.
+            } else if self.binary.is_some() {
                 self.prepare_frame(seq, tail, memory);
             } else if !tail.text.is_empty() {
                 self.extend_with(seq, tail, memory);
@@ -347,8 +363,10 @@ impl Client {
             size += self.end_passing(tail.text)?;
         }
         self.due -= keys as u16;
-        let typical = estimate(self.estimate as usize, size / keys.max(1));
-        self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
+        if !is_silent {
+            let typical = estimate(self.estimate as usize, size / keys.max(1));
+            self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
+        }
         if first {
             if self.binary.is_some() {
                 self.send_frames(tail, memory);

@@ -33,6 +33,11 @@ impl Binary {
         self.asked.push_back(std::mem::take(&mut self.next));
     }
 
+    /// A slot was opened of which the client does not hear.
+    pub fn opened_silent(&mut self) {
+        self.asked.push_back(Asked::default());
+    }
+
     /// The reply `tail` to the request at `place` in the order, ready to go; empty: nothing is said.
     pub fn frame(&self, place: usize, tail: &Tail<'_>, memory: &mut Memory) -> Vec<u8> {
         let place = place + usize::from(is(Sabotage::FrameMisplaced));
@@ -60,6 +65,9 @@ impl Binary {
         };
         if self.asked.is_empty() && self.asked.capacity() > ROOM_KEPT {
             self.asked = VecDeque::new();
+        }
+        if slot.is_silent {
+            return;
         }
         match slot.reply {
             Reply::None if slot.is_frames => {}

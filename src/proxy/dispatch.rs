@@ -29,9 +29,7 @@ impl Proxy {
     /// Sends `op` on its way, or puts it behind what it must not pass.
     pub(super) fn dispatch(&mut self, op: &Op<'_>) {
         if self.note_request() {
-            self.call_missing();
-            self.check_stamps();
-            self.consider();
+            self.take_charge();
         }
         // A list of keys that has to wait for one of them would have to wait in the queues of all: the barrier serves.
         let waits = self.barrier.is_raised() || (op.key_count > 1 && self.must_wait(op));

@@ -53,6 +53,17 @@ impl Proxy {
         !was_active && self.is_safe() && self.has_views()
     }
 
+    /// This proxy was idle and is asked for something: from now on it decides, and another one may have done so until now.
+    pub(super) fn take_charge(&mut self) {
+        for server in self.servers.iter_mut().filter(|server| !server.is_up()) {
+            // The other one may have let it into that view, and now it could pass for one that missed nothing.
+            server.left_out = View::default();
+        }
+        self.call_missing();
+        self.check_stamps();
+        self.consider();
+    }
+
     /// Looks at all servers that wait, in the light of what all of them say.
     pub(super) fn consider(&mut self) {
         // Before all have been asked, the one that knows best may be missing.
@@ -216,7 +227,11 @@ impl Proxy {
             return false;
         }
         let view = server.view();
-        if current && view.owner != self.me && view > server.lost_in {
+        if current
+            && view.owner != self.me
+            && view > server.lost_in
+            && server.lost_in != View::default()
+        {
             // Another proxy has stamped it since: it ran, only this proxy was cut off, and what it held of ours is over.
             server.doubtful = false;
             server.settled = true;
@@ -342,6 +357,19 @@ impl Proxy {
         server.doubtful = true;
     }
 
+    /// A server that this proxy has never used was silent. It may have been stopped, with writes of another proxy in its
+    /// kernel. Not where none answered better: then it is more likely that the way to all of them was slow.
+    pub(super) fn doubt_unknown(&mut self, index: usize) {
+        let better = |server: &Server| server.is_connected() && !server.doubtful;
+        let others = self.servers.iter().enumerate();
+        let is_worst = others
+            .filter(|&(other, _)| other != index)
+            .any(|(_, server)| better(server));
+        let is_suspect = is_worst && self.has_views();
+        let server = &mut self.servers[index];
+        server.doubtful |= is_suspect && server.known_process.is_none();
+    }
+
     /// A server that was stopped has had the time for what its kernel still held of old connections: only now is it known
     /// what it holds.
     pub(super) fn settle_doubt(&mut self, index: usize) {
@@ -355,6 +383,9 @@ impl Proxy {
         // Counted before.
         server.items = None;
         server.attempted = self.now;
+        if server.known_process.is_none() {
+            self.ask_process(Server::link_id(index, 0));
+        }
         self.ask_stamp(index);
     }
 }

@@ -118,9 +118,7 @@ impl Proxy {
     pub(super) fn take_flush(&mut self, id: ClientId, request: &Request<'_>) {
         self.counters.cmd_flush += 1;
         if self.note_request() {
-            self.call_missing();
-            self.check_stamps();
-            self.consider();
+            self.take_charge();
         }
         let Some(client) = self.client_mut(id) else {
             return;

@@ -50,10 +50,15 @@ impl Proxy {
     pub(super) fn greet(&mut self, id: LinkId) {
         self.probe(id);
         if id.conn == 0 {
-            let purpose = (Role::Process, Verb::Stats, None);
-            self.queue_bytes(id, b"stats\r\n", None, Token::default(), purpose);
+            self.ask_process(id);
             self.ask_stamp(usize::from(id.server));
         }
+    }
+
+    /// Asks which process the server is, and how much it holds.
+    pub(super) fn ask_process(&mut self, id: LinkId) {
+        let purpose = (Role::Process, Verb::Stats, None);
+        self.queue_bytes(id, b"stats\r\n", None, Token::default(), purpose);
     }
 
     /// A line of the answer to `stats`.

@@ -279,13 +279,15 @@ impl Proxy {
     }
 
     pub(super) fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {
+        let copies = self.routes.ranks();
         let Some(client) = self.client_mut(id) else {
             return;
         };
+        let touched = client.open_touches(request.verb, 1, copies);
         let seq = client.open_slot(1);
         let mut op = Op::new(id, seq, request, data);
         op.route = self.route_of(&op);
-        self.dispatch(&op);
+        self.dispatch_touching(&op, touched);
     }
 
     /// Says `reply` (if any) once `swallow` bytes have been thrown away.

@@ -104,9 +104,11 @@ impl Proxy {
         }
         let last = next_token(run.line, end).is_none();
         run.at = if last { run.line.len() } else { end };
+        let copies = self.routes.ranks();
         let Some(client) = self.client_mut(id) else {
             return;
         };
+        let touched = client.open_touches(run.verb, count, copies);
         let seq = client.open_slot(count);
         let op = Op {
             line: run.line,
@@ -116,6 +118,6 @@ impl Proxy {
             route: self.routes.of(first.of(run.line)),
             ..Op::of_keys(id, seq, run.verb, run.exptime, count)
         };
-        self.dispatch(&op);
+        self.dispatch_touching(&op, touched);
     }
 }

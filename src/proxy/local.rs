@@ -333,7 +333,7 @@ impl Proxy {
     /// Counts a write as it is taken in.
     pub(super) fn count_write(&mut self, verb: Verb) {
         match verb {
-            Verb::Incr | Verb::Decr | Verb::Delete | Verb::Touch => {}
+            Verb::Incr | Verb::Decr | Verb::Delete | Verb::Touch | Verb::Gat | Verb::Gats => {}
             Verb::MetaGet | Verb::MetaDelete | Verb::MetaArithmetic => self.counters.cmd_meta += 1,
             Verb::MetaSet => {
                 self.counters.cmd_meta += 1;
@@ -371,6 +371,10 @@ impl Proxy {
 
     /// Counts what a server said.
     pub(super) fn count_reply(&mut self, verb: Verb, code: Code) {
+        if verb.is_gat() {
+            // One of its touches; it is counted with the values.
+            return;
+        }
         let outcome = match (verb, code) {
             // Without `v` it is a hit all the same.
             (Verb::MetaGet, Code::MetaDone) => Outcome::Hit,

@@ -42,6 +42,9 @@ impl Proxy {
             let (fifo, log) = link.reset(&mut self.memory);
             lost.push((fifo, log, expired));
         }
+        if matches!(why, CloseReason::ConnectTimeout | CloseReason::Silent) {
+            self.doubt_unknown(index);
+        }
         self.note_abilities();
         if self.resync.target == Some(index) {
             self.end_resync();

@@ -63,6 +63,7 @@ mod stamps;
 pub mod stats;
 mod survey;
 mod tail;
+mod touches;
 mod txn;
 mod values;
 mod version;

@@ -2,15 +2,13 @@
 
 use super::client::Reply;
 use super::ids::LinkId;
-use super::journal::NotedKey;
 use super::op::Op;
 use super::order::bucket;
-use super::route::Route;
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::txn::TxnId;
 use super::Proxy;
-use crate::proto::token::{next_token, push_decimal, Token, Tokens};
+use crate::proto::token::{push_decimal, Token, Tokens};
 use crate::proto::{replies, Verb};
 
 /// The words a retrieval begins with.
@@ -27,7 +25,7 @@ pub(super) fn push_retrieval(out: &mut Vec<u8>, verb: Verb, exptime: i32) {
     }
 }
 
-fn push_exptime(out: &mut Vec<u8>, exptime: i32) {
+pub(super) fn push_exptime(out: &mut Vec<u8>, exptime: i32) {
     if exptime < 0 {
         out.push(b'-');
     }
@@ -37,9 +35,6 @@ fn push_exptime(out: &mut Vec<u8>, exptime: i32) {
 impl Proxy {
     /// Asks for the keys of one retrieval.
     pub(super) fn retrieve(&mut self, op: &Op<'_>) {
-        if op.verb.is_gat() {
-            self.echo_touches(op);
-        }
         if op.key_count > 1 {
             self.gather(op);
             return;
@@ -143,52 +138,6 @@ impl Proxy {
         let (client, seq, verb, keys) = (txn.client, txn.seq, txn.verb, usize::from(txn.keys));
         self.count_failed_reads(verb, keys as u64);
         self.finish_slot(client, seq, keys, &reply);
-    }
-
-    /// Tells the other copies of a `gat`'s keys their new time to live.
-    fn echo_touches(&mut self, op: &Op<'_>) {
-        if self.routes.ranks() == 1 {
-            return;
-        }
-        let mut line = Vec::with_capacity(300);
-        let mut at = op.key.start;
-        while let Some(token) = next_token(&op.line[..op.keys_end], at) {
-            at = token.end;
-            let key = token.of(op.line);
-            let route = self.routes.of(key);
-            self.order.passes(bucket(route.hash));
-            line.clear();
-            line.extend_from_slice(b"touch ");
-            line.extend_from_slice(key);
-            line.push(b' ');
-            push_exptime(&mut line, op.exptime);
-            line.extend_from_slice(b"\r\n");
-            let token = Token {
-                start: 6,
-                end: 6 + key.len(),
-            };
-            self.echo(route, &line, token);
-        }
-    }
-
-    fn echo(&mut self, route: Route, line: &[u8], key: Token) {
-        let Some((acting, _)) = self.acting(route, 0) else {
-            return;
-        };
-        for rank in (0..self.routes.ranks()).filter(|&rank| rank != acting) {
-            let Some(server) = self.routes.server(route, rank) else {
-                continue;
-            };
-            if !self.servers[server].is_up() {
-                self.leave_out(server);
-                let noted = NotedKey::new(key.of(line), false);
-                self.servers[server].journal.note(noted);
-            } else {
-                self.counters.mirrored += 1;
-                let link_id = self.link_for(server, route);
-                self.queue_bytes(link_id, line, None, key, (Role::Echo, Verb::Touch, None));
-            }
-        }
     }
 }
 

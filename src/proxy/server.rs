@@ -51,7 +51,7 @@ pub enum Role {
     Copy(u8),
     /// The outcome of a conditional write, for a copy that had no say.
     Mirror,
-    /// A touch that goes with a `gat`.
+    /// A right to refill that another copy has given away.
     Echo,
     /// A copy that answered otherwise than the acting primary forgets the key.
     Heal,

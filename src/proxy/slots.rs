@@ -23,6 +23,8 @@ pub struct Slot {
     pub is_frames: bool,
     /// There is a long value in it.
     pub is_long: bool,
+    /// Whatever it is, the client does not hear of it, only waits for it with what it asked behind.
+    pub is_silent: bool,
     /// Bytes of it that went out at once.
     pub sent: u32,
     /// What came of the reply.

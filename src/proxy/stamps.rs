@@ -13,7 +13,7 @@ use super::Proxy;
 use crate::proto::response::Code;
 use crate::proto::token::{push_decimal, Token};
 use crate::proto::Verb;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 impl Proxy {
     /// Asks the servers that are up for their stamps.
@@ -76,6 +76,9 @@ impl Proxy {
         let link = self.link_mut(id);
         if link.state == LinkState::Unproven {
             link.state = LinkState::Ready;
+            if self.now.since(asked) >= Span(self.settings.timeout.0 / 2) {
+                self.doubt_unknown(index);
+            }
             self.link_ready(index);
         } else {
             self.consider();

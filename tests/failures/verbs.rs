@@ -178,12 +178,36 @@ fn reads_and_refused_writes_do_not_wait_for_a_stopped_backup() {
         "append nothing-there 0 0 1\r\nx",
         "replace nothing-there 0 0 1\r\nx",
         "incr nothing-there 1",
-        "gat 100 k1",
     ] {
         client.ask(request);
         let time = begin.elapsed();
         assert!(time < AT_ONCE, "{request:?}: {time:?} since it was stopped");
     }
+}
+
+/// A `gat` is a write, too: nobody hears the value before the other copy has the new time to live.
+#[test]
+fn a_gat_waits_until_the_backup_has_its_time_to_live() {
+    let pool = Pool::new(1, 1, &PATIENT);
+    let mut client = pool.client();
+    for n in 0..3 {
+        assert_eq!(client.ask(&format!("set t{n} 0 0 1\r\nx")), "STORED");
+    }
+    pool.backups[0].freeze();
+    client.send("gat 1000 t0\r\ngats -1 t1\r\ngat 1000 t2 t2 nothing-there\r\n");
+    assert_eq!(client.until_quiet(Duration::from_millis(300)), b"");
+    pool.backups[0].thaw();
+    assert_eq!(client.reply(), b"VALUE t0 0 1\r\nx\r\nEND\r\n");
+    assert!(client.reply().starts_with(b"VALUE t1 0 1 "));
+    let twice = b"VALUE t2 0 1\r\nx\r\nVALUE t2 0 1\r\nx\r\nEND\r\n";
+    assert_eq!(client.reply(), twice);
+    let mut backup = pool.backups[0].client();
+    for key in ["t0", "t2"] {
+        let left = backup.ask(&format!("mg {key} t"));
+        let left: u32 = left.strip_prefix("HD t").unwrap().parse().unwrap();
+        assert!((900..=1000).contains(&left), "{key}: {left}");
+    }
+    assert_eq!(backup.ask("mg t1"), "EN");
 }
 
 #[test]

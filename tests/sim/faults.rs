@@ -3,8 +3,12 @@
 
 use magent::proxy::Routes;
 
+use std::collections::BTreeMap;
+
+use super::item::Item;
 use super::node::Health;
 use super::profile::{Plan, Profile};
+use super::request::Bytes;
 use super::rng::Rng;
 use super::world::{Event, World};
 
@@ -171,7 +175,23 @@ impl World {
         self.faults.mends.is_empty()
             && self.now > noticed
             && self.holds_all_links(self.active)
+            && (self.faults.profile != Profile::Takeover || self.stamps_agree())
             && self.replication().matches(":state up\r").count() == servers
+    }
+
+    /// Whether no server missed what another proxy wrote before the address moved, as far as their stamps say. The serving
+    /// proxy has perhaps not looked yet.
+    fn stamps_agree(&self) -> bool {
+        let stamp = |items: &BTreeMap<Bytes, Item>| {
+            let mut stamps = items
+                .iter()
+                .filter(|(key, _)| key.starts_with(b"magent:stamp:"));
+            let view = |value: &[u8]| value.split(|&byte| byte == b' ').nth(1).map(<[u8]>::to_vec);
+            stamps.next().and_then(|(_, item)| view(&item.value))
+        };
+        let mut stamps = self.nodes.iter().map(|node| stamp(&node.process.items));
+        let first = stamps.next();
+        stamps.all(|other| Some(other) == first)
     }
 
     fn running(&mut self) -> Option<usize> {

@@ -28,10 +28,6 @@ struct Key {
     tokens: BTreeMap<u64, Bytes>,
     /// A proxy died with a write to it under way: its copies may differ until the next plain write.
     torn: bool,
-    /// When its time to live was last set by a `gat`, which does not wait for the other copies.
-    touched: Option<u64>,
-    /// A proxy died right after that: the copies may end at different times, until the next write.
-    apart: bool,
     /// All its copies are lost since then: it has no state any more.
     unserved: Option<u64>,
 }
@@ -72,8 +68,6 @@ impl History {
             known: Known::absent(),
             tokens: BTreeMap::new(),
             torn: false,
-            touched: None,
-            apart: false,
             unserved: None,
         });
         History {
@@ -209,14 +203,6 @@ impl History {
         if lost && self.errors && (nothing || op.request.is_quiet()) {
             op.seen = Seen::Never;
         }
-        match op.request.verb {
-            Verb::Gat | Verb::Gats => key.touched = Some(now),
-            _ if !kinds::is_read(&op.request) && matches!(op.seen, Seen::Reply(_)) => {
-                key.touched = None;
-                key.apart = false;
-            }
-            _ => {}
-        }
         key.pending -= 1;
         if key.pending == 0 {
             self.check(id.key as usize, now)
@@ -274,14 +260,13 @@ impl History {
             if ops.any(|op| lingers(op) && !kinds::is_read(&op.request)) {
                 key.known.tears.push(now);
             }
-            key.apart |= key.touched.is_some_and(|at| at + self.timeout > now);
         }
     }
 
     /// Whether the copies of a key may differ, because a proxy died.
     pub fn is_torn(&self, key: usize) -> bool {
         let key = &self.keys[key];
-        key.torn || key.apart || !key.known.tears.is_empty()
+        key.torn || !key.known.tears.is_empty()
     }
 
     fn check(&mut self, index: usize, now: u64) -> Result<(), String> {
