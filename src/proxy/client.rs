@@ -5,7 +5,7 @@ use super::long::{Long, Piece};
 use super::op::Held;
 use super::passing::{Mismatch, PASS_MIN};
 pub use super::slots::Reply;
-use super::slots::{Slot, Slots};
+use super::slots::Slots;
 use super::tail::{done_with, Tail};
 use crate::buf::{Memory, SendQueue};
 use crate::proto::binary::{self, Asked};
@@ -192,6 +192,7 @@ impl Client {
     }
 
     /// Whether something it is owed was set aside.
+    #[inline]
     pub fn has_aside(&self) -> bool {
         let long = self.long.as_ref();
         long.is_some_and(|long| !long.aside.is_empty())
@@ -290,7 +291,7 @@ impl Client {
             let before = self.out.len();
             for piece in pieces {
                 if piece.len() >= PASS_MIN {
-                    self.note_long(piece);
+                    self.note_long_values(piece);
                 }
                 self.out.push(piece, memory);
             }
@@ -373,7 +374,10 @@ impl Client {
                 return Ok(());
             }
             if let Some(slot) = self.slots.pop() {
-                self.send_slot(slot, memory);
+                if slot.is_long {
+                    self.note_long(&slot.reply);
+                }
+                self.send(slot.reply, memory);
             }
             if tail.cas() == 0 {
                 self.out.push(tail.text, memory);
@@ -384,7 +388,10 @@ impl Client {
                 long.put_back(&mut self.out, memory);
             }
             while let Some(slot) = self.slots.pop_done() {
-                self.send_slot(slot, memory);
+                if slot.is_long {
+                    self.note_long(&slot.reply);
+                }
+                self.send(slot.reply, memory);
             }
         }
         Ok(())
@@ -422,13 +429,6 @@ impl Client {
         while let Some(slot) = self.slots.pop_done() {
             binary.send(slot, &Tail::default(), &mut self.out, memory);
         }
-    }
-
-    fn send_slot(&mut self, slot: Slot, memory: &mut Memory) {
-        if let (Reply::Bytes(reply), true) = (&slot.reply, slot.is_long) {
-            self.note_long(reply);
-        }
-        self.send(slot.reply, memory);
     }
 
     pub(super) fn send(&mut self, reply: Reply, memory: &mut Memory) {

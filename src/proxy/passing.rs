@@ -171,7 +171,14 @@ impl Client {
     }
 
     /// Notes the long values in `reply`, which is about to be appended to the queue.
-    pub(super) fn note_long(&mut self, reply: &[u8]) {
+    pub(super) fn note_long(&mut self, reply: &Reply) {
+        if let Reply::Bytes(bytes) = reply {
+            self.note_long_values(bytes);
+        }
+    }
+
+    /// See [`Client::note_long`].
+    pub(super) fn note_long_values(&mut self, reply: &[u8]) {
         let before = self.out.len();
         for (at, len) in long_values(reply) {
             let head = first_line(&reply[at..]).to_vec();
