@@ -8,7 +8,7 @@ use super::sabotage::Sabotage;
 use super::sweep::run;
 
 /// Profile, seed, requests, and what was wrong.
-const MENDED: [(Profile, u64, u64, &str); 19] = [
+const MENDED: [(Profile, u64, u64, &str); 21] = [
     // In the core.
     (
         Profile::Slow,
@@ -61,6 +61,13 @@ const MENDED: [(Profile, u64, u64, &str); 19] = [
         400,
         "a server that was lost before a conditional write was decided was not noted",
     ),
+    (
+        Profile::Pieces,
+        136,
+        400,
+        "the last piece of a value was taken for the END behind it",
+    ),
+    (Profile::Pieces, 1577, 400, "the same"),
     // In the simulator.
     (
         Profile::Takeover,
