@@ -8,7 +8,7 @@ use super::sabotage::Sabotage;
 use super::sweep::run;
 
 /// Profile, seed, requests, and what was wrong.
-const MENDED: [(Profile, u64, u64, &str); 21] = [
+const MENDED: [(Profile, u64, u64, &str); 22] = [
     // In the core.
     (
         Profile::Slow,
@@ -68,6 +68,12 @@ const MENDED: [(Profile, u64, u64, &str); 21] = [
         "the last piece of a value was taken for the END behind it",
     ),
     (Profile::Pieces, 1577, 400, "the same"),
+    (
+        Profile::FramesTakeover,
+        24_113,
+        400,
+        "a proxy whose address had moved copied a key behind what its successor wrote",
+    ),
     // In the simulator.
     (
         Profile::Takeover,
