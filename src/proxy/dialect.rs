@@ -9,7 +9,6 @@ use super::tail::{Found, Tail};
 use crate::buf::{Memory, SendQueue};
 use crate::proto::binary::reply::{done, encode, value, Reply as Encoded};
 use crate::proto::binary::Asked;
-use crate::proto::replies;
 
 /// Room for so many requests is kept when none is under way.
 const ROOM_KEPT: usize = 64;
@@ -80,8 +79,10 @@ impl Binary {
             }
             Reply::Bytes(mut bytes) => {
                 memory.give(bytes.len());
-                // A value needs no end, and would move for it.
-                if tail.text != replies::END {
+                // What begins with `VALUE` is complete but for its `END`, which nobody misses, and would move for it. Behind `VA`
+                // the tail is the last of the data, whatever it says.
+                let is_complete = bytes.starts_with(b"VALUE ");
+                if is_complete == is(Sabotage::FrameCutShort) {
                     tail.show(|pieces| {
                         for piece in pieces {
                             bytes.extend_from_slice(piece);
@@ -112,5 +113,44 @@ fn push(reply: Encoded<'_>, out: &mut SendQueue, memory: &mut Memory) {
         Encoded::Silent => {}
         Encoded::One(response) => out.push_all(response.pieces(), memory),
         Encoded::Several(bytes) => out.push_vec(bytes, memory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(begun: &[u8], tail: &[u8]) -> Vec<u8> {
+        let mut memory = Memory::new(usize::MAX);
+        let mut binary = Binary::default();
+        binary.expect(Asked::default());
+        binary.opened();
+        memory.take(begun.len());
+        let slot = Slot {
+            reply: Reply::Bytes(begun.to_vec()),
+            ..Slot::default()
+        };
+        let mut out = SendQueue::default();
+        binary.send(slot, &Tail::new(tail), &mut out, &mut memory);
+        let mut bytes = Vec::new();
+        assert!(out.write_to(&mut bytes, &mut memory).unwrap());
+        assert_eq!(memory.used(), 0);
+        bytes
+    }
+
+    #[test]
+    fn the_last_piece_of_a_value_belongs_to_it_whatever_it_says() {
+        for (begun, tail) in [
+            (&b"VA 7 f0 c9\r\nTHE "[..], &b"END\r\n"[..]),
+            (b"VA 7 f0 c9\r\nTHE END", b"\r\n"),
+            (b"VA 7 f0 c9\r\n", b"THE END\r\n"),
+            (b"VALUE k 0 7 9\r\nTHE END\r\n", b"END\r\n"),
+        ] {
+            assert!(
+                sent(begun, tail).ends_with(b"THE END"),
+                "{:?}",
+                begun.escape_ascii()
+            );
+        }
     }
 }

@@ -23,6 +23,9 @@ use crate::time::Span;
 /// A proxy that was asked for nothing for so long does not count as the one that serves.
 pub(super) const IDLE_AFTER: Span = Span::from_millis(1000);
 
+/// Keys are copied in the background for so long after a request.
+const COPIES_FOR: Span = Span::from_millis(300);
+
 /// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
 const GRACE: Span = Span::from_millis(1000);
 
@@ -44,6 +47,13 @@ impl Proxy {
     pub(super) fn is_active(&self) -> bool {
         self.last_request
             .is_some_and(|time| self.now.since(time) <= IDLE_AFTER)
+    }
+
+    /// Whether keys may be copied in the background. Another proxy that takes over decides at once, and a key on its way here
+    /// would land behind what it writes: so this ends sooner than [`Proxy::is_active`], before clients have found the other one.
+    pub(super) fn may_copy(&self) -> bool {
+        self.last_request
+            .is_some_and(|time| self.now.since(time) <= COPIES_FOR)
     }
 
     /// A client asks for a key. True: the stamps must be read first, as another proxy may have served until now.

@@ -108,7 +108,9 @@ impl Proxy {
         let (client, seq, route, rank) = (txn.client, txn.seq, txn.route, txn.rank);
         let epoch = self.order.short_epoch(bucket(route.hash));
         let overtaken = std::mem::replace(&mut self.txns.at(id).epoch, epoch) != epoch;
-        if overtaken && self.client(client).is_some_and(|c| c.is_passing(seq)) {
+        let gives_up =
+            (overtaken && !is(Sabotage::PassingOvertaken)) || is(Sabotage::PassingGivenUp);
+        if gives_up && self.client(client).is_some_and(|c| c.is_passing(seq)) {
             // The value that has gone out in part may be another one by now.
             self.txns.at(id).answered = true;
             return self.cut_off(client);

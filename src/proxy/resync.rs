@@ -265,7 +265,7 @@ impl Proxy {
         if !self.servers[target].is_up() || !self.servers[target].cold {
             return self.end_resync();
         }
-        if !self.is_active() {
+        if !self.may_copy() {
             return;
         }
         if self.resync.source.is_none() {
@@ -311,7 +311,7 @@ impl Proxy {
     /// When the background copy wants to go on.
     pub(super) fn resync_timeout(&self) -> Option<Time> {
         self.resync.target?;
-        if !self.is_active() {
+        if !self.may_copy() {
             return None;
         }
         if self.resync.source.is_none() {

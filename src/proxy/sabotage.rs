@@ -52,6 +52,16 @@ pub enum Sabotage {
     QuietFailureHidden,
     /// A reply that waits its turn is put into the frame of the request behind.
     FrameMisplaced,
+    /// The last piece of a value is left out of its frame.
+    FrameCutShort,
+    /// A long value goes on from another copy with what the client has had already.
+    PassedTwice,
+    /// What another copy says is not compared with what the client has had.
+    PassingUnchecked,
+    /// A long value goes on from another copy though a write has passed.
+    PassingOvertaken,
+    /// A long value does not go on from another copy.
+    PassingGivenUp,
 }
 
 #[cfg(feature = "sabotage")]

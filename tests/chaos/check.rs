@@ -18,6 +18,8 @@ mod item;
 mod kinds;
 #[path = "../sim/linear.rs"]
 mod linear;
+#[path = "../sim/long.rs"]
+pub mod long;
 #[path = "../sim/meta.rs"]
 mod meta;
 #[path = "../sim/mix.rs"]
@@ -53,6 +55,7 @@ pub mod profile {
         pub short_times: bool,
         pub deadly_gats: bool,
         pub vivify: bool,
+        pub pieces: bool,
         pub flushes: u64,
         pub profile: Profile,
     }
@@ -127,7 +130,7 @@ pub struct History {
 impl History {
     pub fn new(keys: usize) -> History {
         let names: Vec<Bytes> = (0..keys)
-            .map(|n| Rc::from(generate::key(n).as_bytes()))
+            .map(|n| Rc::from(generate::key(n, false).as_bytes()))
             .collect();
         let keys = names.iter().map(|name| Key {
             name: Rc::clone(name),

@@ -92,6 +92,7 @@ pub fn plan(keys: usize) -> Plan {
         short_times: false,
         deadly_gats: false,
         vivify: true,
+        pieces: false,
         profile: Profile,
         flushes: 1500,
     }
@@ -125,7 +126,7 @@ impl Worker<'_> {
             // The high bits name the writer in each value.
             generator: Generator::new((client as u64) << 44 | rng.next() >> 20, &plan(keys)),
             rng,
-            keys: (0..keys).map(key).collect(),
+            keys: (0..keys).map(|n| key(n, false)).collect(),
             log,
             number: 0,
         }

@@ -40,6 +40,8 @@ pub struct Client {
     pub(super) input: Vec<u8>,
     pub(super) sent: VecDeque<Sent>,
     over: bool,
+    /// Does not read until then.
+    pub(super) rests_until: u64,
 }
 
 impl Client {
@@ -57,6 +59,7 @@ impl Client {
             input: Vec::new(),
             sent: VecDeque::new(),
             over: false,
+            rests_until: 0,
         }
     }
 

@@ -23,6 +23,10 @@ pub struct Faults {
     pause_max: u64,
     timeout: u64,
     mended_at: u64,
+    /// The next server goes while it sends a long value.
+    pub(super) lurks: bool,
+    /// That one.
+    pub(super) prey: Option<usize>,
     /// The next server goes, while clients are in a hurry.
     goes: bool,
     /// Clients may stop asking.
@@ -51,6 +55,8 @@ impl Faults {
             pause_max: (2 * span / (left + 1)).max(2000),
             settled: !plan.profile.returns(),
             mended_at: 0,
+            lurks: false,
+            prey: None,
             goes: false,
             whole_at: 0,
             timeout: plan.config.timeout.0,
@@ -98,7 +104,9 @@ impl World {
         if self.faults.profile.returns() {
             return self.send_away_when_whole();
         }
-        if self.faults.left > 0 && !over {
+        if self.plan.pieces && self.faults.prey.is_none() && !self.faults.lurks && !over {
+            self.faults.lurks = true;
+        } else if self.faults.left > 0 && !over {
             self.faults.left -= 1;
             self.tally.faults += 1;
             match self.faults.profile {
@@ -146,12 +154,15 @@ impl World {
         }
         if self.budget == 0 && whole {
             self.faults.settled = true;
+            self.faults.lurks = false;
             return;
         }
         if self.budget < LAST && !whole {
             self.budget = LAST;
         }
-        if whole && self.budget > LAST && self.rng.one_in(4) {
+        // One that waits for a long value need not wait for ever.
+        let lurks = self.faults.lurks && !self.rng.one_in(200);
+        if whole && self.budget > LAST && !lurks && self.rng.one_in(4) {
             self.faults.left = self.faults.left.saturating_sub(1);
             self.tally.faults += 1;
             if self.plan.hurry {
@@ -161,7 +172,11 @@ impl World {
                 self.faults.goes = true;
                 return;
             }
-            self.send_away();
+            if self.plan.pieces && !self.faults.lurks && !self.rng.one_in(10) {
+                self.faults.lurks = true;
+            } else {
+                self.send_away();
+            }
         }
         let pause = self.rng.range(1, LOOK);
         self.next_fault(pause);
@@ -194,7 +209,11 @@ impl World {
         stamps.all(|other| Some(other) == first)
     }
 
+    /// A server that can go: the one that is meant to, or any.
     fn running(&mut self) -> Option<usize> {
+        if let Some(prey) = self.faults.prey.take() {
+            return (self.nodes[prey].health == Health::Running).then_some(prey);
+        }
         let running: Vec<usize> = (0..self.nodes.len())
             .filter(|&n| self.nodes[n].health == Health::Running)
             .collect();
@@ -218,6 +237,25 @@ impl World {
             {
                 self.history.unserved(key, self.now);
             }
+        }
+    }
+
+    /// The server that sends a long value goes, if nothing else has broken.
+    pub fn strike(&mut self) {
+        let quiet = self.budget == 0 || self.faults.settled == self.faults.profile.returns();
+        if self.faults.prey.is_none() || quiet || !self.faults.mends.is_empty() {
+            self.faults.prey = None;
+            return;
+        }
+        if self.faults.profile.returns() {
+            self.send_away();
+            self.hurry_later();
+        } else if self.faults.left > 0 {
+            self.faults.left -= 1;
+            self.tally.faults += 1;
+            self.hurt_server();
+            let pause = self.faults.pause(&mut self.rng);
+            self.next_fault(pause);
         }
     }
 
@@ -247,6 +285,7 @@ impl World {
 
     /// A server goes for a while, and nothing else breaks until it has been back for long.
     pub(super) fn send_away(&mut self) {
+        self.faults.lurks = false;
         let away = self.rng.range(1, 2_000_000);
         let Some(server) = self.running() else { return };
         match self.rng.below(4) {

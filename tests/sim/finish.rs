@@ -64,6 +64,7 @@ impl World {
         tally.checked = self.history.checked;
         tally.unchecked = self.history.unchecked;
         tally.lost = self.history.lost;
+        tally.cut_off = stats.number("magent_cut_off");
     }
 
     /// True when all is at rest; what cannot come to rest any more is a failure.

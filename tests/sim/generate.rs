@@ -1,5 +1,6 @@
 //! What clients ask for: every command, over few keys, with values that name the write they come from.
 
+use super::long;
 use super::profile::Plan;
 use super::request::encode;
 use super::rng::Rng;
@@ -14,25 +15,35 @@ pub struct Generator {
     short: bool,
     pub(super) deadly_gats: bool,
     pub(super) vivify: bool,
+    /// Long values, and keys that are no words.
+    pieces: bool,
     /// A time to live that not all runs outlast: copies do not forget an item at the same moment, as their seconds begin at
     /// different times.
     hours: i64,
     pub(super) flushes: u64,
     /// The next request is one.
     pub flush_next: bool,
+    /// The next one in words writes a long value to this key.
+    pub write_next: Option<usize>,
     /// The last version seen of each key.
     pub tokens: Vec<u64>,
 }
 
-/// The name of a key.
-pub fn key(index: usize) -> String {
+/// The name of a key. `odd`: some are no words.
+pub fn key(index: usize, odd: bool) -> String {
     match index % 5 {
+        _ if odd && is_odd(index) => format!("no\tword\x01{index}"),
         0 => format!("k{index}"),
         1 => format!("user:{index}"),
         2 => format!("n{index}"),
         3 => format!("a-rather-long-key-with-number-{index}"),
         _ => format!("x/{index}"),
     }
+}
+
+/// Whether it is no word where there are such.
+fn is_odd(index: usize) -> bool {
+    index % 5 == 4
 }
 
 impl Generator {
@@ -46,9 +57,11 @@ impl Generator {
             short: plan.short_times,
             deadly_gats: plan.deadly_gats,
             vivify: plan.vivify,
+            pieces: plan.pieces,
             hours: if plan.profile.returns() { 40_000 } else { 100 },
             flushes: plan.flushes,
             flush_next: false,
+            write_next: None,
             tokens: vec![0; plan.keys],
         }
     }
@@ -67,7 +80,26 @@ impl Generator {
             .pick(&[hours, 3600, 2_592_000, 2_592_001, absolute, far, -1])
     }
 
+    /// The name of a key.
+    pub(super) fn key(&self, index: usize) -> String {
+        key(index, self.pieces)
+    }
+
+    /// Whether only frames and meta commands can name a key.
+    pub(super) fn is_odd(&self, index: usize) -> bool {
+        self.pieces && is_odd(index)
+    }
+
     pub(super) fn value(&mut self) -> String {
+        if self.pieces && self.rng.one_in(4) {
+            let length = long::length(&mut self.rng);
+            return long::stretch(format!("{}.{}.", self.name, self.count), length);
+        }
+        self.short_value()
+    }
+
+    /// What is put to the end or the front of another one: it stays below the limit.
+    fn short_value(&mut self) -> String {
         if self.rng.one_in(4) {
             return self.rng.below(2000).to_string();
         }
@@ -84,6 +116,10 @@ impl Generator {
     }
 
     pub(super) fn flags(&mut self) -> u64 {
+        if self.pieces && !self.rng.one_in(4) {
+            // First lines are the same more often.
+            return 0;
+        }
         self.rng.pick(&[0, 0, 1, 77, 4_294_967_295])
     }
 
@@ -108,7 +144,18 @@ impl Generator {
                     .pick(&["flush_all\r\n", "flush_all 0\r\n", "flush_all noreply\r\n"]);
             return self.end(out, ends, line);
         }
+        let over = self.write_next.take().filter(|&index| !self.is_odd(index));
+        if let Some(index) = over {
+            let (key, length) = (self.key(index), long::COMMON);
+            let value = long::stretch(format!("{}.{}.", self.name, self.count), length);
+            let text = format!("set {key} 0 0 {length}\r\n{value}\r\n");
+            return self.end(out, ends, &text);
+        }
         match self.rng.below(20) {
+            0..13 if self.is_odd(index) => {
+                let text = self.meta(index, "");
+                self.end(out, ends, &text);
+            }
             0..7 => self.push_retrieval(index, out, ends),
             7..13 => self.push_classic(index, out, ends),
             13..17 => {
@@ -160,15 +207,19 @@ impl Generator {
         }
         let most = 2 * self.keys.min(20) as u64;
         let keys = match self.rng.below(60) {
+            0..20 if self.pieces => self.rng.range(2, 4),
             0 => self.rng.range(2, 40),
             1..20 => self.rng.range(2, most.min(8)),
             _ => 1,
         };
         line.push(' ');
-        line.push_str(&key(index));
+        line.push_str(&self.key(index));
         for _ in 1..keys {
-            line.push(' ');
-            line.push_str(&key(self.rng.index(self.keys)));
+            let index = self.rng.index(self.keys);
+            if !self.is_odd(index) {
+                line.push(' ');
+                line.push_str(&self.key(index));
+            }
         }
         line.push_str("\r\n");
         self.end(out, ends, &line);
@@ -181,13 +232,17 @@ impl Generator {
         ];
         let verb = self.rng.pick(&verbs);
         let noreply = if self.rng.one_in(8) { " noreply" } else { "" };
-        let key = key(index);
+        let key = self.key(index);
         let text = match verb {
             "incr" | "decr" => format!("{verb} {key} {}{noreply}\r\n", self.rng.below(50)),
             "delete" => format!("delete {key}{noreply}\r\n"),
             "touch" => format!("touch {key} {}{noreply}\r\n", self.exptime()),
             _ => {
-                let (flags, exptime, value) = (self.flags(), self.exptime(), self.value());
+                let (flags, exptime) = (self.flags(), self.exptime());
+                let value = match verb {
+                    "append" | "prepend" => self.short_value(),
+                    _ => self.value(),
+                };
                 let cas = if verb == "cas" {
                     format!(" {}", self.token(index))
                 } else {
@@ -203,8 +258,8 @@ impl Generator {
     /// A meta command; each carries an opaque of its own, which tells replies apart.
     fn meta(&mut self, index: usize, quiet: &str) -> String {
         let verb = self.rng.pick(&["mg", "mg", "ms", "ms", "md", "ma"]);
-        let plain = key(index);
-        let base64 = self.rng.one_in(8);
+        let plain = self.key(index);
+        let base64 = self.rng.one_in(8) || self.is_odd(index);
         let name = if base64 {
             String::from_utf8(encode(plain.as_bytes())).expect("base64 is text")
         } else {
@@ -247,7 +302,10 @@ impl Generator {
                 give(rng, "c", 3);
                 give(rng, &with_time, 3);
                 let compare = rng.one_in(5);
-                let value = self.value();
+                let value = match mode {
+                    "MA" | "MP" => self.short_value(),
+                    _ => self.value(),
+                };
                 if compare {
                     flags.push_str(&format!(" C{}", self.token(index)));
                 }

@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use super::clients::Sent;
-use super::frames;
 use super::history::OpId;
+use super::mix;
 use super::net::Conn;
 use super::op::Seen;
+use super::pieces;
 use super::reply::{self, Taken};
-use super::request::{show, Request, Verb};
+use super::request::{show, text, Request, Verb};
+use super::responses;
 use super::world::{Event, World};
 
 impl World {
@@ -28,6 +30,10 @@ impl World {
         if self.clients[client].conn != Some(conn) {
             return;
         }
+        let rests_until = self.clients[client].rests_until;
+        if rests_until > self.now {
+            return self.at(rests_until, Event::ReadClient(client, conn));
+        }
         let limit = if self.rng.one_in(4) {
             self.rng.range(1, 100) as usize
         } else {
@@ -39,6 +45,8 @@ impl World {
         if count > 0 {
             self.made_room(conn, 1);
             self.take_replies(client);
+            let rest = pieces::rest(&self.plan, &mut self.rng);
+            self.clients[client].rests_until = self.now + rest;
             if self.net.unread(conn, 0) > 0 || self.net.is_eof(conn, 0) {
                 let pause = self.clients[client].reading_pause(&mut self.rng);
                 self.after(pause, Event::ReadClient(client, conn));
@@ -51,12 +59,12 @@ impl World {
     /// The proxy has closed the connection.
     fn end_of_replies(&mut self, client: usize, conn: Conn) {
         let finished = self.clients[client].finished;
-        if finished {
+        if finished && self.clients[client].input.is_empty() {
             // All was answered before; what is silent is done.
             self.skip_silent(client);
         }
         if !self.clients[client].input.is_empty() {
-            self.fail(format!("client {client}: half a reply, then the end"));
+            self.half_a_reply(client);
         }
         if !self.clients[client].sent.is_empty() && !self.guarantees.errors {
             self.fail(format!(
@@ -95,21 +103,24 @@ impl World {
             let Some(sent) = self.clients[client].sent.front() else {
                 self.fail(format!(
                     "client {client}: a reply to nothing: {}",
-                    rest.escape_ascii()
+                    text(rest)
                 ));
                 break;
             };
             let (taken, words) = match sent.frame {
-                Some(asked) => frames::take(asked, &sent.request, rest),
+                Some(asked) => responses::take(asked, &sent.request, rest),
                 None => (reply::take(&sent.request, rest), Vec::new()),
             };
             match taken {
-                Taken::Partial => break,
+                Taken::Partial => {
+                    self.hears_long(client, rest);
+                    break;
+                }
                 Taken::Wrong(why) => {
                     let request = show(&sent.request);
                     self.fail(format!(
                         "client {client}: {why}, to {request}: {}",
-                        rest.escape_ascii()
+                        text(rest)
                     ));
                 }
                 Taken::Silent => {
@@ -157,10 +168,8 @@ impl World {
 
     fn take_reply(&mut self, client: usize, sent: &Sent, reply: &[u8]) {
         self.tally.replies += 1;
-        self.log(|| format!("client {client} hears {}", reply.escape_ascii()));
-        self.digest ^= reply
-            .iter()
-            .fold(0, |sum: u64, &byte| sum.wrapping_mul(31) + u64::from(byte));
+        self.log(|| format!("client {client} hears {}", text(reply)));
+        self.digest ^= mix::of(reply);
         let request = &sent.request;
         if request.verb.is_retrieval() && !reply::is_error(reply) {
             return self.take_values(client, sent, reply);

@@ -10,7 +10,7 @@ use super::kinds;
 use super::linear::{self, Known, Rules};
 use super::op::{Op, Seen};
 use super::profile::{Guarantees, Plan};
-use super::request::{Bytes, Request, Verb};
+use super::request::{text, Bytes, Request, Verb};
 
 /// Names an operation until it is complete: its key, and its place in the key's history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +58,7 @@ pub struct History {
 impl History {
     pub fn new(plan: &Plan, guarantees: Guarantees) -> History {
         let names: Vec<Bytes> = (0..plan.keys)
-            .map(|n| Rc::from(generate::key(n).as_bytes()))
+            .map(|n| Rc::from(generate::key(n, plan.pieces).as_bytes()))
             .collect();
         let ranks = 1 + plan.config.backups.len() as u64;
         let keys = names.iter().map(|name| Key {
@@ -191,8 +191,8 @@ impl History {
                     return Err(format!(
                         "key {}: the token {token} stands for {:?} and for {:?}",
                         key.name.escape_ascii(),
-                        first.escape_ascii().to_string(),
-                        value.escape_ascii().to_string()
+                        text(first),
+                        text(value)
                     ));
                 }
             }
@@ -209,6 +209,19 @@ impl History {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether no write to the key of `id`, which is under way, can have taken effect since it was asked.
+    pub fn is_undisturbed(&self, id: OpId) -> bool {
+        let key = &self.keys[id.key as usize];
+        let asked = key.ops[id.index as usize].asked;
+        let over = |op: &Op| kinds::is_read(&op.request) || op.until < asked;
+        key.known.carried.is_empty() && key.ops.iter().all(over)
+    }
+
+    /// Whether servers are known to have failed shortly before `time`, or since.
+    pub fn has_failed_since(&self, time: u64) -> bool {
+        self.failing_until >= time
     }
 
     /// All copies of the key are lost: whatever it held is gone, but nobody can tell when that shows.

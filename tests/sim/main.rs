@@ -1,8 +1,8 @@
 //! The simulator: the proxy core between model clients and model servers, in virtual time, driven by a seed.
 //!
 //! A run draws its circumstances from the seed (`profile`), lets clients ask (`clients`, `generate`) through links that
-//! delay and cut (`net`) while servers and proxies fail (`faults`, `handover`, `node`, `host`), and checks every reply (`hear`,
-//! `reply`, `frames`, `history`, `linear`, `explore`, `explain`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
+//! delay and cut (`net`) while servers and proxies fail (`faults`, `handover`, `node`, `host`, `pieces`), and checks every reply (`hear`,
+//! `reply`, `frames`, `responses`, `history`, `linear`, `explore`, `explain`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
 //!
 //! Knobs: `MAGENT_SIM_SEEDS` how many seeds, `MAGENT_SIM_STEPS` requests per seed, `MAGENT_SIM_TIME` as many seeds as fit into
 //! so many seconds, `MAGENT_SIM_PROFILE` only this one, `MAGENT_SIM_SEED` only this seed (with one of the former: from this
@@ -25,18 +25,21 @@ mod host;
 mod item;
 mod kinds;
 mod linear;
+mod long;
 mod memcached;
 mod meta;
 mod mix;
 mod net;
 mod node;
 mod op;
+mod pieces;
 #[cfg(feature = "sabotage")]
 mod planted;
 mod profile;
 mod real;
 mod reply;
 mod request;
+mod responses;
 mod rng;
 mod sabotage;
 mod seeds;

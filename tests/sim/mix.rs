@@ -2,6 +2,9 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
+/// Of more than twice so many bytes only the first and the last are looked at.
+const SAMPLE: usize = 128;
+
 /// A quick hash, the same in every run.
 #[derive(Default)]
 pub struct Mix(u64);
@@ -12,6 +15,12 @@ impl Hasher for Mix {
     }
 
     fn write(&mut self, bytes: &[u8]) {
+        if bytes.len() > 2 * SAMPLE {
+            // Long values say at their beginning which write they come from.
+            self.write_u64(bytes.len() as u64);
+            self.write(&bytes[..SAMPLE]);
+            return self.write(&bytes[bytes.len() - SAMPLE..]);
+        }
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -31,6 +40,13 @@ impl Hasher for Mix {
         self.write_u64(word as u64);
         self.write_u64((word >> 64) as u64);
     }
+}
+
+/// The hash of `bytes`.
+pub fn of(bytes: &[u8]) -> u64 {
+    let mut mix = Mix::default();
+    mix.write(bytes);
+    mix.finish()
 }
 
 pub type Hashed = BuildHasherDefault<Mix>;

@@ -4,6 +4,8 @@
 
 use std::io;
 
+use super::pieces;
+use super::profile::Plan;
 use super::rng::Rng;
 
 /// Names a connection; never used again.
@@ -73,14 +75,17 @@ pub struct Net {
     pub window: usize,
     /// Once in so many writes less is taken than there is room for; 0: never.
     pub short_writes: u64,
+    /// Bytes are often cut where one part of what they say ends.
+    cuts: bool,
 }
 
 impl Net {
-    pub fn new(window: usize, short_writes: u64) -> Net {
+    pub fn new(plan: &Plan) -> Net {
         Net {
             lines: Vec::new(),
-            window,
-            short_writes,
+            window: plan.window,
+            short_writes: plan.short_writes,
+            cuts: plan.pieces,
         }
     }
 
@@ -157,6 +162,7 @@ impl Net {
 
     /// Moves bytes that `side` wrote to the other end, cut anywhere.
     pub fn deliver(&mut self, conn: Conn, side: Side, rng: &mut Rng) -> Delivered {
+        let cuts = self.cuts;
         let line = &mut self.lines[conn];
         let pipe = &mut line.pipes[side];
         pipe.moving = false;
@@ -164,7 +170,9 @@ impl Net {
             return Delivered::Nothing;
         }
         let mut count = pipe.wire.len();
-        if count > 1 && rng.one_in(3) {
+        if cuts && count > 1 && rng.one_in(3) {
+            count = pieces::cut(&pipe.wire, rng);
+        } else if count > 1 && rng.one_in(3) {
             count = rng.range(1, count as u64) as usize;
         }
         if line.left[1 - side] {

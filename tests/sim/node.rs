@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::memcached::{Memcached, Session};
 use super::net::Conn;
+use super::pieces;
 use super::profile::Plan;
 use super::rng::Rng;
 use super::world::{Event, World, EPOCH};
@@ -68,6 +69,11 @@ impl Node {
 
     pub fn is_unreachable(&self) -> bool {
         matches!(self.health, Health::Cut | Health::Vanished)
+    }
+
+    /// It has more to send than there is room for.
+    pub fn is_sending(&self) -> bool {
+        self.served.values().any(|served| !served.out.is_empty())
     }
 
     pub fn unix(&self, now: u64) -> i64 {
@@ -166,6 +172,12 @@ impl World {
         if served.out.is_empty() || served.doomed {
             return;
         }
+        if served.out.len() >= pieces::MIDDLE {
+            self.sends_long(server);
+        }
+        let Some(served) = self.nodes[server].served.get_mut(&conn) else {
+            return;
+        };
         let (count, starts) = self.net.write(conn, 1, &served.out, &mut self.rng);
         served.out.drain(..count);
         let blocked = !served.out.is_empty();

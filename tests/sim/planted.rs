@@ -40,7 +40,7 @@ fn outcome(planted: Planted, profile: Profile, seed: u64) -> Result<(), String> 
 
 /// Each bug with the kind of run that meets it soonest, and a seed that was seen to find it. That one is tried first; when
 /// the runs have changed, another finds it.
-const SOONEST: [(Planted, Profile, u64); 24] = [
+const SOONEST: [(Planted, Profile, u64); 29] = [
     (Planted::Core(Sabotage::StampSkipped), Profile::Return, 0),
     (
         Planted::Core(Sabotage::LossUnstamped),
@@ -96,6 +96,19 @@ const SOONEST: [(Planted, Profile, u64); 24] = [
         Profile::FramesCalm,
         0,
     ),
+    (Planted::Core(Sabotage::FrameCutShort), Profile::Pieces, 0),
+    (Planted::Core(Sabotage::PassedTwice), Profile::Pieces, 5),
+    (
+        Planted::Core(Sabotage::PassingUnchecked),
+        Profile::Pieces,
+        637,
+    ),
+    (
+        Planted::Core(Sabotage::PassingOvertaken),
+        Profile::Pieces,
+        21,
+    ),
+    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 9),
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 4),
 ];
 
@@ -103,8 +116,12 @@ const SOONEST: [(Planted, Profile, u64); 24] = [
 fn each_is_found() {
     let within = knob("MAGENT_SIM_SEEDS").unwrap_or(400);
     let mut missed = Vec::new();
+    let only = std::env::var("MAGENT_SIM_PROFILE").ok();
     for (planted, profile, first) in SOONEST {
         let name = profile.name();
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         let mut seeds = std::iter::once(first).chain(0..within);
         let found = seeds.find_map(|seed| Some((seed, outcome(planted, profile, seed).err()?)));
         let Some((seed, why)) = found else {

@@ -3,8 +3,8 @@
 use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
-use super::ejecting;
 use super::rng::Rng;
+use super::{ejecting, pieces};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,10 +32,24 @@ pub enum Profile {
     FramesReturn,
     FramesTakeover,
     FramesSlow,
+    /// As `FramesReturn` and `FramesSlow`; but with long values, servers that go in the middle of one, and more: see `pieces`.
+    Pieces,
+    PiecesSlow,
+}
+
+/// What the runs of a profile are like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Circumstances {
+    /// The profile without the following.
+    pub base: Profile,
+    /// Some clients speak the binary protocol.
+    pub frames: bool,
+    /// Values come in several pieces.
+    pub pieces: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 13] = [
+    pub const ALL: [Profile; 15] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -49,6 +63,8 @@ impl Profile {
         Profile::FramesReturn,
         Profile::FramesTakeover,
         Profile::FramesSlow,
+        Profile::Pieces,
+        Profile::PiecesSlow,
     ];
 
     pub fn name(self) -> &'static str {
@@ -66,6 +82,8 @@ impl Profile {
             Profile::FramesReturn => "frames-return",
             Profile::FramesTakeover => "frames-takeover",
             Profile::FramesSlow => "frames-slow",
+            Profile::Pieces => "pieces",
+            Profile::PiecesSlow => "pieces-slow",
         }
     }
 
@@ -75,15 +93,21 @@ impl Profile {
             .find(|profile| profile.name() == name)
     }
 
-    /// The circumstances of its runs, and whether some clients speak the binary protocol. The same seed is the same
-    /// servers and faults in both.
-    pub fn circumstances(self) -> (Profile, bool) {
-        match self {
-            Profile::FramesCalm => (Profile::Calm, true),
-            Profile::FramesReturn => (Profile::Return, true),
-            Profile::FramesTakeover => (Profile::Takeover, true),
-            Profile::FramesSlow => (Profile::Slow, true),
-            profile => (profile, false),
+    /// The circumstances of its runs. With frames the same seed is the same servers and faults as without.
+    pub fn circumstances(self) -> Circumstances {
+        let (base, frames, pieces) = match self {
+            Profile::FramesCalm => (Profile::Calm, true, false),
+            Profile::FramesReturn => (Profile::Return, true, false),
+            Profile::FramesTakeover => (Profile::Takeover, true, false),
+            Profile::FramesSlow => (Profile::Slow, true, false),
+            Profile::Pieces => (Profile::Return, true, true),
+            Profile::PiecesSlow => (Profile::Slow, true, true),
+            profile => (profile, false, false),
+        };
+        Circumstances {
+            base,
+            frames,
+            pieces,
         }
     }
 
@@ -104,7 +128,7 @@ impl Profile {
             clocks: false,
             errors: false,
         };
-        match self.circumstances().0 {
+        match self.circumstances().base {
             Profile::Calm => all,
             Profile::Full => Guarantees {
                 cas: false,
@@ -216,10 +240,13 @@ pub struct Plan {
     pub stalls: bool,
     pub version: [u32; 3],
     pub item_max: usize,
+    /// Long values, bytes cut where parts end, clients that rest, keys that are no words: see `pieces`.
+    pub pieces: bool,
 }
 
 impl Plan {
-    pub fn draw(profile: Profile, rng: &mut Rng) -> Plan {
+    pub fn draw(circumstances: Circumstances, rng: &mut Rng) -> Plan {
+        let profile = circumstances.base;
         let primaries = rng.range(1, 3);
         let strict = profile.returns() || matches!(profile, Profile::Failover | Profile::Full);
         let backups = rng.range(u64::from(strict), 2);
@@ -316,9 +343,13 @@ impl Plan {
             stalls: !quick,
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
+            pieces: false,
         };
         if profile == Profile::Eject {
             ejecting::configure(&mut plan.config, rng);
+        }
+        if circumstances.pieces {
+            pieces::configure(&mut plan, rng);
         }
         plan
     }

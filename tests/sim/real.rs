@@ -90,7 +90,7 @@ fn the_model_answers_as_memcached_does() {
     model.env.started = unix() - 1;
     let mut session = Session::default();
     let mut rng = Rng::new(4711);
-    let mut plan = Plan::draw(Profile::Calm, &mut rng);
+    let mut plan = Plan::draw(Profile::Calm.circumstances(), &mut rng);
     plan.short_times = false;
     plan.flushes = 60;
     plan.keys = 12;

@@ -347,9 +347,17 @@ pub fn understand(bytes: &[u8], explicit_cas: bool) -> Request {
     request
 }
 
+/// The beginning of `bytes`, for people.
+pub fn text(bytes: &[u8]) -> String {
+    let shown = bytes[..bytes.len().min(60)].escape_ascii().to_string();
+    match bytes.len() {
+        0..=60 => shown,
+        length => format!("{shown}... ({length} bytes)"),
+    }
+}
+
 /// A request for people.
 pub fn show(request: &Request) -> String {
-    let text = |bytes: &[u8]| bytes[..bytes.len().min(60)].escape_ascii().to_string();
     let keys: Vec<String> = request.keys.iter().map(|key| text(key)).collect();
     let words: Vec<String> = request.words.iter().map(|word| text(word)).collect();
     format!(

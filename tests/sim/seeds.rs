@@ -8,7 +8,7 @@ use super::sabotage::Sabotage;
 use super::sweep::run;
 
 /// Profile, seed, requests, and what was wrong.
-const MENDED: [(Profile, u64, u64, &str); 19] = [
+const MENDED: [(Profile, u64, u64, &str); 22] = [
     // In the core.
     (
         Profile::Slow,
@@ -60,6 +60,19 @@ const MENDED: [(Profile, u64, u64, &str); 19] = [
         3_000_136,
         400,
         "a server that was lost before a conditional write was decided was not noted",
+    ),
+    (
+        Profile::Pieces,
+        136,
+        400,
+        "the last piece of a value was taken for the END behind it",
+    ),
+    (Profile::Pieces, 1577, 400, "the same"),
+    (
+        Profile::FramesTakeover,
+        24_113,
+        400,
+        "a proxy whose address had moved copied a key behind what its successor wrote",
     ),
     // In the simulator.
     (

@@ -165,6 +165,16 @@ fn frames_slow() {
 }
 
 #[test]
+fn pieces() {
+    sweep(Profile::Pieces, 30);
+}
+
+#[test]
+fn pieces_slow() {
+    sweep(Profile::PiecesSlow, 30);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {
@@ -245,6 +255,8 @@ impl Tally {
             (&mut self.unchecked, other.unchecked),
             (&mut self.lost, other.lost),
             (&mut self.disagreements, other.disagreements),
+            (&mut self.cut_off, other.cut_off),
+            (&mut self.halves, other.halves),
         ];
         for (sum, more) in sums {
             *sum += more;

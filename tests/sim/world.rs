@@ -39,6 +39,8 @@ pub enum Event {
     Hurry(usize, u32),
     /// Something breaks, or is mended.
     Fault,
+    /// A server goes in the middle of a long value.
+    Strike,
     /// A proxy crashes or starts, or the address moves.
     Handover,
 }
@@ -62,6 +64,10 @@ pub struct Tally {
     pub unchecked: u64,
     pub lost: u64,
     pub disagreements: u64,
+    /// Clients that were cut off in the middle of a long value.
+    pub cut_off: u64,
+    /// Replies that clients heard half before their connection ended.
+    pub halves: u64,
 }
 
 pub struct World {
@@ -100,9 +106,10 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, profile: Profile, steps: u64, sabotage: Sabotage) -> World {
         let mut rng = Rng::new(seed);
-        let (profile, frames) = profile.circumstances();
-        let plan = Plan::draw(profile, &mut rng);
         let guarantees = profile.guarantees();
+        let circumstances = profile.circumstances();
+        let (profile, frames) = (circumstances.base, circumstances.frames);
+        let plan = Plan::draw(circumstances, &mut rng);
         let servers = plan.config.servers.len() + plan.config.backups.len();
         let nodes = (0..servers)
             .map(|index| Node::new(index, &plan, &mut rng))
@@ -114,7 +121,7 @@ impl World {
         };
         let mut world = World {
             now: 0,
-            net: Net::new(plan.window, plan.short_writes),
+            net: Net::new(&plan),
             nodes,
             hosts: (0..proxies)
                 .map(|host| Host::new(&plan.config, host, 0))
@@ -197,6 +204,7 @@ impl World {
             Event::ReadClient(client, conn) => self.read_client(client, conn),
             Event::Hurry(client, left) => self.hurry(client, left),
             Event::Fault => self.break_something(),
+            Event::Strike => self.strike(),
             Event::Handover => self.hand_over(),
         }
     }
