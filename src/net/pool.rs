@@ -1,6 +1,7 @@
 //! One pool: its core, and the sockets around it. All that happens between two polls.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,6 +45,13 @@ impl Door {
     }
 }
 
+/// When so many clients have been written to in a turn, as many may have asked for more already: what servers are to get
+/// waits for that, one turn, and leaves in half as many writes. Fewer would seldom be worth a turn; more are enough by themselves.
+const HOLD_AT: RangeInclusive<usize> = 8..=64;
+
+/// More than that is work enough for the servers to begin with.
+const HOLD_BYTES: RangeInclusive<usize> = 1..=1024;
+
 /// A pool and all it owns.
 pub(super) struct Pool {
     /// What it was made of, or last changed to.
@@ -68,6 +76,8 @@ pub(super) struct Pool {
     pub stillness: Stillness,
     /// When the time was 0.
     pub started: Instant,
+    /// What servers are to get was kept back in the last turn; see `HOLD_AT`.
+    held: bool,
     /// Something has happened since the last turn.
     pub touched: bool,
     /// When the next turn is due if nothing happens.
@@ -125,6 +135,7 @@ impl Pool {
             door: Door::opening(&config, now),
             stillness: Stillness::default(),
             started,
+            held: false,
             touched: true,
             due: None,
             config,
@@ -229,13 +240,24 @@ impl Pool {
     /// Does what the core asks for and writes what it has. Both can lead to more of the other (a write fails, a client
     /// may be read again). False when there may be more still.
     fn settle(&mut self, now: Time) -> bool {
+        let mut written = 0;
         for _ in 0..SETTLE_MAX {
             let acted = self.act(now) | self.follow_reload();
-            let wrote = self.write_dirty(now);
+            let before = written;
+            written += self.write_clients(now);
+            if !self.held && HOLD_AT.contains(&written) {
+                self.held = HOLD_BYTES.contains(&self.proxy.unsent());
+                if self.held {
+                    return false;
+                }
+            }
+            let wrote = self.write_links(now) || written > before;
             if !acted && !wrote {
+                self.held = false;
                 return true;
             }
         }
+        self.held = false;
         false
     }
 
@@ -254,16 +276,26 @@ impl Pool {
         acted
     }
 
-    fn write_dirty(&mut self, now: Time) -> bool {
-        let mut wrote = false;
+    /// Writes what clients are to get; to how many.
+    fn write_clients(&mut self, now: Time) -> usize {
+        let mut written = 0;
         // Taken, as a failing write needs the whole of self; put back to keep its room.
         let mut writable = std::mem::take(&mut self.writable);
         for id in writable.drain(..) {
-            wrote = true;
+            written += 1;
             self.write(id, now);
         }
         self.writable = writable;
-        while let Some(id) = self.proxy.poll_dirty() {
+        while let Some(id) = self.proxy.poll_dirty_client() {
+            written += 1;
+            self.write(id, now);
+        }
+        written
+    }
+
+    fn write_links(&mut self, now: Time) -> bool {
+        let mut wrote = false;
+        while let Some(id) = self.proxy.poll_dirty_link() {
             wrote = true;
             self.write(id, now);
         }

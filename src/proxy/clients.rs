@@ -3,7 +3,7 @@
 use std::io;
 
 use super::client::{Client, Input};
-use super::ids::{Action, ClientId, ConnId};
+use super::ids::{Action, ClientId};
 use super::Proxy;
 use crate::time::Time;
 
@@ -135,7 +135,7 @@ impl Proxy {
         };
         if client.generation == id.generation && !client.dirty && !client.out.is_empty() {
             client.dirty = true;
-            self.dirty.push(ConnId::Client(id));
+            self.dirty_clients.push(id);
         }
     }
 

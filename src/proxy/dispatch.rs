@@ -262,7 +262,7 @@ impl Proxy {
         );
         if !link.dirty {
             link.dirty = true;
-            self.dirty.push(super::ConnId::Link(link_id));
+            self.dirty_links.push(link_id);
         }
     }
 

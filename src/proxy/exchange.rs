@@ -95,7 +95,7 @@ impl Proxy {
         self.settings = Settings::of(&config);
         self.memory.set_limit(config.memory_limit);
         // Connections that have something to write go by the new indices.
-        self.dirty.retain_mut(|id| id.follow(&moves));
+        self.dirty_links.retain_mut(|id| id.follow(&moves));
         self.reload.moves = Some(moves);
         self.renew_views(&config, moved > 0);
         self.reroute_held();

@@ -103,7 +103,8 @@ impl Proxy {
         if self.reload.has_moved()
             || !self.actions.is_empty()
             || !self.resumable.is_empty()
-            || !self.dirty.is_empty()
+            || !self.dirty_clients.is_empty()
+            || !self.dirty_links.is_empty()
         {
             return Some(self.now);
         }

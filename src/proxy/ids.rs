@@ -21,6 +21,19 @@ pub struct LinkId {
     pub conn: u16,
 }
 
+impl LinkId {
+    /// Follows a server to its new index; `moves` has it by the old one, see `Proxy::take_moves`. False: that server is gone.
+    pub fn follow(&mut self, moves: &[Option<u16>]) -> bool {
+        match moves.get(usize::from(self.server)).copied().flatten() {
+            Some(server) => {
+                self.server = server;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 /// Either end of the proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConnId {
@@ -31,17 +44,11 @@ pub enum ConnId {
 }
 
 impl ConnId {
-    /// Follows a server to its new index; `moves` has it by the old one, see `Proxy::take_moves`. False: that server is gone.
+    /// See [`LinkId::follow`]. A client stays what it is.
     pub fn follow(&mut self, moves: &[Option<u16>]) -> bool {
-        let ConnId::Link(id) = self else {
-            return true;
-        };
-        match moves.get(usize::from(id.server)).copied().flatten() {
-            Some(server) => {
-                id.server = server;
-                true
-            }
-            None => false,
+        match self {
+            ConnId::Client(_) => true,
+            ConnId::Link(id) => id.follow(moves),
         }
     }
 }

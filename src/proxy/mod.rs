@@ -170,7 +170,8 @@ pub struct Proxy {
     /// When a client last asked for a key.
     last_request: Option<Time>,
     actions: VecDeque<Action>,
-    dirty: Vec<ConnId>,
+    dirty_clients: Vec<ClientId>,
+    dirty_links: Vec<LinkId>,
     resumable: Vec<ClientId>,
     stuck: Stuck,
     counters: Counters,
@@ -252,7 +253,8 @@ impl Proxy {
             reload: Reload::default(),
             last_request: None,
             actions: VecDeque::new(),
-            dirty: Vec::new(),
+            dirty_clients: Vec::new(),
+            dirty_links: Vec::new(),
             resumable: Vec::new(),
             stuck: Stuck::default(),
             counters: Counters::default(),
@@ -290,25 +292,43 @@ impl Proxy {
     }
 
     /// The next connection that has bytes to write. Drain after the actions, calling `write_to` for each once.
+    /// Clients come first.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
-        while let Some(id) = self.dirty.pop() {
-            match id {
-                ConnId::Client(client_id) => {
-                    if let Some(client) = self.client_mut(client_id) {
-                        client.dirty = false;
-                        return Some(id);
-                    }
-                }
-                ConnId::Link(link_id) => {
-                    let link = self.link_mut(link_id);
-                    link.dirty = false;
-                    if matches!(link.state, LinkState::Unproven | LinkState::Ready) {
-                        return Some(id);
-                    }
-                }
+        self.poll_dirty_client().or_else(|| self.poll_dirty_link())
+    }
+
+    /// The next client that has bytes to write.
+    pub fn poll_dirty_client(&mut self) -> Option<ConnId> {
+        while let Some(id) = self.dirty_clients.pop() {
+            if let Some(client) = self.client_mut(id) {
+                client.dirty = false;
+                return Some(ConnId::Client(id));
             }
         }
         None
+    }
+
+    /// The next server connection that has.
+    pub fn poll_dirty_link(&mut self) -> Option<ConnId> {
+        while let Some(link_id) = self.dirty_links.pop() {
+            let link = self.link_mut(link_id);
+            link.dirty = false;
+            if matches!(link.state, LinkState::Unproven | LinkState::Ready) {
+                return Some(ConnId::Link(link_id));
+            }
+        }
+        None
+    }
+
+    /// How many bytes wait to be written to servers.
+    pub fn unsent(&self) -> usize {
+        let links = self.dirty_links.iter();
+        links
+            .map(|id| {
+                let server = &self.servers[usize::from(id.server)];
+                server.links[usize::from(id.conn)].log.unsent()
+            })
+            .sum()
     }
 
     /// Writes what waits for `id` until it is drained or the writer would block.
