@@ -23,8 +23,9 @@ const CONTENDERS: &[Kind] = &[
 const SERVERS: usize = 4;
 const KEYS: usize = 10_000;
 const LARGE: usize = 1_000_000;
-/// At a fixed rate, which leaves room on both CPUs: the figures are about waiting for others, not about full processors.
-const RATE: u32 = 5_000;
+/// Requests per second. First as fast as the replies come, as in w1; then at a fixed rate that leaves room on both CPUs, where
+/// all that anybody notices is waiting for others.
+const RATES: [usize; 2] = [0, 5_000];
 const ROUND: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 5;
 
@@ -47,11 +48,15 @@ pub fn run(args: &[String]) -> Result<bool, String> {
         &[
             ("rounds", "pairs of measurements (5)", "N"),
             ("greedy", "only these: keys, large, mute", "NAME,NAME"),
-            ("rate", "requests per second of the 50 in all (5000)", "N"),
+            ("rate", "only at so many requests per second of the 50 in all; 0: one after the other on each connection", "N"),
         ],
     )?;
     let rounds = ground.number("rounds", ROUNDS)?;
-    let rate = ground.number("rate", RATE as usize)? as u32;
+    let only = ground.text("rate").is_some();
+    let rates = match ground.number("rate", RATES[0])? {
+        rate if only => vec![rate],
+        _ => RATES.to_vec(),
+    };
     let chosen = match ground.text("greedy") {
         None => Greedy::ALL.to_vec(),
         Some(list) => list
@@ -64,9 +69,22 @@ pub fn run(args: &[String]) -> Result<bool, String> {
     };
     println!("servers here: memcached, one process and one thread each\n");
     println!(
-        "50 connections, 90/10 get/set, 100 B, {rate}/s in all; beside them one client with gets of {KEYS} keys, one with values"
+        "50 connections, 90/10 get/set, 100 B; beside them one client with gets of {KEYS} keys, one with values of 1 MB, one"
     );
-    println!("of 1 MB, one that never reads. Medians of {rounds} rounds; latencies in us; x: with them to alone, paired by round.\n");
+    println!("that never reads. Medians of {rounds} rounds; latencies in us; x: with them to alone, paired by round.");
+    let mut fine = true;
+    for rate in rates {
+        match rate {
+            0 => println!("\none request after the other on each connection"),
+            _ => println!("\n{rate} requests per second in all"),
+        }
+        fine &= compare(&ground, (rounds, rate as u32), &chosen);
+    }
+    Ok(fine)
+}
+
+/// All contenders at one rate. False: something went wrong, and has been printed.
+fn compare(ground: &Ground, (rounds, rate): (usize, u32), chosen: &[Greedy]) -> bool {
     println!(
         "{:16} {:>8} {:>8} {:>8} {:>8} {:>6} {:>11} {:>10} {:>9}",
         "", "alone", "", "with", "", "", "", "10k gets", "1 MB"
@@ -77,7 +95,7 @@ pub fn run(args: &[String]) -> Result<bool, String> {
     );
     let mut fine = true;
     for &kind in &ground.kinds {
-        match measure(&ground, kind, (rounds, rate), &chosen) {
+        match measure(ground, kind, (rounds, rate), chosen) {
             Ok(line) => println!("{:16} {line}", kind.name()),
             Err(why) => {
                 fine = false;
@@ -85,7 +103,7 @@ pub fn run(args: &[String]) -> Result<bool, String> {
             }
         }
     }
-    Ok(fine)
+    fine
 }
 
 fn measure(
@@ -105,7 +123,7 @@ fn measure(
         keys_per_get: 1,
         keys: KEYS,
         size: 100,
-        rate: Some(rate),
+        rate: (rate > 0).then_some(rate),
         binary: false,
     };
     let mut load = Load::connect(&peer.addresses, shape, Arc::clone(&corpus))?;
