@@ -79,10 +79,9 @@ impl Binary {
             }
             Reply::Bytes(mut bytes) => {
                 memory.give(bytes.len());
-                // What begins with `VALUE` is complete but for its `END`, which nobody misses, and would move for it. Behind `VA`
-                // the tail is the last of the data, whatever it says.
+                // What begins with `VALUE` is complete but for its `END`, which nobody misses, and would move for it.
                 let is_complete = bytes.starts_with(b"VALUE ");
-                if is_complete == is(Sabotage::FrameCutShort) {
+                if !is_complete {
                     tail.show(|pieces| {
                         for piece in pieces {
                             bytes.extend_from_slice(piece);

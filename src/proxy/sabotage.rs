@@ -52,8 +52,6 @@ pub enum Sabotage {
     QuietFailureHidden,
     /// A reply that waits its turn is put into the frame of the request behind.
     FrameMisplaced,
-    /// The last piece of a value is left out of its frame.
-    FrameCutShort,
     /// A long value goes on from another copy with what the client has had already.
     PassedTwice,
     /// What another copy says is not compared with what the client has had.
