@@ -213,17 +213,21 @@ impl Client {
         self.slots.open()
     }
 
-    /// Begins something that the client does not hear of: only what it asked behind waits for that. Its place in the order.
-    pub fn open_silent_slot(&mut self) -> u32 {
-        self.due += 1;
-        if let Some(binary) = &mut self.binary {
-            binary.opened_silent();
+    /// Begins `count` things, one or more, of which the client does not hear: only what it asked behind waits for them. The place
+    /// of the first in the order.
+    pub fn open_silent_slots(&mut self, count: usize) -> u32 {
+        let mut last = 0;
+        for _ in 0..count {
+            self.due += 1;
+            if let Some(binary) = &mut self.binary {
+                binary.opened_silent();
+            }
+            last = self.slots.open();
+            if let Some(slot) = self.slots.get(last) {
+                slot.is_silent = true;
+            }
         }
-        let seq = self.slots.open();
-        if let Some(slot) = self.slots.get(seq) {
-            slot.is_silent = true;
-        }
-        seq
+        last.wrapping_sub(count as u32 - 1)
     }
 
     /// Learns from the first byte which protocol it speaks.

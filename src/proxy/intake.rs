@@ -279,15 +279,18 @@ impl Proxy {
     }
 
     pub(super) fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {
-        let copies = self.routes.ranks();
+        let touches = self.touches_apart(request.verb);
         let Some(client) = self.client_mut(id) else {
             return;
         };
-        let touched = client.open_touches(request.verb, 1, copies);
+        let touched = touches.then(|| client.open_silent_slots(1));
         let seq = client.open_slot(1);
         let mut op = Op::new(id, seq, request, data);
         op.route = self.route_of(&op);
-        self.dispatch_touching(&op, touched);
+        match touched {
+            None => self.dispatch(&op),
+            Some(first) => self.dispatch_touching(&op, first),
+        }
     }
 
     /// Says `reply` (if any) once `swallow` bytes have been thrown away.

@@ -104,11 +104,11 @@ impl Proxy {
         }
         let last = next_token(run.line, end).is_none();
         run.at = if last { run.line.len() } else { end };
-        let copies = self.routes.ranks();
+        let touches = self.touches_apart(run.verb);
         let Some(client) = self.client_mut(id) else {
             return;
         };
-        let touched = client.open_touches(run.verb, count, copies);
+        let touched = touches.then(|| client.open_silent_slots(count));
         let seq = client.open_slot(count);
         let op = Op {
             line: run.line,
@@ -118,6 +118,9 @@ impl Proxy {
             route: self.routes.of(first.of(run.line)),
             ..Op::of_keys(id, seq, run.verb, run.exptime, count)
         };
-        self.dispatch_touching(&op, touched);
+        match touched {
+            None => self.dispatch(&op),
+            Some(first) => self.dispatch_touching(&op, first),
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::proto::token::{push_decimal, Token};
 use crate::proto::Verb;
 
 /// memcached takes a time to live over 30 days for a moment since 1970.
-const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
+pub(super) const RELATIVE_MAX: u64 = 30 * 24 * 60 * 60;
 
 impl Proxy {
     /// Writes the item to the server that lacks it, with what was left of its life, unless one is there by now.

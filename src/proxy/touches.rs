@@ -2,15 +2,12 @@
 //! client hears nothing before they have it: so each key's touch is a write of its own, in front of the retrieval in the
 //! client's order of replies, of which nothing is said.
 
-use super::client::Client;
 use super::op::Op;
 use super::read::push_exptime;
+use super::refill::RELATIVE_MAX;
 use super::Proxy;
 use crate::proto::token::{next_token, Token};
 use crate::proto::Verb;
-
-/// Longer times to live are points in time, in memcached's protocol.
-const RELATIVE_MAX: i64 = 30 * 24 * 3600;
 
 /// An item that has so many seconds left may have ended when a request that had to wait for others is carried out.
 const SOON: i64 = 5;
@@ -19,32 +16,19 @@ const SOON: i64 = 5;
 fn ends_soon(exptime: i32, unix: i64) -> bool {
     match i64::from(exptime) {
         0 => false,
-        point if point > RELATIVE_MAX => point <= unix + SOON,
+        point if point > RELATIVE_MAX as i64 => point <= unix + SOON,
         left => left <= SOON,
     }
 }
 
-impl Client {
-    /// Begins the touches of a retrieval of `keys` keys that each have so many `copies`: the place of the first. `None`: it
-    /// needs none.
-    pub fn open_touches(&mut self, verb: Verb, keys: usize, copies: usize) -> Option<u32> {
-        if !verb.is_gat() || copies == 1 {
-            return None;
-        }
-        let first = self.open_silent_slot();
-        for _ in 1..keys {
-            self.open_silent_slot();
-        }
-        Some(first)
-    }
-}
-
 impl Proxy {
-    /// Sends `op` on its way, and its touches, if it has any: `touched` is the place of the first.
-    pub(super) fn dispatch_touching(&mut self, op: &Op<'_>, touched: Option<u32>) {
-        let Some(first) = touched else {
-            return self.dispatch(op);
-        };
+    /// Whether a request's touches are writes of their own: there are other copies than the one that is asked.
+    pub(super) fn touches_apart(&self, verb: Verb) -> bool {
+        verb.is_gat() && self.routes.ranks() > 1
+    }
+
+    /// Sends the `gat` `op` on its way, and its touches, of which `first` is the place of the first.
+    pub(super) fn dispatch_touching(&mut self, op: &Op<'_>, first: u32) {
         let unix = self.facts.unix_micros(self.now) / 1_000_000;
         if ends_soon(op.exptime, unix as i64) {
             self.dispatch(op);
