@@ -255,63 +255,86 @@ fn a_request_in_flight_does_no_harm_to_others() {
     });
 }
 
-/// Stopped with writes that the server has not taken yet: its clients have gone to another proxy since, and may have
-/// written the same keys there.
+/// Stopped while it is busy with writes that the server has not taken yet: its clients have gone to another proxy since, and
+/// may have written the same keys there.
 #[test]
 fn what_was_taken_in_before_a_stop_is_not_written_after_it() {
-    in_own_network(|| {
-        let server = Memcached::start();
-        ip(&format!("addr add {VIP}/32 dev lo"));
-        let proxy = Magent::front(&[server.port()], &[])
-            .args(&["-l", VIP, "--timeout", "60000"])
-            .start();
-        let mut kept = proxy.client();
-        let mut cut = client(VIP, proxy.port());
-        // One whose replies are known to be short may have many requests under way.
-        for _ in 0..40 {
-            cut.write_all(b"get key\r\n").unwrap();
-            cut.read_exact(&mut [0; 5]).unwrap();
-        }
-        server.freeze();
-        let sender = std::thread::spawn(move || {
-            let value = vec![b'x'; 1_000_000];
-            for key in 0..40 {
-                let head = format!("set key{key} 0 0 {}\r\n", value.len());
-                if cut.write_all(head.as_bytes()).is_err()
-                    || cut.write_all(&value).is_err()
-                    || cut.write_all(b"\r\n").is_err()
-                {
-                    return key;
-                }
-            }
-            40
-        });
-        // More than the kernel takes for the server.
-        wait_for("the writes wait in the proxy", PATIENCE, || {
-            kept.stat("cmd_set").parse::<u32>().unwrap() >= 12
-        });
-        proxy.process().freeze();
-        let stopped = Instant::now();
-        server.thaw();
-        let mut direct = server.client();
-        let mut held = String::new();
-        wait_for("the server has what was on its way", PATIENCE, || {
-            let before = std::mem::replace(&mut held, direct.stat("cmd_set"));
-            std::thread::sleep(Duration::from_millis(100));
-            before == held
-        });
-        assert_eq!(direct.ask("flush_all"), "OK");
-        std::thread::sleep(Duration::from_millis(1500).saturating_sub(stopped.elapsed()));
-        proxy.process().thaw();
-        wait_for("all is begun anew", PATIENCE, || {
-            proxy.client().stat("magent_begun_anew") == "1"
-        });
-        assert!(sender.join().unwrap() < 40, "the client is closed");
-        let mut client = proxy.client();
-        client.set("after", "x");
-        assert_eq!(client.get("after").as_deref(), Some("x"));
+    in_own_network(|| stop_with_writes_taken_in(false));
+}
+
+/// The same while it sleeps, as the server takes no more and the client has nothing more to say.
+#[test]
+fn nor_is_it_when_it_was_stopped_in_its_sleep() {
+    in_own_network(|| stop_with_writes_taken_in(true));
+}
+
+fn stop_with_writes_taken_in(asleep: bool) {
+    let server = Memcached::start();
+    ip(&format!("addr add {VIP}/32 dev lo"));
+    let proxy = Magent::front(&[server.port()], &[])
+        .args(&["-l", VIP, "--timeout", "60000"])
+        .start();
+    let mut kept = proxy.client();
+    let mut cut = client(VIP, proxy.port());
+    // One whose replies are known to be short may have many requests under way.
+    for _ in 0..40 {
+        cut.write_all(b"get key\r\n").unwrap();
+        cut.read_exact(&mut [0; 5]).unwrap();
+    }
+    server.freeze();
+    let mut hears = cut.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let value = vec![b'x'; 1_000_000];
         for key in 0..40 {
-            assert!(direct.get(&format!("key{key}")).is_none(), "key{key}");
+            let head = format!("set key{key} 0 0 {}\r\n", value.len());
+            if cut.write_all(head.as_bytes()).is_err()
+                || cut.write_all(&value).is_err()
+                || cut.write_all(b"\r\n").is_err()
+            {
+                return;
+            }
         }
     });
+    // More than the kernel takes for the server.
+    wait_for("the writes wait in the proxy", PATIENCE, || {
+        kept.stat("cmd_set").parse::<u32>().unwrap() >= 12
+    });
+    let mut before = String::new();
+    wait_for("all stands still", PATIENCE, || {
+        if !asleep {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let now = kept.stat("magent_buffered_bytes");
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+    proxy.process().freeze();
+    let stopped = Instant::now();
+    server.thaw();
+    let mut direct = server.client();
+    let mut held = String::new();
+    wait_for("the server has what was on its way", PATIENCE, || {
+        let before = std::mem::replace(&mut held, direct.stat("cmd_set"));
+        std::thread::sleep(Duration::from_millis(100));
+        before == held
+    });
+    assert_eq!(direct.ask("flush_all"), "OK");
+    std::thread::sleep(Duration::from_millis(1500).saturating_sub(stopped.elapsed()));
+    proxy.process().thaw();
+    wait_for("all is begun anew", PATIENCE, || {
+        proxy.client().stat("magent_begun_anew") == "1"
+    });
+    sender.join().unwrap();
+    let end = hears.read_to_end(&mut Vec::new());
+    let open = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
+    assert!(
+        !end.is_err_and(|error| open(&error)),
+        "the client is closed"
+    );
+    let mut client = proxy.client();
+    client.set("after", "x");
+    assert_eq!(client.get("after").as_deref(), Some("x"));
+    for key in 0..40 {
+        assert!(direct.get(&format!("key{key}")).is_none(), "key{key}");
+    }
 }

@@ -13,7 +13,7 @@ use super::linger::Lingering;
 use super::link::Links;
 use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
-use super::still::{Stillness, SLEEP_WATCHED};
+use super::still::Stillness;
 use super::token::{Part, Tokens};
 use super::{links_each, Listeners, SETTLE_MAX};
 use crate::buf::CHUNK;
@@ -380,8 +380,7 @@ impl Pool {
             door,
             self.lingering.next_timeout(),
             self.presence.next_timeout(),
-            self.proxy.is_watched(now).then_some(now + SLEEP_WATCHED),
         ];
-        timers.into_iter().flatten().min()
+        self.sleep_in_pieces(timers.into_iter().flatten().min(), now)
     }
 }

@@ -10,14 +10,16 @@ use crate::proxy::ClientId;
 use crate::sys::limits;
 use crate::time::{Span, Time};
 
-/// After standing still for so long, the address may have been elsewhere meanwhile.
-const STOOD_STILL: Span = Span::from_millis(1000);
+/// After standing still for so long, the address may have been elsewhere meanwhile. A second, less what cannot be told: one
+/// sleep, and the age of the CPU time.
+const STOOD_STILL: Span = Span::from_millis(900);
 
 /// The same where somebody asks for this proxy's health many times a second, so that the address moves sooner.
 const STOOD_STILL_WATCHED: Span = Span::from_millis(250);
 
-/// Longest sleep while somebody does: of a stop during a longer one it could not be told how long it was.
-pub(super) const SLEEP_WATCHED: Span = Span::from_millis(50);
+/// Longest sleep while somebody does, or while anything is under way: of a stop during a longer one it could not be told
+/// how long it was.
+const SLEEP_MAX: Span = Span::from_millis(50);
 
 /// How old the CPU time may be that tells work from standing still.
 const CPU_TIME_EVERY: Span = Span::from_millis(50);
@@ -68,6 +70,20 @@ impl Pool {
             self.begin_anew(still, now);
         } else {
             self.close_unread(still, now);
+        }
+    }
+
+    /// When the next turn is due, if for other reasons it is at `due`.
+    pub(super) fn sleep_in_pieces(&self, due: Option<Time>, now: Time) -> Option<Time> {
+        let most = now + SLEEP_MAX;
+        if due.is_some_and(|due| due <= most) {
+            return due;
+        }
+        let short = self.proxy.is_watched(now) || self.proxy.has_unsettled();
+        if short {
+            Some(most)
+        } else {
+            due
         }
     }
 
