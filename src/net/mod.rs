@@ -34,7 +34,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -49,6 +49,7 @@ use self::token::Origin;
 use crate::config::Config;
 use crate::pools::Plan;
 use crate::sys::activation::Passed;
+use crate::sys::clock::Clock;
 use crate::sys::instance::Marks;
 use crate::sys::log::Logs;
 use crate::sys::notify::Notifier;
@@ -171,13 +172,13 @@ pub struct Server {
     predecessor: Option<Pair>,
     /// The magent that takes the place of this one.
     newcomer: Option<Pair>,
-    started: Instant,
+    clock: Clock,
 }
 
 impl Server {
     /// Makes the poll and the cores. The last step of the start that can fail.
     pub fn new(parts: Parts) -> io::Result<Server> {
-        let started = Instant::now();
+        let clock = Clock::start();
         let now = Time(0);
         let poll = Poll::new()?;
         let signals = Signals::new()?;
@@ -196,9 +197,7 @@ impl Server {
         let mut pools = Vec::with_capacity(parts.pools.len());
         for (number, parts) in parts.pools.into_iter().enumerate() {
             let registry = registry.try_clone()?;
-            pools.push(Some(Pool::new(
-                parts, number, registry, &waker, started, now,
-            )));
+            pools.push(Some(Pool::new(parts, number, registry, &waker, clock, now)));
         }
         let server = Server {
             poll,
@@ -216,7 +215,7 @@ impl Server {
             pidfile: parts.pidfile,
             predecessor: parts.predecessor,
             newcomer: None,
-            started,
+            clock,
         };
         server.notifier.warn();
         Ok(server)
@@ -278,8 +277,7 @@ impl Server {
     }
 
     fn now(&self) -> Time {
-        // Instant is CLOCK_MONOTONIC; u64 microseconds last half a million years.
-        Time(self.started.elapsed().as_micros() as u64)
+        self.clock.now()
     }
 
     /// How long the poll may sleep. `None`: until something happens.

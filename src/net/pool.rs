@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::{Registry, Waker};
@@ -19,6 +19,7 @@ use super::{links_each, Listeners, SETTLE_MAX};
 use crate::buf::CHUNK;
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
+use crate::sys::clock::Clock;
 use crate::sys::{self, limits};
 use crate::time::{Span, Time};
 
@@ -74,8 +75,7 @@ pub(super) struct Pool {
     pub scratch: Vec<u8>,
     pub door: Door,
     pub stillness: Stillness,
-    /// When the time was 0.
-    pub started: Instant,
+    pub clock: Clock,
     /// What servers are to get was kept back in the last turn; see `HOLD_AT`.
     held: bool,
     /// Something has happened since the last turn.
@@ -95,18 +95,18 @@ pub struct PoolParts {
 }
 
 impl Pool {
-    /// A pool with this number. `started`: when the loop's time was 0.
+    /// A pool with this number. `clock`: the loop's.
     pub fn new(
         parts: PoolParts,
         number: usize,
         registry: Registry,
         waker: &Arc<Waker>,
-        started: Instant,
+        clock: Clock,
         now: Time,
     ) -> Pool {
         let config = parts.config;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        let since = started.elapsed().as_micros() as u64;
+        let since = clock.now().0;
         let facts = ProcessFacts {
             pid: std::process::id(),
             unix_micros_at_zero: unix
@@ -134,7 +134,7 @@ impl Pool {
             scratch: vec![0; CHUNK],
             door: Door::opening(&config, now),
             stillness: Stillness::default(),
-            started,
+            clock,
             held: false,
             touched: true,
             due: None,

@@ -199,7 +199,7 @@ impl Server {
             number,
             registry,
             self.loader.waker(),
-            self.started,
+            self.clock,
             now,
         );
         let name = pool.config.pool.as_deref().unwrap_or_default();

@@ -88,7 +88,7 @@ impl Pool {
     }
 
     fn now(&self) -> Time {
-        Time(self.started.elapsed().as_micros() as u64)
+        self.clock.now()
     }
 
     /// To be asked right before a server is written to, in the turn of `since`: true when that must not be. Then the core

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 pub mod activation;
+pub mod clock;
 pub mod daemon;
 pub mod facts;
 pub mod instance;
