@@ -38,7 +38,7 @@ test: deps clients ## formatting, lints, and all tests: unit, integration, simul
 	$(CARGO) bench --profile tools --locked --bench core -- --check
 
 test-clients: deps clients ## real clients in pinned versions, while a server dies and comes back
-	$(CARGO) test --locked --test clients -- --nocapture
+	$(CARGO) test --locked --test all clients:: -- --nocapture
 
 simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42 TRACE=1]
 	$(if $(TIME),MAGENT_SIM_TIME=$(TIME)) $(if $(SEEDS),MAGENT_SIM_SEEDS=$(SEEDS)) \
@@ -47,7 +47,7 @@ simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds)
 	$(CARGO) test --profile tools --locked --test sim sweep -- --nocapture
 
 chaos:            ## random commands while real servers die and stop: SECONDS=60
-	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test chaos -- --nocapture
+	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test all chaos:: -- --nocapture
 
 # `build`: the binary that is measured is the one that is installed, not the one cargo bench makes.
 bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows w1,w2 --rounds 7"

@@ -1,6 +1,6 @@
 //! `--admin`: metrics, health and statistics over HTTP, on a running proxy with real servers.
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};

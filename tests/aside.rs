@@ -1,6 +1,6 @@
 //! Clients that ask for long values and do not read them: what they hold, and what they get when they read after all.
 
-mod common;
+use crate::common;
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -1,6 +1,6 @@
 //! `--check` and `--watch`: what a script of keepalived's, its track file and people are told of a running proxy.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

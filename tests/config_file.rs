@@ -1,6 +1,6 @@
 //! `-c`: pools from a file, its test, and where keys go, with the real program.
 
-mod common;
+use crate::common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! The documents name what is there: files, sections of each other, and the parts of the core.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -132,5 +132,20 @@ fn the_rooms_and_flows_of_the_core_are_its_files() {
     for name in names {
         let file = format!("src/proxy/{name}.rs");
         assert!(repository(&file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn every_file_of_tests_is_part_of_the_program() {
+    let program = read("tests/all.rs");
+    let entries = std::fs::read_dir(repository("tests")).expect("tests");
+    for entry in entries {
+        let name = entry.expect("an entry").file_name();
+        let name = name.into_string().expect("UTF-8");
+        let Some(name) = name.strip_suffix(".rs").filter(|&name| name != "all") else {
+            continue;
+        };
+        let declared = program.lines().any(|line| line == format!("mod {name};"));
+        assert!(declared, "tests/{name}.rs is not named in tests/all.rs");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Placement is that of magent 0.6: with two primaries key1 lies on the second and key2 on the first.
 
-mod common;
+use crate::common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `--eject`: the keys of a dead primary go to the others, come back, and nothing old is served, neither by the primary
 //! that returns nor by those that stood in for it. All on real servers.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! The tables are `tests/exchange/*.txt`; how to read them stands in `common/exchange.rs`. What the proxy must answer
 //! is what the memcached beside it answers at that moment; the recorded replies keep both honest.
 
-mod common;
+use crate::common;
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -246,7 +246,7 @@ fn proxy_answers_exchanges_glued_together() {
 }
 
 /// Writes the tables anew with what the memcached at hand answers:
-/// `MAGENT_TEST_RECORD=1 cargo test --test exchange recorded`, then look at the difference.
+/// `MAGENT_TEST_RECORD=1 cargo test --test all recorded`, then look at the difference.
 fn record(server: &Memcached) {
     for (name, text) in TABLES {
         let mut known = explore(Exchange::table(text), server).into_iter();

@@ -1,7 +1,7 @@
 //! Servers that take a CAS unique from outside (memcached 1.6.27 and later): all copies have the same one, so a token
 //! is as good after the primary's death as before. On real servers of a newer release than the installed one.
 
-mod common;
+use crate::common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;

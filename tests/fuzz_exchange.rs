@@ -6,7 +6,7 @@
 //! item, incr makes a new one in its place: marks that are then lost (`ma T`, `h`, won and stale) are kept from the
 //! one key that is counted, and its numbers keep their length. `mg` and `ma` with too long an opaque are errors that act all the same: left out too.
 
-mod common;
+use crate::common;
 
 use common::exchange::{Ending, Exchange, Feed, Outcome, Target};
 use common::rng::Rng;

@@ -4,7 +4,7 @@
 //! What must hold is that no acknowledged key is lost and nothing stale is read. The bounds on time are wide: how fast it
 //! is, `make drill` measures.
 
-mod drill;
+use crate::drill;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

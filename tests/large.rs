@@ -1,6 +1,6 @@
 //! Large things: values around the servers' limit, multi-gets of thousands of keys, pipelines of thousands of commands.
 
-mod common;
+use crate::common;
 
 use common::fake::{healthy, Do, Fake};
 use common::{key_on, show, Client, Magent, Memcached};

@@ -1,6 +1,6 @@
 //! Connections, descriptors and memory at their limits: refused in words, and back to normal by itself.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

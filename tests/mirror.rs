@@ -1,6 +1,6 @@
 //! Every write reaches every copy with the same outcome; every command is served from the next copy when one is down.
 
-mod common;
+use crate::common;
 
 use common::{key_on, show, wait_for, Client, Magent, Memcached, PATIENCE};
 

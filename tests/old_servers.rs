@@ -1,7 +1,7 @@
 //! Servers without today's meta commands (memcached before 1.6.10): classic commands only, and still nothing stale, nothing
 //! lost. On real servers of an older release than the installed one.
 
-mod common;
+use crate::common;
 
 use common::pool::wait_state;
 use common::{wait_for, Magent, Memcached, PATIENCE};

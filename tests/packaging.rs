@@ -1,6 +1,6 @@
 //! What is shipped beside the binary: units, scripts, man page, `make install`, the Debian package.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::fs;

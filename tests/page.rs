@@ -1,6 +1,6 @@
 //! The page of `--admin` in a real browser, and the same in a terminal.
 
-mod common;
+use crate::common;
 
 use std::fs::File;
 use std::io::{Read, Write};

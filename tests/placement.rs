@@ -2,7 +2,7 @@
 //!
 //! The vectors are `tests/data/placement.txt`. Ketama is the one with the full 32 bits of the key's hash.
 
-mod common;
+use crate::common;
 
 use magent::hash::{djb31, Ring};
 use md5::{Digest, Md5};

@@ -1,6 +1,6 @@
 //! The proxy as a process: options, exit codes, the daemon, a second start, signals.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

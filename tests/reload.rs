@@ -1,6 +1,6 @@
 //! SIGHUP: the file is read again while clients are served, and none of them notices.
 
-mod common;
+use crate::common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! keepalived/render: what it renders passes `keepalived -t`, what it refuses is named, the examples are what it prints.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@
 //!
 //! Each way in which magent 0.6 could be killed, blocked, made to spin or to mix replies up has its test here.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

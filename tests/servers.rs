@@ -2,7 +2,7 @@
 //!
 //! Each way in which a server could bring magent 0.6 down, or make it answer wrong, has its test here.
 
-mod common;
+use crate::common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The shell scripts that are shipped: that they are shell, and what they say and do.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt};

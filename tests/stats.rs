@@ -1,6 +1,6 @@
 //! `stats` and `version`: what people, memcached's own tools and exporters read.
 
-mod common;
+use crate::common;
 
 use std::collections::HashMap;
 use std::process::Command;

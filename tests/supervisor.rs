@@ -1,6 +1,6 @@
 //! Those who start magent: systemd, by its sockets and its watchdog, and a script of keepalived's.
 
-mod common;
+use crate::common;
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;

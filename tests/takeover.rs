@@ -1,6 +1,6 @@
 //! `--takeover`: a new process takes the place of a running one, and no client is refused.
 
-mod common;
+use crate::common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;

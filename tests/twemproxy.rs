@@ -1,7 +1,7 @@
 //! magent beside twemproxy itself on the same servers, both with the same file: what is written through one is read through
 //! the other, for every hash and distribution.
 
-mod common;
+use crate::common;
 
 use common::files::TempDir;
 use common::magent::magent_binary;

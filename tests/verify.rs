@@ -1,6 +1,6 @@
 //! `--verify` against real memcached servers: what it counts, what it names, and how it ends.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

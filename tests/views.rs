@@ -1,6 +1,6 @@
 //! Views: whichever write leaves a server out, the others say so before a second proxy can ask them.
 
-mod common;
+use crate::common;
 
 use common::pool::{replication, wait_state};
 use common::{wait_for, Magent, Memcached, PATIENCE};

@@ -1,7 +1,7 @@
 //! The address that clients use leaves this host and comes back, as keepalived moves it. Each test has a network of its
 //! own (a network namespace), which needs root or the right to make one.
 
-mod common;
+use crate::common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

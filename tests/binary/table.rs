@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::common::Client;
+use crate::common::Client;
 
 /// A conversation on one connection: the frames of each step, as they stand in the table.
 pub struct Exchange {

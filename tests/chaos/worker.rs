@@ -14,7 +14,7 @@ use super::check::request::{understand, Request, Verb};
 use super::check::rng::Rng;
 use super::check::world::EPOCH;
 use super::check::{Event, Heard};
-use super::common::{reset, Client, PATIENCE};
+use crate::common::{reset, Client, PATIENCE};
 
 /// Requests in one packet, at most.
 const BATCH_MAX: u64 = 4;

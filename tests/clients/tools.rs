@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
 
-use super::common::files::TempDir;
-use super::common::process::{mortal, Process};
-use super::common::{wait_for, Port, PATIENCE};
 use super::{fetched, script, skips, Service};
+use crate::common::files::TempDir;
+use crate::common::process::{mortal, Process};
+use crate::common::{wait_for, Port, PATIENCE};
 
 /// Runs one of libmemcached's tools to its end: whether it was content, and what it wrote. `None`: it is not installed.
 #[track_caller]

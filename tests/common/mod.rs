@@ -3,9 +3,6 @@
 //! Nothing here sleeps for a fixed time to "let things settle": every wait is for a condition, with a deadline.
 //! Processes die with the test that started them, also when it panics (kill on drop, and a parent-death signal).
 
-// Each test binary compiles this module anew and uses its own part of it.
-#![allow(dead_code, unused_imports)]
-
 pub mod browser;
 pub mod client;
 pub mod exchange;
@@ -62,12 +59,6 @@ pub fn show(bytes: &[u8]) -> String {
         );
     }
     bytes.escape_ascii().to_string()
-}
-
-/// The whole of an escaped reply, one protocol line per text line, for failure messages.
-pub fn show_lines(bytes: &[u8]) -> String {
-    let text = show(bytes).replace("\\r\\n", "\\r\\n\n    ");
-    format!("    {}", text.trim_end())
 }
 
 /// A key that the default placement (DJB, lowest 31 bits, modulo) sends to server `index` of `servers`.

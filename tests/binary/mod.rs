@@ -2,14 +2,12 @@
 //!
 //! The table is `tests/exchange/binary.txt`; how to read it stands there.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod table;
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use common::{timed, Client, Memcached, Pool, PATIENCE};
+use crate::common::{timed, Client, Memcached, Pool, PATIENCE};
 use table::{frame, longest, table, Exchange, Feed, Target};
 
 /// Compares what a proxy says with what memcached says.
@@ -285,7 +283,7 @@ fn flush_in_frames() {
 #[test]
 fn nonsense_in_frames_harms_nobody() {
     let mut pool = Pool::new(1, 1, &[]);
-    let mut rng = common::rng::Rng(7);
+    let mut rng = crate::common::rng::Rng(7);
     for _ in 0..300 {
         let mut client = pool.client().patience(PATIENCE);
         let mut bytes: Vec<u8> = (0..200).map(|_| rng.below(256) as u8).collect();

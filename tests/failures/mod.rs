@@ -4,8 +4,6 @@
 //! `rows` has the commands and memcached's answers, `verbs` the columns of the table, `in_flight` what becomes of requests
 //! that are on their way, `tokens` those with a CAS token.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod in_flight;
 mod rows;
 mod tokens;

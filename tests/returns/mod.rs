@@ -3,8 +3,6 @@
 //! `empty`: they come back without anything; `stopped`: with all that they had; `takeover`: to another proxy than the one
 //! that saw them go; `options`: what the options make of it.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod empty;
 mod options;
 mod stopped;

@@ -5,8 +5,6 @@
 //! `worker` is a client, `check` judges; `proof` shows that the check finds what it looks for.
 
 mod check;
-#[path = "../common/mod.rs"]
-mod common;
 mod proof;
 mod worker;
 
@@ -14,9 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::rng::Rng;
+use crate::common::{wait_for, Client, Magent, Memcached, PATIENCE};
 use check::History;
-use common::rng::Rng;
-use common::{wait_for, Client, Magent, Memcached, PATIENCE};
 use worker::{Log, Worker};
 
 const CLIENTS: usize = 4;

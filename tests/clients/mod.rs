@@ -6,8 +6,6 @@
 //! `rounds=N errors=N wrong=N first=...`: how many rounds there were, in how many the client saw an error, in how many
 //! something else than what had been acknowledged.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod tools;
 
 use std::io::{BufRead, BufReader, Read};
@@ -15,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::process::mortal;
-use common::{Magent, Memcached};
+use crate::common::process::mortal;
+use crate::common::{Magent, Memcached};
 
 /// How long the rounds go on. The primary is killed in them and has time to come back.
 const SECONDS: &str = "1.6";
