@@ -106,7 +106,9 @@ pub fn prepare(
     plans.iter().for_each(|plan| tell_copies(&plan.config));
     let pidfile = match (paths.pidfile.as_deref(), heritage.pidfile) {
         (Some(path), Some(inherited)) if inherited.path() == path => Some(inherited),
-        (path, _) => path.map(PidFile::create).transpose()?,
+        (path, _) => path
+            .map(|path| PidFile::create(path, identity.owner()))
+            .transpose()?,
     };
     check_passed(&passed, &plans)?;
     heritage

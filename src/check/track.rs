@@ -1,32 +1,39 @@
 //! The file that keepalived's `track_file` reads.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::hash::BuildHasher;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A file with one number in it.
 pub struct TrackFile {
     path: PathBuf,
-    /// Written first, and renamed: a reader sees the old number or the new one, never half of one.
-    new: PathBuf,
 }
 
 impl TrackFile {
     /// The one at `path`; nothing is written yet.
     pub fn at(path: &Path) -> TrackFile {
-        let mut new = OsString::from(path);
-        new.push(".new");
         TrackFile {
             path: path.to_owned(),
-            new: new.into(),
         }
     }
 
-    /// Puts the number there.
+    /// Puts the number there: written to a new file first, which takes its name, so a reader sees the old number or the new
+    /// one, never half of one. The directory may be another user's: no file that is there already is opened.
     pub fn write(&self, number: u8) -> io::Result<()> {
-        fs::write(&self.new, format!("{number}\n"))?;
-        fs::rename(&self.new, &self.path)
+        let mut new = OsString::from(&self.path);
+        // Drawn anew each time, so nobody can have made it before.
+        new.push(format!(".{:016x}", RandomState::new().hash_one(number)));
+        let new = PathBuf::from(new);
+        let mut file = File::create_new(&new)?;
+        let written = writeln!(file, "{number}").and_then(|()| fs::rename(&new, &self.path));
+        if written.is_err() {
+            // What is said is why it could not be written.
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 }
 

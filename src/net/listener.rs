@@ -18,6 +18,7 @@ use super::place::{asked_unix, Place, Spot};
 use super::stream::Stream;
 use crate::config::Config;
 use crate::sys::instance::Marks;
+use crate::sys::trusted::{self, Owner};
 use crate::sys::{self, SystemError};
 
 /// A vanished client is noticed after about two minutes: one that leaves without a word would count against `-n` for ever.
@@ -152,24 +153,25 @@ impl Listener {
     }
 
     /// Binds a Unix socket that its owner and group may connect to. A file that nobody listens at any more is replaced.
-    pub fn unix(
-        config: &Config,
-        path: &Path,
-        owner: (Option<u32>, Option<u32>),
-    ) -> Result<Listener, SystemError> {
+    pub fn unix(config: &Config, path: &Path, owner: Owner) -> Result<Listener, SystemError> {
         let asked = asked_unix(config, path);
         let failed = |error: &io::Error| SystemError::io(&asked, error);
         let address =
             SockAddr::unix(path).map_err(|_| SystemError::new(&asked, "too long for a socket"))?;
-        make_way(path, &address).map_err(|why| SystemError::new(&asked, why))?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| failed(&e))?;
-        socket.set_nonblocking(true).map_err(|e| failed(&e))?;
-        // The mode is right from the first moment: nobody else can connect in between.
-        sys::daemon::with_umask(0o777 & !config.socket_mode, || socket.bind(&address))
-            .map_err(|e| failed(&e))?;
-        let file = SocketFile::at(path).map_err(|e| failed(&e))?;
-        // Without the right to give it away the file stays ours, and so do the ids.
-        let _ = std::os::unix::fs::chown(path, owner.0, owner.1);
+        let bind = || {
+            make_way(path, &address).map_err(io::Error::other)?;
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            // The mode is right from the first moment: nobody else can connect in between.
+            sys::daemon::with_umask(0o777 & !config.socket_mode, || socket.bind(&address))?;
+            Ok((socket, SocketFile::at(path)?))
+        };
+        let ((socket, file), is_ours) =
+            trusted::create(path, owner, bind).map_err(|e| failed(&e))?;
+        if is_ours {
+            // Without the right to give it away the file stays ours, and so do the ids.
+            let _ = std::os::unix::fs::lchown(path, owner.0, owner.1);
+        }
         socket.listen(config.backlog).map_err(|e| failed(&e))?;
         let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(
             std::os::fd::OwnedFd::from(socket),

@@ -56,6 +56,7 @@ use crate::sys::notify::Notifier;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signal::Signals;
 use crate::sys::takeover::Pair;
+use crate::sys::trusted::Owner;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
@@ -104,7 +105,7 @@ pub fn open(
     plan: Plan,
     passed: &mut Passed,
     marks: &Marks,
-    owner: (Option<u32>, Option<u32>),
+    owner: Owner,
 ) -> Result<PoolParts, SystemError> {
     let mut listeners = Listeners::default();
     for place in &plan.places {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::trusted::{self, Owner};
 use super::SystemError;
 
 /// How long to wait for a holder that may be about to end: a restart starts the new process while the old one still
@@ -29,19 +30,15 @@ pub struct PidFile {
 
 impl PidFile {
     /// Opens, locks and writes the file. An error when a living process holds it.
-    pub fn create(path: &Path) -> Result<PidFile, SystemError> {
+    ///
+    /// A link is not followed, and what is no plain file with one name is left alone: root's number must not land in another
+    /// file. `owner`: who the process will become.
+    pub fn create(path: &Path, owner: Owner) -> Result<PidFile, SystemError> {
         let what = format!("--pidfile {}", path.display());
         let failed = |error: &io::Error| SystemError::io(&what, error);
         let patient_until = Instant::now() + PATIENCE;
         loop {
-            let mut options = OpenOptions::new();
-            options
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644);
-            let file = options.open(path).map_err(|e| failed(&e))?;
+            let (file, _) = trusted::create(path, owner, || open(path)).map_err(|e| failed(&e))?;
             let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((mut file, Errno::EWOULDBLOCK)) if Instant::now() >= patient_until => {
@@ -55,6 +52,10 @@ impl PidFile {
             };
             // Its last owner may have removed it between open and lock: then this is no longer the file at that path.
             if !is_at(&file, path) {
+                if Instant::now() >= patient_until {
+                    return Err(SystemError::new(&what, "somebody keeps replacing it"));
+                }
+                thread::sleep(PAUSE);
                 continue;
             }
             let written = file
@@ -125,6 +126,23 @@ impl Drop for PidFile {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(super::no_link)?;
+    let there = file.metadata()?;
+    if !there.is_file() || there.nlink() > 1 {
+        return Err(io::Error::other("not a plain file of one name"));
+    }
+    Ok(file)
+}
+
 fn held(what: &str, file: &mut File) -> SystemError {
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
@@ -149,10 +167,12 @@ mod tests {
     fn written_locked_removed() {
         let path = std::env::temp_dir().join(format!("magent-pidfile-{}", std::process::id()));
         fs::write(&path, "123456 left behind by a crash, and longer\n").unwrap();
-        let held = PidFile::create(&path).unwrap();
+        let held = PidFile::create(&path, (None, None)).unwrap();
         let pid = std::process::id();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{pid}\n"));
-        let error = PidFile::create(&path).err().map(|e| e.to_string());
+        let error = PidFile::create(&path, (None, None))
+            .err()
+            .map(|e| e.to_string());
         let expected = format!(
             "--pidfile {}: held by the running process {pid}",
             path.display()
@@ -163,8 +183,30 @@ mod tests {
     }
 
     #[test]
+    fn neither_a_link_nor_a_device_is_written_to() {
+        let folder = std::env::temp_dir().join(format!("magent-pidlink-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let (link, target) = (folder.join("link"), folder.join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let why = |path: &Path| {
+            let error = PidFile::create(path, (None, None)).err();
+            error.map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert!(why(&link).ends_with("is a symbolic link (name the file itself)"));
+        assert!(!target.exists(), "made through a dangling link");
+        fs::write(&target, "precious").unwrap();
+        let second = folder.join("second");
+        fs::hard_link(&target, &second).unwrap();
+        assert!(why(&link).ends_with("is a symbolic link (name the file itself)"));
+        assert!(why(&second).ends_with("not a plain file of one name"));
+        assert!(why(Path::new("/dev/null")).ends_with("not a plain file of one name"));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn a_missing_directory_is_named() {
-        let error = PidFile::create(Path::new("/nonexistent/x.pid"))
+        let error = PidFile::create(Path::new("/nonexistent/x.pid"), (None, None))
             .err()
             .map(|e| e.to_string());
         assert_eq!(
