@@ -48,13 +48,8 @@ pub fn read(process: &Config) -> Result<Vec<Config>, Failure> {
     let Some(path) = &process.file else {
         return Ok(vec![process.clone()]);
     };
-    let failed = |error| SystemError::io(format!("-c {}", path.display()), &error);
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_MAX {
-        let what = format!("-c {}", path.display());
-        return Err(SystemError::new(what, "too large for a file of pools").into());
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let what = format!("-c {}", path.display());
+    let bytes = sys::read_plain(path, FILE_MAX).map_err(|error| SystemError::io(what, &error))?;
     file::parse(&bytes, process).map_err(|mistakes| Failure::Mistakes(path.clone(), mistakes))
 }
 

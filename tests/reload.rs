@@ -424,3 +424,47 @@ fn no_request_fails_and_no_key_is_missed_under_load_with_a_handover() {
         worker.join().expect("no request failed");
     }
 }
+
+#[test]
+fn a_file_that_never_ends_is_refused_and_the_next_reload_succeeds() {
+    let (server, port) = (Memcached::start(), Port::claim());
+    let number = port.number();
+    let text = pool(number, &[&server], "");
+    let proxy = Proxy::start(&text, number, &[]);
+    let path = proxy.directory.path("magent.yml");
+    let mut client = Client::connect(number);
+    let mut refused = 0;
+    for (target, why) in [
+        ("/dev/zero", "not a plain file"),
+        ("fifo", "not a plain file"),
+        ("sparse", "larger than 67108864 bytes"),
+    ] {
+        let made = proxy.directory.path(target);
+        match target {
+            "fifo" => nix::unistd::mkfifo(made.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "sparse" => {
+                let file = std::fs::File::create(&made).unwrap();
+                file.set_len(1 << 30).unwrap();
+            }
+            _ => {}
+        }
+        let target = if target.starts_with('/') {
+            target
+        } else {
+            &made
+        };
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        proxy.process.signal(Signal::SIGHUP);
+        refused += 1;
+        wait_for("the reload is refused", PATIENCE, || {
+            reload_stat(&mut client, "reloads_failed") == refused.to_string()
+        });
+        let error = reload_stat(&mut client, "error");
+        assert!(error.contains(why), "{error}");
+        assert_eq!(client.ask("set k 0 0 1\r\nv"), "STORED");
+    }
+    std::fs::remove_file(&path).unwrap();
+    proxy.rewrite(&text.replace("1000", "1001"));
+    wait_reloaded(&mut client, 1);
+}
