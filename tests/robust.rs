@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use common::files::TempDir;
 use common::{assert_idle, farm, key_on, reset, timed, wait_for, Client, PATIENCE};
 
 #[test]
@@ -210,4 +211,37 @@ fn pipelines_of_many_clients_stay_in_order() {
             });
         }
     });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let (server, directory) = (common::Memcached::start(), TempDir::new());
+    let log = directory.path("log");
+    nix::unistd::mkfifo(log.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO can be made");
+    // Open for both ways: opening does not wait, and magent finds a reader.
+    let mut reader = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&log)
+        .expect("the FIFO opens");
+    // A line for each request fills the FIFO and the queue behind it.
+    let mut proxy = common::Magent::front(&[server.port()], &[])
+        .args(&["-vv", "--log-file", &log])
+        .start();
+    let mut client = proxy.client();
+    for _ in 0..100 {
+        client.send("get k\r\n".repeat(100));
+        client.exactly(100 * "END\r\n".len());
+    }
+    proxy.process().signal(nix::sys::signal::Signal::SIGHUP);
+    proxy.assert_alive();
+    // Whoever reads again is told that something is missing.
+    let mut text = Vec::new();
+    let mut scratch = [0; 65536];
+    while common::client::find(&text, b"were dropped, as they were not taken in time").is_none() {
+        let count = reader.read(&mut scratch).expect("the FIFO can be read");
+        text.extend_from_slice(&scratch[..count]);
+    }
+    // Nobody reads while it ends, either.
+    assert!(proxy.end(nix::sys::signal::Signal::SIGTERM).success());
 }

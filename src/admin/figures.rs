@@ -60,6 +60,12 @@ pub(super) fn process(page: &mut Page, reports: &[Report<'_>], facts: &Facts, ve
         page.family(name, Type::Gauge, help);
         page.sample(name, &[], value);
     }
+    page.family(
+        "magent_log_dropped",
+        Type::Counter,
+        "Lines of the log that nobody took in time.",
+    );
+    page.sample("magent_log_dropped_total", &[], facts.log_dropped as f64);
 }
 
 pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {

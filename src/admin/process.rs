@@ -11,6 +11,8 @@ pub struct Facts {
     pub open_fds: u64,
     /// How many there may be.
     pub max_fds: u64,
+    /// Lines of the log that were dropped, as they were not taken in time.
+    pub log_dropped: u64,
 }
 
 /// Looks at the process now.

@@ -19,6 +19,7 @@ pub fn of_this_process() -> Facts {
         open_fds: fs::read_dir("/proc/self/fd")
             .map_or(0, |entries| entries.count().saturating_sub(1) as u64),
         max_fds: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+        log_dropped: super::log::dropped(),
     }
 }
 

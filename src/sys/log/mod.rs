@@ -1,23 +1,28 @@
 //! Where the log goes: stderr in the foreground, `--log-file` when given, syslog for a daemon without one.
-//! `RUST_LOG` overrides the level that `-v` asks for.
+//! `RUST_LOG` overrides the level that `-v` asks for. A thread of its own writes it (`writer`): logging never waits.
 
-use std::ffi::CString;
+mod writer;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
 
 use env_logger::{Builder, Target};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::fcntl::{FcntlArg, OFlag};
 
+use super::trusted::{self, Owner};
 use super::SystemError;
 use crate::config::LogFormat;
 
-/// The opened log; kept to open it again.
+pub use writer::dropped;
+use writer::{Queue, Sink};
+
+/// The opened log; kept to open it again. Dropped, it waits a moment until all is written.
 pub struct Logs {
-    file: Option<(PathBuf, Arc<Mutex<File>>)>,
+    queue: Queue,
 }
 
 impl Logs {
@@ -28,7 +33,7 @@ impl Logs {
         daemon: bool,
         verbose: u8,
         format: LogFormat,
-        owner: (Option<u32>, Option<u32>),
+        owner: Owner,
     ) -> Result<Logs, SystemError> {
         let mut builder = Builder::new();
         builder.filter_level(level(verbose)).parse_default_env();
@@ -38,40 +43,46 @@ impl Logs {
                 writeln!(line, "{}", json(record, Some(time)))
             });
         }
-        let mut logs = Logs { file: None };
-        if let Some(path) = path {
-            let file = Arc::new(Mutex::new(create(path, owner)?));
-            logs.file = Some((path.to_owned(), Arc::clone(&file)));
-            builder.target(Target::Pipe(Box::new(Shared(file))));
-        } else {
-            builder.target(Target::Stderr);
+        let sink = match path {
+            Some(path) => Sink::File(path.to_owned(), create(path, owner)?),
+            None if daemon => Sink::Syslog,
+            None => Sink::Stderr,
+        };
+        let is_syslog = matches!(sink, Sink::Syslog);
+        if is_syslog {
+            open_syslog();
         }
-        let logger = builder.build();
-        let most = logger.filter();
-        let logger: Box<dyn Log> = match path {
-            None if daemon => Box::new(Syslog::open(logger, format)),
-            _ => Box::new(logger),
+        let queue = Queue::start(sink).map_err(|error| SystemError::io("log", &error))?;
+        builder.target(Target::Pipe(Box::new(queue.clone())));
+        let filter = builder.build();
+        let most = filter.filter();
+        let logger: Box<dyn Log> = if is_syslog {
+            let queue = queue.clone();
+            Box::new(Syslog {
+                filter,
+                format,
+                queue,
+            })
+        } else {
+            Box::new(filter)
         };
         if log::set_boxed_logger(logger).is_ok() {
             log::set_max_level(most);
         }
-        Ok(logs)
+        Ok(Logs { queue })
     }
 
     /// Opens `--log-file` again, so that it can be moved away. On failure the old one is used on.
     pub fn reopen(&self) {
-        let Some((path, file)) = &self.file else {
-            return;
-        };
-        match append_to(path) {
-            Ok(new) => {
-                if let Ok(mut file) = file.lock() {
-                    *file = new;
-                }
-                log::info!("log file opened again");
-            }
-            Err(error) => log::error!("--log-file {}: {}", path.display(), super::reason(&error)),
+        if !self.queue.reopen() {
+            log::error!("--log-file: not opened again, its lines are not taken");
         }
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.queue.flush();
     }
 }
 
@@ -119,38 +130,41 @@ fn level(verbose: u8) -> LevelFilter {
     }
 }
 
-fn create(path: &Path, owner: (Option<u32>, Option<u32>)) -> Result<File, SystemError> {
+fn create(path: &Path, owner: Owner) -> Result<File, SystemError> {
     let is_new = !path.exists();
-    let file = append_to(path)
+    let opened = trusted::create(path, owner, || append_to(path));
+    let (file, is_ours) = opened
         .map_err(|error| SystemError::io(format_args!("--log-file {}", path.display()), &error))?;
-    if is_new {
+    if is_new && is_ours {
         // Without the right to give it away the file stays ours, and so do the ids.
         let _ = std::os::unix::fs::fchown(&file, owner.0, owner.1);
     }
     Ok(file)
 }
 
+/// Opens it without waiting: a FIFO that nobody reads is an error. The name itself must not be a link.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
+        .map_err(super::no_link)?;
+    // Who writes may wait.
+    nix::fcntl::fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+    Ok(file)
 }
 
-/// A file that can be replaced under the logger.
-struct Shared(Arc<Mutex<File>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.lock() {
-            Ok(mut file) => file.write(bytes),
-            Err(_) => Ok(bytes.len()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// Connects to syslog now, while the process has all its rights.
+fn open_syslog() {
+    // SAFETY: the identity is a static string, as openlog keeps the pointer.
+    unsafe {
+        libc::openlog(
+            c"magent".as_ptr(),
+            libc::LOG_PID | libc::LOG_NDELAY,
+            libc::LOG_DAEMON,
+        );
     }
 }
 
@@ -158,21 +172,7 @@ impl Write for Shared {
 struct Syslog {
     filter: env_logger::Logger,
     format: LogFormat,
-}
-
-impl Syslog {
-    fn open(filter: env_logger::Logger, format: LogFormat) -> Syslog {
-        // SAFETY: the identity is a static string, as openlog keeps the pointer. It opens the connection now, while
-        // the process has all its rights.
-        unsafe {
-            libc::openlog(
-                c"magent".as_ptr(),
-                libc::LOG_PID | libc::LOG_NDELAY,
-                libc::LOG_DAEMON,
-            );
-        }
-        Syslog { filter, format }
-    }
+    queue: Queue,
 }
 
 impl Log for Syslog {
@@ -195,10 +195,7 @@ impl Log for Syslog {
             // Syslog has its own time.
             LogFormat::Json => json(record, None),
         };
-        if let Ok(text) = CString::new(line.replace('\0', "?")) {
-            // SAFETY: both strings end with NUL and outlive the call, and the format takes exactly one of them.
-            unsafe { libc::syslog(priority, c"%s".as_ptr(), text.as_ptr()) };
-        }
+        self.queue.syslog(priority, line.into_bytes());
     }
 
     fn flush(&self) {}
