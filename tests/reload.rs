@@ -433,12 +433,12 @@ fn a_file_that_never_ends_is_refused_and_the_next_reload_succeeds() {
     let proxy = Proxy::start(&text, number, &[]);
     let path = proxy.directory.path("magent.yml");
     let mut client = Client::connect(number);
-    let mut refused = 0;
-    for (target, why) in [
+    let refused = [
         ("/dev/zero", "not a plain file"),
         ("fifo", "not a plain file"),
         ("sparse", "larger than 67108864 bytes"),
-    ] {
+    ];
+    for (before, (target, why)) in refused.into_iter().enumerate() {
         let made = proxy.directory.path(target);
         match target {
             "fifo" => nix::unistd::mkfifo(made.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap(),
@@ -456,9 +456,8 @@ fn a_file_that_never_ends_is_refused_and_the_next_reload_succeeds() {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(target, &path).unwrap();
         proxy.process.signal(Signal::SIGHUP);
-        refused += 1;
         wait_for("the reload is refused", PATIENCE, || {
-            reload_stat(&mut client, "reloads_failed") == refused.to_string()
+            reload_stat(&mut client, "reloads_failed") == (before + 1).to_string()
         });
         let error = reload_stat(&mut client, "error");
         assert!(error.contains(why), "{error}");
