@@ -63,6 +63,13 @@ pub struct Plan {
     pub addresses: Vec<Addresses>,
 }
 
+impl Plan {
+    /// At how many places it listens.
+    pub fn listeners(&self) -> usize {
+        self.places.len() + usize::from(self.config.socket.is_some())
+    }
+}
+
 /// What these pools need to be opened. Waits for names to be resolved.
 pub fn plan(pools: Vec<Config>) -> Result<Vec<Plan>, SystemError> {
     pools.into_iter().map(plan_one).collect()

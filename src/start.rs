@@ -21,7 +21,7 @@ use crate::sys::notify::Notifier;
 use crate::sys::pidfile::PidFile;
 use crate::sys::takeover::{self, Handed, Pair};
 use crate::sys::user::Identity;
-use crate::sys::{limits, SystemError};
+use crate::sys::SystemError;
 
 /// A mark may belong to a magent that was told to end a moment ago.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
@@ -80,7 +80,7 @@ pub fn prepare(
         mut passed,
     } = supervisor;
     let paths = Paths::of(process)?;
-    let plans = pools::plan(pools)?;
+    let mut plans = pools::plan(pools)?;
     let mut heritage = Heritage::default();
     if process.takeover {
         heritage = Heritage::ask(&plans)?;
@@ -102,7 +102,7 @@ pub fn prepare(
         identity.owner(),
     )?;
     let warned = daemon || paths.log_file.is_some();
-    raise_limit(&plans, warned);
+    raise_limit(&mut plans, warned);
     plans.iter().for_each(|plan| tell_copies(&plan.config));
     let pidfile = match (paths.pidfile.as_deref(), heritage.pidfile) {
         (Some(path), Some(inherited)) if inherited.path() == path => Some(inherited),
@@ -287,20 +287,10 @@ fn take(marks: &mut Marks, name: &str, asked: &str) -> Result<Taken, SystemError
     marks.take(name).map_err(failed)
 }
 
-fn raise_limit(plans: &[Plan], also_on_stderr: bool) {
-    let configs = plans.iter().map(|plan| &plan.config);
-    let listeners = plans
-        .iter()
-        .map(|plan| plan.places.len() + usize::from(plan.config.socket.is_some()));
-    let needed = net::descriptors_needed(configs.clone(), listeners.sum());
-    let Err(limit) = limits::raise_open_files(needed) else {
+fn raise_limit(plans: &mut [Plan], also_on_stderr: bool) {
+    let Some(text) = net::provide_descriptors(plans) else {
         return;
     };
-    let most = configs.map(|config| config.max_conns).sum::<usize>();
-    let clients = limit.saturating_sub(needed.saturating_sub(most as u64));
-    let text = format!(
-        "-n {most} needs {needed} open files, but only {limit} are allowed (ulimit -n): room for {clients} clients"
-    );
     log::warn!("{text}");
     if also_on_stderr {
         // Nobody need listen; the log has it.

@@ -194,9 +194,10 @@ fn a_daemon_as_twemproxy_starts_it() {
     let daemon = common::files::Daemon::of(&pid);
     let mut client = Client::connect(port.number());
     client.set("k", "v");
-    assert!(std::fs::read_to_string(&log)
-        .unwrap()
-        .contains("serving clients"));
+    common::wait_for("the log has its line", common::PATIENCE, || {
+        let text = std::fs::read_to_string(&log);
+        text.unwrap_or_default().contains("serving clients")
+    });
     daemon.signal(Signal::SIGTERM);
     common::wait_for("the daemon ends", common::PATIENCE, || !daemon.runs());
 }

@@ -104,6 +104,32 @@ fn out_of_descriptors_accepting_pauses_and_resumes() {
 }
 
 #[test]
+fn clients_leave_descriptors_for_the_servers() {
+    let (mut primary, mut backup) = (Memcached::start(), Memcached::start());
+    let proxy = Magent::front(&[primary.port()], &[backup.port()])
+        .under(&["prlimit", "--nofile=256:256", "--"])
+        .start();
+    let mut clients: Vec<Client> = (0..300).map(|_| proxy.client()).collect();
+    // More than fit: the last one is told so.
+    let last = clients.last_mut().expect("there are some");
+    assert_eq!(last.line(), b"SERVER_ERROR too many open connections\r\n");
+    let first = &mut clients[0];
+    for server in [&mut primary, &mut backup] {
+        server.kill();
+        wait_for("the server is lost", PATIENCE, || {
+            first.stat("magent_servers_up") == "1"
+        });
+        server.restart();
+        wait_for("the server is used again", PATIENCE, || {
+            first.stat("magent_servers_up") == "2"
+        });
+    }
+    first.set("k", "v");
+    let log = proxy.process().stderr();
+    assert!(log.contains("room for "), "{log}");
+}
+
+#[test]
 fn the_descriptor_limit_is_raised_to_fit() {
     let memcached = Memcached::start();
     let proxy = Magent::front(&[memcached.port()], &[])

@@ -19,20 +19,29 @@ const INTERVAL: Span = Span::from_millis(20);
 const READS_MAX: usize = 8;
 
 /// The connections that linger.
-#[derive(Default)]
 pub(super) struct Lingering {
+    most: usize,
     waiting: VecDeque<(Stream, Time)>,
     next: Time,
 }
 
 impl Lingering {
+    /// None yet, and never more than `most`.
+    pub fn new(most: usize) -> Lingering {
+        Lingering {
+            most,
+            waiting: VecDeque::new(),
+            next: Time(0),
+        }
+    }
+
     /// Says goodbye; what was written before still arrives.
     pub fn put(&mut self, stream: Stream, now: Time) {
         stream.finish();
         if self.waiting.is_empty() {
             self.next = now + INTERVAL;
         }
-        if self.waiting.len() >= LINGER_MAX {
+        if self.waiting.len() >= self.most {
             self.waiting.pop_front();
         }
         self.waiting.push_back((stream, now + PATIENCE));
@@ -76,7 +85,7 @@ mod tests {
 
     #[test]
     fn waits_for_the_client_but_not_for_ever() {
-        let mut lingering = Lingering::default();
+        let mut lingering = Lingering::new(LINGER_MAX);
         let mut scratch = [0; 64];
         let start = Time(1_000_000);
         assert_eq!(lingering.next_timeout(), None);
@@ -98,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_oldest_gives_way() {
-        let mut lingering = Lingering::default();
+        let mut lingering = Lingering::new(LINGER_MAX);
         let mut others = Vec::new();
         for _ in 0..LINGER_MAX + 1 {
             let (ours, theirs) = UnixStream::pair().unwrap();

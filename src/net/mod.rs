@@ -15,6 +15,7 @@
 pub mod admin;
 mod adopt;
 mod client;
+mod descriptors;
 mod linger;
 mod link;
 mod listener;
@@ -41,7 +42,6 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 
 use self::admin::Endpoint;
-use self::linger::LINGER_MAX;
 use self::loader::Loader;
 use self::phase::{Phase, Told};
 use self::pool::Pool;
@@ -60,6 +60,7 @@ use crate::sys::trusted::Owner;
 use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
+pub use self::descriptors::provide as provide_descriptors;
 pub use self::listener::Listeners;
 pub use self::place::{asked_unix, places, Place, Spot};
 pub use self::pool::PoolParts;
@@ -73,12 +74,6 @@ const READS_MAX: usize = 4;
 const EVENTS_MAX: usize = 1024;
 /// Most rounds of actions and writes before new input is looked at.
 const SETTLE_MAX: usize = 8;
-/// Descriptors besides clients, links and listeners: standard streams, epoll, signals, netlink, the supervisor, log,
-/// pid file, marks, and what the C library opens to resolve names.
-const DESCRIPTORS_SPARE: usize = 62 + token::ADMIN_CONNS;
-/// The same for each pool: its hold on the epoll, netlink.
-const DESCRIPTORS_EACH: usize = 2;
-
 /// What a [`Server`] is made of; all of it was opened while the process had its rights.
 pub struct Parts {
     /// The pools, at most [`crate::config::file::POOLS_MAX`].
@@ -134,21 +129,6 @@ pub fn open(
 /// Refuses sockets that were passed for other addresses than these.
 pub fn check_passed(passed: &Passed, places: &[Place], paths: &[&Path]) -> Result<(), SystemError> {
     adopt::all_are_asked_for(passed, places, paths)
-}
-
-/// How many descriptors these pools need, with that many listeners.
-pub fn descriptors_needed<'a>(pools: impl Iterator<Item = &'a Config>, listeners: usize) -> u64 {
-    let each = |config: &Config| {
-        let links = (config.servers.len() + config.backups.len()) * links_each(config);
-        config.max_conns + links + LINGER_MAX + DESCRIPTORS_EACH
-    };
-    let pools: usize = pools.map(each).sum();
-    (pools + 2 * listeners + DESCRIPTORS_SPARE) as u64
-}
-
-/// Places for connections to each server: the ones of `-i`, and one that lists keys in the background now and then.
-fn links_each(config: &Config) -> usize {
-    config.server_conns + 1
 }
 
 /// The event loop and all it owns.
@@ -302,25 +282,4 @@ impl Server {
 /// How long a poll with that timeout may take.
 fn slept_at_most(timeout: Option<Duration>) -> Span {
     Span(timeout.map_or(u64::MAX, |timeout| timeout.as_micros() as u64))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn descriptors_for_each_connection_that_there_may_be() {
-        let needed = |line: &str| {
-            let words = line.split(' ').map(Into::into);
-            match crate::config::args::parse(words) {
-                Ok(crate::config::args::Parsed::Run(config)) => {
-                    descriptors_needed([&*config].into_iter(), 3)
-                }
-                other => panic!("{line}: {other:?}"),
-            }
-        };
-        let fixed = 6 + (LINGER_MAX + DESCRIPTORS_SPARE + DESCRIPTORS_EACH) as u64;
-        assert_eq!(needed("-n 100 -s a"), fixed + 100 + 2);
-        assert_eq!(needed("-n 100 -s a -s b -b c -i 4"), fixed + 100 + 15);
-    }
 }

@@ -9,13 +9,14 @@ use mio::event::Event;
 use mio::{Registry, Waker};
 
 use super::client::{Accepting, Client};
+use super::descriptors::{linger_max, links_each};
 use super::linger::Lingering;
 use super::link::Links;
 use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
 use super::still::Stillness;
 use super::token::{Part, Tokens};
-use super::{links_each, Listeners, SETTLE_MAX};
+use super::{Listeners, SETTLE_MAX};
 use crate::buf::CHUNK;
 use crate::config::Config;
 use crate::proxy::{Action, ConnId, ProcessFacts, Proxy, WriteState};
@@ -128,7 +129,7 @@ impl Pool {
             clients: Vec::new(),
             links,
             resolver: Resolver::new(parts.addresses, Arc::clone(waker)),
-            lingering: Lingering::default(),
+            lingering: Lingering::new(linger_max(limits::open_files())),
             again: Vec::new(),
             writable: Vec::new(),
             scratch: vec![0; CHUNK],

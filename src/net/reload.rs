@@ -7,15 +7,16 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::Interest;
 
+use super::descriptors::{links_each, provide};
 use super::listener::Listener;
 use super::place::Spot;
 use super::pool::{Door, Pool};
-use super::{links_each, token, Listeners, Phase, PoolParts, Server};
+use super::{token, Listeners, Phase, PoolParts, Server};
 use crate::config::{file, Config};
 use crate::pools::{Failure, Plan};
 use crate::proxy::events::Kind;
 use crate::sys::instance::{self, Marks, Taken};
-use crate::sys::{limits, SystemError};
+use crate::sys::SystemError;
 use crate::time::{Span, Time};
 
 /// Listeners that were opened for pools, by the pool's place in the file.
@@ -53,16 +54,12 @@ impl Server {
         }
     }
 
-    fn carry_out(&mut self, plans: Vec<Plan>, now: Time) -> Result<(), SystemError> {
+    fn carry_out(&mut self, mut plans: Vec<Plan>, now: Time) -> Result<(), SystemError> {
+        if let Some(text) = provide(&mut plans) {
+            log::warn!("{text}");
+        }
         let opened = self.open_new(&plans)?;
         // From here on nothing fails.
-        let configs = plans.iter().map(|plan| &plan.config);
-        let listeners = plans.iter().map(|plan| wanted(plan).count());
-        if let Err(limit) =
-            limits::raise_open_files(super::descriptors_needed(configs, listeners.sum()))
-        {
-            log::warn!("only {limit} open files are allowed (ulimit -n)");
-        }
         let mut listeners: Vec<Listeners> = plans.iter().map(|_| Listeners::default()).collect();
         for (index, plan) in plans.iter().enumerate() {
             for spot in wanted(plan) {

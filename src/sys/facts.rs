@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use nix::sys::resource::{getrlimit, Resource};
-
 use crate::admin::Facts;
 
 /// Looks into `/proc/self`; what cannot be read is 0.
@@ -18,7 +16,7 @@ pub fn of_this_process() -> Facts {
         // The folder's own descriptor is one of them.
         open_fds: fs::read_dir("/proc/self/fd")
             .map_or(0, |entries| entries.count().saturating_sub(1) as u64),
-        max_fds: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+        max_fds: super::limits::open_files(),
         log_dropped: super::log::dropped(),
     }
 }

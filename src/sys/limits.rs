@@ -26,6 +26,11 @@ pub fn raise_open_files(needed: u64) -> Result<(), u64> {
     }
 }
 
+/// How many files this process may have open.
+pub fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+}
+
 fn system_limit() -> Option<rlim_t> {
     let text = std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?;
     text.trim().parse().ok()
