@@ -21,7 +21,8 @@ impl Lit {
     /// Status, head and body of the answer to a GET.
     fn get(&self, path: &str, headers: &str) -> (u16, String, String) {
         let mut stream = self.connect();
-        let ask = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{headers}Connection: close\r\n\r\n");
+        let ask =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(ask.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -312,6 +313,46 @@ fn bad_questions_and_idle_visitors_hurt_nobody() {
     assert!(!page.contains("http://") && !page.contains("https://"));
     assert_eq!(lit.get("/nothing", "").0, 404);
     assert_eq!(lit.proxy.client().get("k"), None);
+}
+
+#[test]
+fn foreign_pages_cannot_read_it() {
+    let lit = Lit::new(&["--admin-name", "cache.example"]);
+    let ask = |head: &str| {
+        let mut stream = lit.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let named = |name: &str| {
+        ask(&format!(
+            "GET /stats.json HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+        ))
+    };
+    for name in ["127.0.0.1:1", "[::1]", "localhost:12001", "cache.example"] {
+        assert!(named(name).starts_with("HTTP/1.1 200 "), "{name}");
+    }
+    for name in [
+        "rebound.example",
+        "cache.example.evil",
+        "127.0.0.1.evil.example:80",
+    ] {
+        let answer = named(name);
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{name}: {answer}");
+        assert!(!answer.contains("servers"), "{name}: {answer}");
+    }
+    let page = ask("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    for header in [
+        "Content-Security-Policy: default-src 'none'; script-src 'self';",
+        "frame-ancestors 'none'",
+        "X-Frame-Options: DENY",
+    ] {
+        assert!(page.contains(header), "{header}: {page}");
+    }
+    let smuggled = ask("GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 30\r\n\r\nGET /stats.json HTTP/1.1\r\n\r\n");
+    assert!(smuggled.starts_with("HTTP/1.1 400 "), "{smuggled}");
+    assert_eq!(smuggled.matches("HTTP/1.1 ").count(), 1, "{smuggled}");
 }
 
 #[test]

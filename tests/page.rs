@@ -169,9 +169,10 @@ fn top_prints_plain_text_where_there_is_no_terminal() {
 fn top_in_a_terminal_ends_with_q_and_leaves_it_as_it_was() {
     let lit = Lit::new(&[]);
     let pty = nix::pty::openpty(None, None).unwrap();
-    let before = nix::sys::termios::tcgetattr(&pty.slave).unwrap();
+    let mut terminal = File::from(pty.master);
+    let before = nix::sys::termios::tcgetattr(&terminal).unwrap();
     let slave = || Stdio::from(pty.slave.try_clone().unwrap());
-    let mut child = Command::new(magent_binary())
+    let mut child = common::process::mortal(&magent_binary())
         .args(["--top", &lit.address()])
         .env("TERM", "xterm")
         .stdin(slave())
@@ -179,24 +180,24 @@ fn top_in_a_terminal_ends_with_q_and_leaves_it_as_it_was() {
         .stderr(slave())
         .spawn()
         .unwrap();
-    let mut terminal = File::from(pty.master);
-    let mut text = String::new();
-    while !text.contains("\x1b[32mup") {
-        let mut bytes = [0; 4096];
-        let count = terminal.read(&mut bytes).unwrap();
-        text += &String::from_utf8_lossy(&bytes[..count]);
-    }
-    assert!(text.contains("\x1b[?1049h"), "{text}");
-    terminal.write_all(b"q").unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    let after = nix::sys::termios::tcgetattr(&pty.slave).unwrap();
-    assert_eq!(before.local_flags, after.local_flags);
+    // When the last one that has it open ends, reading is an error.
     drop(pty.slave);
-    let mut rest = Vec::new();
-    // The end of a terminal is an error.
-    let _ = terminal.read_to_end(&mut rest);
-    text += &String::from_utf8_lossy(&rest);
-    assert!(text.contains("\x1b[?1049l"), "{text}");
+    let mut text = String::new();
+    let mut read_until = |terminal: &mut File, part: &str| {
+        while !text.contains(part) {
+            let mut bytes = [0; 4096];
+            let count = terminal.read(&mut bytes);
+            let count = count.unwrap_or_else(|error| panic!("no {part:?}: {error}: {text}"));
+            text += &String::from_utf8_lossy(&bytes[..count]);
+        }
+    };
+    read_until(&mut terminal, "\x1b[32mup");
+    read_until(&mut terminal, "\x1b[?1049h");
+    terminal.write_all(b"q").unwrap();
+    read_until(&mut terminal, "\x1b[?1049l");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let after = nix::sys::termios::tcgetattr(&terminal).unwrap();
+    assert_eq!(before.local_flags, after.local_flags);
 }
 
 #[test]

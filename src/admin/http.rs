@@ -9,10 +9,18 @@ const HEAD_MAX: usize = 8 * 1024;
 /// Most header lines.
 const HEADERS_MAX: usize = 64;
 
+/// What a browser may do with an answer: show it by itself, with what came from here, and nothing else.
+const STRICT: &str = "X-Content-Type-Options: nosniff\r\n\
+    Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+    X-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n";
+
 /// What was asked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
     target: String,
+    /// The Host header, without the port; in lower case.
+    pub host: Option<String>,
     /// The Accept header names OpenMetrics.
     pub wants_open_metrics: bool,
     head_only: bool,
@@ -56,9 +64,9 @@ impl Answer {
         Answer::new(200, "application/json", text)
     }
 
-    /// The page.
-    pub fn page(html: &str) -> Answer {
-        Answer::new(200, "text/html; charset=utf-8", html.to_owned())
+    /// A part of the page.
+    pub fn page(content_type: &'static str, text: &str) -> Answer {
+        Answer::new(200, content_type, text.to_owned())
     }
 }
 
@@ -104,7 +112,7 @@ impl Conn {
         };
         let head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\n{}{}\r\n",
+             {STRICT}{}{}\r\n",
             answer.status,
             reason(answer.status),
             answer.content_type,
@@ -142,6 +150,7 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         413 => "Content Too Large",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
@@ -154,6 +163,7 @@ fn parse(bytes: &[u8]) -> Option<(Question, usize)> {
     let refuse = |status, line| {
         let question = Question {
             target: String::new(),
+            host: None,
             wants_open_metrics: false,
             head_only: false,
             close: true,
@@ -177,12 +187,24 @@ fn parse(bytes: &[u8]) -> Option<(Question, usize)> {
             .find(|header| header.name.eq_ignore_ascii_case(name));
         found.map(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase())
     };
+    let count = |name: &str| {
+        let headers = request.headers.iter();
+        headers
+            .filter(|header| header.name.eq_ignore_ascii_case(name))
+            .count()
+    };
+    // Whoever stands in between may have taken the other one for true (RFC 9112, 3.2 and 6.3).
+    let is_ambiguous = count("host") > 1
+        || count("content-length") + count("transfer-encoding") > 1
+        || header("content-length").is_some_and(|length| !is_number(&length));
     let connection = header("connection").unwrap_or_default();
     let has_body = header("transfer-encoding").is_some()
         || header("content-length").is_some_and(|length| length.trim() != "0");
     let method = request.method.unwrap_or_default();
     let head_only = method == "HEAD";
-    let refused = if has_body {
+    let refused = if is_ambiguous {
+        Some((400, "not an HTTP request"))
+    } else if has_body {
         Some((413, "no body, please"))
     } else if method != "GET" && !head_only {
         Some((405, "GET or HEAD, please"))
@@ -191,6 +213,7 @@ fn parse(bytes: &[u8]) -> Option<(Question, usize)> {
     };
     let question = Question {
         target: request.path.unwrap_or_default().to_owned(),
+        host: header("host").map(|host| without_port(&host).to_owned()),
         wants_open_metrics: header("accept")
             .is_some_and(|accept| accept.contains("application/openmetrics-text")),
         head_only,
@@ -200,6 +223,20 @@ fn parse(bytes: &[u8]) -> Option<(Question, usize)> {
         refused,
     };
     Some((question, used))
+}
+
+fn is_number(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `name:80`, `name`, `[::1]:80` or `[::1]` without the port and the brackets.
+fn without_port(host: &str) -> &str {
+    let host = host.trim();
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -263,6 +300,43 @@ mod tests {
             status(endless.as_bytes()),
             "HTTP/1.1 431 Request Header Fields Too Large"
         );
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for headers in [
+            "Content-Length: 0\r\nContent-Length: 5\r\n",
+            "Content-Length: 0\r\nContent-Length: 0\r\n",
+            "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: +0\r\n",
+            "Content-Length: 0, 0\r\n",
+            "Content-Length:\r\n",
+            "Host: a\r\nHost: b\r\n",
+        ] {
+            let said =
+                ask(format!("GET /a HTTP/1.1\r\n{headers}\r\nGET /b HTTP/1.1\r\n\r\n").as_bytes());
+            assert!(
+                said.starts_with("HTTP/1.1 400 ") && said.contains("Connection: close"),
+                "{headers}: {said}"
+            );
+            assert!(!said.contains("/b"), "{headers}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_host_without_its_port() {
+        for (header, host) in [
+            ("Name:80", "name"),
+            ("name", "name"),
+            ("[::1]:80", "::1"),
+            ("[::1]", "::1"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("", ""),
+        ] {
+            let (question, _) =
+                parse(format!("GET / HTTP/1.1\r\nHost: {header}\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(question.host.as_deref(), Some(host), "{header}");
+        }
     }
 
     #[test]

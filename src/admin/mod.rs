@@ -9,6 +9,7 @@ mod metrics;
 mod process;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use self::history::History;
 use self::http::{Answer, Question};
@@ -18,8 +19,10 @@ use crate::time::{Span, Time};
 pub use self::http::Conn;
 pub use self::process::{Facts, OutsideFacts};
 
-/// The page: one file, nothing from elsewhere.
+/// The page: nothing in it comes from elsewhere.
 const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
 
 /// How often the history takes note.
 pub const SAMPLE_EVERY: Span = Span::from_millis(2000);
@@ -31,12 +34,16 @@ pub struct Admin {
     next_sample: Time,
     version: &'static str,
     facts: OutsideFacts,
+    /// Names that this endpoint is asked by, in lower case.
+    names: Vec<String>,
 }
 
 impl Admin {
-    /// Begins with an empty history. `facts` looks at the process when it is asked.
-    pub fn new(facts: OutsideFacts, now: Time) -> Admin {
+    /// Begins with an empty history. `facts` looks at the process when it is asked. `names`: those that it may be asked by,
+    /// besides addresses and `localhost`.
+    pub fn new(facts: OutsideFacts, names: &[String], now: Time) -> Admin {
         Admin {
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             histories: BTreeMap::new(),
             next_sample: now,
             version: env!("CARGO_PKG_VERSION"),
@@ -79,7 +86,26 @@ impl Admin {
         true
     }
 
+    /// Whether the endpoint may be asked by that name. A page from elsewhere could otherwise have its own name lead here, and read
+    /// the answers in a visitor's browser (DNS rebinding). Such a name is never an address.
+    fn is_known_as(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        host == "localhost"
+            || host.parse::<IpAddr>().is_ok()
+            || self.names.iter().any(|name| name == host)
+    }
+
     fn answer(&self, question: &Question, reports: &[Report<'_>]) -> Answer {
+        if question
+            .host
+            .as_ref()
+            .is_some_and(|host| !self.is_known_as(host))
+        {
+            return Answer::text(
+                421,
+                "not a name of this endpoint; --admin-name NAME makes it one",
+            );
+        }
         match question.path() {
             "/metrics" => {
                 let open = question.wants_open_metrics;
@@ -90,7 +116,9 @@ impl Admin {
             "/readyz" => readiness(reports),
             "/stats.json" => Answer::json(json::stats(reports, &self.histories, self.version)),
             "/nutcracker.json" => Answer::json(json::nutcracker(reports, self.version)),
-            "/" | "/index.html" => Answer::page(PAGE),
+            "/" | "/index.html" => Answer::page("text/html; charset=utf-8", PAGE),
+            "/page.css" => Answer::page("text/css; charset=utf-8", STYLE),
+            "/page.js" => Answer::page("text/javascript; charset=utf-8", SCRIPT),
             _ => Answer::text(
                 404,
                 "not found: / /metrics /healthz /readyz /stats.json /nutcracker.json",
@@ -130,5 +158,35 @@ fn readiness(reports: &[Report<'_>]) -> Answer {
         Answer::text(503, "starting: servers are being connected to")
     } else {
         Answer::text(200, "ok")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_it_may_be_asked_by() {
+        let admin = Admin::new(Facts::default, &["Cache1.example".into()], Time(0));
+        for host in [
+            "127.0.0.1",
+            "::1",
+            "10.0.0.1",
+            "localhost",
+            "cache1.example",
+            "cache1.example.",
+        ] {
+            assert!(admin.is_known_as(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "example",
+            "127.0.0.1.evil.example",
+            "localhost.evil",
+            "",
+            "1::1::1",
+        ] {
+            assert!(!admin.is_known_as(host), "{host}");
+        }
     }
 }

@@ -210,6 +210,8 @@ pub struct Config {
     pub interval: Span,
     /// `--admin`: where metrics and the page are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// `--admin-name`: names that it may be asked by, besides addresses, `localhost` and the name of this host.
+    pub admin_names: Vec<String>,
     /// `--top`: show in the terminal how this endpoint of `--admin` is, instead of serving.
     pub top: Option<Top>,
     /// `--pidfile`.
@@ -277,6 +279,7 @@ impl Default for Config {
             track_file: None,
             interval: Span::from_millis(50),
             admin: None,
+            admin_names: Vec::new(),
             top: None,
             slow: None,
             log_keys: false,

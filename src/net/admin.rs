@@ -14,7 +14,7 @@ use super::token::{admin_conn, ADMIN, ADMIN_CONNS};
 use super::Server;
 use crate::admin::{Admin, Conn};
 use crate::proxy::report::Report;
-use crate::sys::{facts, SystemError};
+use crate::sys::{facts, host_name, SystemError};
 use crate::time::{Span, Time};
 
 /// A connection that asks nothing for so long is closed, and so is one that does not take its answer.
@@ -60,12 +60,15 @@ impl Endpoint {
 
     pub(super) fn new(
         mut listener: TcpListener,
+        names: &[String],
         registry: &Registry,
         now: Time,
     ) -> io::Result<Endpoint> {
+        let host = host_name().ok();
+        let names: Vec<String> = names.iter().cloned().chain(host).collect();
         registry.register(&mut listener, ADMIN, Interest::READABLE)?;
         Ok(Endpoint {
-            admin: Admin::new(facts::of_this_process, now),
+            admin: Admin::new(facts::of_this_process, &names, now),
             listener,
             conns: [const { None }; ADMIN_CONNS],
         })

@@ -172,7 +172,7 @@ impl Server {
         takeover::register(&parts.marks, registry)?;
         let admin = parts
             .admin
-            .map(|listener| Endpoint::new(listener, registry, now));
+            .map(|listener| Endpoint::new(listener, &parts.process.admin_names, registry, now));
         let admin = admin.transpose()?;
         let waker = Arc::new(Waker::new(registry, token::WAKER)?);
         let mut pools = Vec::with_capacity(parts.pools.len());

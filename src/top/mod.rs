@@ -80,7 +80,8 @@ fn ask(top: &Top) -> Result<Value, String> {
 fn question(mut stream: TcpStream) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /stats.json HTTP/1.1\r\nHost: magent\r\nConnection: close\r\n\r\n")?;
+    stream
+        .write_all(b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
     Ok(answer)

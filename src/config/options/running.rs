@@ -86,6 +86,20 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         short: "",
+        long: "admin-name",
+        value: "NAME",
+        meaning: "a name that --admin may be asked by, besides addresses, localhost and the name of this host; repeatable",
+        default: none,
+        set: |c, v| {
+            if v.is_empty() || v.contains(|letter: char| letter.is_whitespace() || letter == ':') {
+                return Err("not a host name".into());
+            }
+            c.admin_names.push(v.into());
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "slow-ms",
         value: "MS",
         meaning: "log requests that take so long, with command, server and what they waited for; 0: none",
