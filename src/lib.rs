@@ -1,7 +1,7 @@
 //! magent: a highly available proxy between applications and their memcached servers.
 //!
 //! The tree, from the inside out:
-//! - [`time`], [`buf`], [`hash`], [`proto`]: pure building blocks (time, bytes in transit, placement, protocol).
+//! - [`time`], [`buf`], [`hash`], [`proto`], [`plain`]: pure building blocks (time, bytes in transit, placement, protocol, others' words).
 //! - [`proxy`]: the core. Bytes and time in, bytes and intentions out; no socket, no clock.
 //! - [`config`]: the command line, parsed into types that cannot be wrong.
 //! - [`net`]: the edge: the mio event loop, listeners, signals, names.
@@ -19,6 +19,7 @@ pub mod config;
 pub mod hash;
 pub mod lookup;
 pub mod net;
+pub mod plain;
 pub mod pools;
 pub mod proto;
 pub mod proxy;

@@ -1,5 +1,7 @@
 //! What is asked of a proxy, and what its answer means. Bytes in, verdict out.
 
+use crate::plain::one_line;
+
 /// The question. `version` comes second: what does not know the first tells by it what it is.
 pub const QUESTION: &[u8] = b"stats health\r\nversion\r\n";
 
@@ -79,7 +81,7 @@ impl Answer {
         self.bytes.extend_from_slice(bytes);
         while let Some(length) = memchr::memchr(b'\n', &self.bytes[self.at..]) {
             let line = self.bytes[self.at..self.at + length].trim_ascii_end();
-            let line = String::from_utf8_lossy(line).into_owned();
+            let line = one_line(&String::from_utf8_lossy(line)).into_owned();
             self.at += length + 1;
             if let Some(finding) = self.line(&line) {
                 return Some(finding);
@@ -116,7 +118,7 @@ impl Answer {
             ("VERSION", _) => return Some(self.judge(line)),
             _ => {
                 let shown: String = line.chars().take(60).collect();
-                let why = format!("not a magent: it answered '{}'", shown.escape_debug());
+                let why = format!("not a magent: it answered '{}'", shown);
                 return Some(Finding::silent(why));
             }
         }
@@ -145,7 +147,7 @@ impl Answer {
             ),
             (None, _) => {
                 let shown: String = version.chars().take(60).collect();
-                let why = format!("not a magent: it answered '{}'", shown.escape_debug());
+                let why = format!("not a magent: it answered '{}'", shown);
                 (Verdict::Silent, why)
             }
         };
@@ -165,6 +167,19 @@ mod tests {
         let bytewise = pieces.find_map(|byte| answer.take(byte));
         assert_eq!(bytewise.as_ref(), Some(&whole));
         (whole.verdict.code(), whole.to_string())
+    }
+
+    #[test]
+    fn what_it_says_commands_no_terminal() {
+        for text in [
+            "\x1b[2J\r\n",
+            "STAT health \x1b[2J\r\nVERSION 1\r\n",
+            "STAT health ok\r\nSTAT servers \x1b]0;x\x07\r\nVERSION 1\r\n",
+            "VERSION -magent-\x1b[31m\r\n",
+        ] {
+            let (_, why) = found(text);
+            assert!(!why.contains(char::is_control), "{why:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::asking::{asking, Asking};
 use super::friends;
 use super::options::{table, Row};
 use super::{Check, Config, Rejoin, Top, Watch};
+use crate::plain::one_line;
 
 /// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
 const VERIFY_RATE: u32 = 50_000;
@@ -337,21 +338,8 @@ fn usage(fail: &Fail) -> UsageError {
 fn shown(text: &str) -> String {
     match text {
         "" => "''".to_owned(),
-        text => one_line(text),
+        text => one_line(text).into_owned(),
     }
-}
-
-/// Control characters shown as escapes: the message stays one line whatever was typed.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() {
-            line.extend(letter.escape_default());
-        } else {
-            line.push(letter);
-        }
-    }
-    line
 }
 
 #[cfg(test)]

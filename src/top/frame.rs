@@ -1,8 +1,11 @@
 //! One picture: pure text out of `/stats.json`, and of the one before for what counts per second.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::Value;
+
+use crate::plain::one_line;
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
@@ -174,7 +177,7 @@ fn pool_lines(picture: &mut Picture, pool: &Value, then: Option<(&Value, f64)>, 
         );
         picture.line(&[
             ("", &left),
-            (colour_of(state), &format!("{state:10}")),
+            (colour_of(&state), &format!("{state:10}")),
             ("", &right),
         ]);
     }
@@ -253,8 +256,8 @@ impl Picture {
     }
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("-")
+fn text(value: &Value) -> Cow<'_, str> {
+    one_line(value.as_str().unwrap_or("-"))
 }
 
 fn number(value: &Value) -> f64 {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::plain::one_line;
+
 /// A place in a file; both from 1, columns in characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Position {
@@ -25,25 +27,14 @@ pub struct Mistake {
     pub wrong: String,
 }
 
-/// Letters as they are, control characters as escapes: whatever was written, it stays one line.
-fn one_line(letters: impl Iterator<Item = char>) -> String {
-    let mut line = String::new();
-    for letter in letters {
-        match letter.is_control() {
-            true => line.extend(letter.escape_default()),
-            false => line.push(letter),
-        }
-    }
-    line
-}
-
 /// More of a text is not shown.
 const SHOWN_MAX: usize = 80;
 
 impl Mistake {
     /// A mistake at `at`, in `text`.
     pub fn new(at: Position, text: &str, wrong: impl fmt::Display) -> Mistake {
-        let mut shown = one_line(text.chars().take(SHOWN_MAX));
+        let start: String = text.chars().take(SHOWN_MAX).collect();
+        let mut shown = one_line(&start).into_owned();
         if text.chars().nth(SHOWN_MAX).is_some() {
             shown.push_str("...");
         }
@@ -51,7 +42,7 @@ impl Mistake {
             at,
             text: shown,
             // It may quote a text, too.
-            wrong: one_line(wrong.to_string().chars()),
+            wrong: one_line(&wrong.to_string()).into_owned(),
         }
     }
 }

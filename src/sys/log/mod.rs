@@ -104,7 +104,16 @@ fn json(record: &Record<'_>, time: Option<String>) -> String {
     line.insert("message".into(), record.args().to_string().into());
     let words = words(record).into_iter();
     line.extend(words.map(|(name, value)| (name, value.into())));
-    serde_json::Value::Object(line).to_string()
+    let line = serde_json::Value::Object(line).to_string();
+    // JSON allows the rest of the control characters as they are; a terminal obeys them.
+    let mut plain = String::with_capacity(line.len());
+    for letter in line.chars() {
+        match letter.is_control() {
+            true => plain += &format!("\\u{:04x}", u32::from(letter)),
+            false => plain.push(letter),
+        }
+    }
+    plain
 }
 
 fn words(record: &Record<'_>) -> Vec<(String, String)> {
@@ -195,7 +204,7 @@ impl Log for Syslog {
             // Syslog has its own time.
             LogFormat::Json => json(record, None),
         };
-        self.queue.syslog(priority, line.into_bytes());
+        self.queue.syslog(priority, &line);
     }
 
     fn flush(&self) {}
@@ -204,6 +213,17 @@ impl Log for Syslog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn foreign_words_command_no_terminal_in_json_either() {
+        let said = "a\x1b[2J\u{9b}31m\x7f\n";
+        let args = format_args!("{said}");
+        let record = Record::builder().level(Level::Info).args(args).build();
+        let line = json(&record, None);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        let back: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(back["message"], said);
+    }
 
     #[test]
     fn a_line_of_json_holds_what_the_text_says() {

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
+use crate::plain::one_line;
+
 /// How many lines may wait.
 const LINES_MAX: usize = 1024;
 
@@ -64,12 +66,8 @@ impl Queue {
     }
 
     /// One line for syslog.
-    pub fn syslog(&self, priority: libc::c_int, mut text: Vec<u8>) {
-        text.truncate(LINE_MAX);
-        text.iter_mut()
-            .filter(|byte| **byte == 0)
-            .for_each(|byte| *byte = b'?');
-        if let Ok(text) = CString::new(text) {
+    pub fn syslog(&self, priority: libc::c_int, text: &str) {
+        if let Ok(text) = CString::new(shown(text.as_bytes())) {
             self.put(Message::Syslog(priority, text));
         }
     }
@@ -98,10 +96,8 @@ impl Queue {
 /// The logger formats a line and writes it at once.
 impl Write for Queue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut line = bytes[..bytes.len().min(LINE_MAX)].to_vec();
-        if line.len() < bytes.len() {
-            line.push(b'\n');
-        }
+        let mut line = shown(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+        line.push(b'\n');
         self.put(Message::Line(line));
         Ok(bytes.len())
     }
@@ -109,6 +105,12 @@ impl Write for Queue {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// One line of bounded length, whatever a server's or a client's words in it are.
+fn shown(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&line[..line.len().min(LINE_MAX)]);
+    one_line(&text).into_owned().into_bytes()
 }
 
 fn write_all(mut sink: Sink, messages: &Receiver<Message>) {
