@@ -10,10 +10,10 @@ use magent::check;
 use magent::config::args::{self, Parsed};
 use magent::config::Config;
 use magent::lookup;
-use magent::pools::{self, Failure};
+use magent::pools::{self, doubts, Failure};
 use magent::start::{self, Started, Supervisor};
 use magent::sys::daemon::{self, Detached, Herald};
-use magent::sys::{memory, reason};
+use magent::sys::{memory, reason, signal};
 use magent::top;
 use magent::verify::{self, Outcome};
 
@@ -60,6 +60,18 @@ fn test(config: &Config) -> u8 {
     match pools::read(config) {
         Ok(pools) => {
             let file = config.file.clone().unwrap_or_default();
+            let wrong: Vec<String> = pools.iter().filter_map(doubts::itself_in).collect();
+            // With these it would start, so they are no mistakes.
+            let doubts: Vec<String> = pools.iter().flat_map(doubts::of_config).collect();
+            for line in wrong.iter().chain(&doubts) {
+                complain(WRONG, &format!("{}: {line}", file.display()));
+            }
+            if !wrong.is_empty() {
+                return WRONG;
+            }
+            if !doubts.is_empty() {
+                return 0;
+            }
             let count = pools.len();
             let pools = if count == 1 { "pool" } else { "pools" };
             print(&format!(
@@ -77,6 +89,9 @@ fn test(config: &Config) -> u8 {
 /// Goes to the background first, unless asked not to: what follows then happens in the process that will serve.
 fn launch(config: &Config, pools: Vec<Config>, supervisor: Supervisor) -> u8 {
     memory::prepare();
+    if let Err(error) = signal::ignore_strangers() {
+        return complain(SYSTEM, &format!("signals: {}", reason(&error)));
+    }
     if config.foreground {
         return serve(config, pools, supervisor, Herald::default());
     }
@@ -110,10 +125,13 @@ fn serve(config: &Config, pools: Vec<Config>, supervisor: Supervisor, mut herald
             },
             Err(error) => (SYSTEM, format!("to the background: {}", reason(&error))),
         },
-        Ok(Started::Already(text)) => {
+        Ok(Started::Already { text, but }) => {
             // A supervisor that waits for readiness will call this a failure: its log should say why.
-            if config.verbose > 0 || supervised {
+            if config.verbose > 0 || supervised || !but.is_empty() {
                 complain(0, &text);
+            }
+            for line in but {
+                complain(0, &line);
             }
             (0, String::new())
         }

@@ -1,6 +1,8 @@
 //! From what was asked for to pools that can be opened: reads the file of `-c`, makes paths absolute, gives each pool a
 //! name to sign with, and resolves the names of hosts. Opens nothing.
 
+pub mod doubts;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -95,11 +97,16 @@ fn plan_one(mut config: Config) -> Result<Plan, SystemError> {
     };
     let mut addresses = resolve(&servers, &config.servers)?;
     addresses.extend(resolve(&backups, &config.backups)?);
-    Ok(Plan {
+    let plan = Plan {
         config,
         places,
         addresses,
-    })
+    };
+    // Each request would come back to it, until it has no descriptors left.
+    match doubts::is_itself(&plan) {
+        Some(wrong) => Err(SystemError::said(wrong)),
+        None => Ok(plan),
+    }
 }
 
 fn resolve(option: &str, specs: &[ServerSpec]) -> Result<Vec<Addresses>, SystemError> {

@@ -5,6 +5,8 @@
 //! 3. what may need root: log, limits, pid file, sockets
 //! 4. give root up, and only then touch a byte from the network
 
+mod second;
+
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Copies};
 use crate::net::{self, Parts, Place, Server};
-use crate::pools::{self, Plan};
+use crate::pools::{self, doubts, Plan};
 use crate::sys::activation::Passed;
 use crate::sys::instance::{self, Marks, Taken};
 use crate::sys::log::Logs;
@@ -30,8 +32,22 @@ const SECOND_LOOK: Duration = Duration::from_millis(50);
 pub enum Started {
     /// Everything that can fail has succeeded.
     Ready(Box<Running>),
-    /// A magent holds that place already; the text says which.
-    Already(String),
+    /// A magent holds that place already.
+    Already {
+        /// Which place.
+        text: String,
+        /// What that magent does otherwise than this one was told to.
+        but: Vec<String>,
+    },
+}
+
+impl Started {
+    fn already(place: &str, plans: &[Plan]) -> Started {
+        Started::Already {
+            text: format!("{place}: a magent is already running"),
+            but: second::differences(plans),
+        }
+    }
 }
 
 /// What a supervisor gave this process; nothing, where there is none.
@@ -87,11 +103,18 @@ pub fn prepare(
     }
     let mut marks = match take_marks(&plans, std::mem::take(&mut heritage.marks))? {
         Ok(marks) => marks,
-        Err(place) => {
-            return Ok(Started::Already(format!(
-                "{place}: a magent is already running"
-            )))
+        Err(place) if second::is_out_of_reach(&plans) => {
+            // Nobody can come to it any more, and without this one nobody would be served.
+            tell(&format!(
+                "{place}: the file is gone, this magent takes the place of the one that runs"
+            ));
+            heritage = Heritage::ask(&plans)?;
+            match take_marks(&plans, std::mem::take(&mut heritage.marks))? {
+                Ok(marks) => marks,
+                Err(place) => return Ok(Started::already(&place, &plans)),
+            }
         }
+        Err(place) => return Ok(Started::already(&place, &plans)),
     };
     let identity = Identity::resolve(process.user.as_deref(), process.group.as_deref())?;
     let logs = Logs::open(
@@ -103,7 +126,12 @@ pub fn prepare(
     )?;
     let warned = daemon || paths.log_file.is_some();
     raise_limit(&mut plans, warned);
-    plans.iter().for_each(|plan| tell_copies(&plan.config));
+    for plan in &plans {
+        tell_copies(&plan.config);
+        doubts::of_plan(plan)
+            .iter()
+            .for_each(|text| warn(text, warned));
+    }
     let pidfile = match (paths.pidfile.as_deref(), heritage.pidfile) {
         (Some(path), Some(inherited)) if inherited.path() == path => Some(inherited),
         (path, _) => path
@@ -121,15 +149,9 @@ pub fn prepare(
     }
 
     marks.keep(&marks_of(&pools));
-    let admin = match process.admin {
-        Some(address) => {
-            let inherited = heritage
-                .admin
-                .and_then(|fd| net::admin::inherit(address, fd));
-            Some(inherited.map_or_else(|| net::admin::open(address), Ok)?)
-        }
-        None => None,
-    };
+    let admin = process.admin.as_ref();
+    let admin = admin.map(|at| net::admin::open(at, heritage.admin));
+    let admin = admin.transpose()?;
 
     identity.assume()?;
     let parts = Parts {
@@ -291,11 +313,19 @@ fn raise_limit(plans: &mut [Plan], also_on_stderr: bool) {
     let Some(text) = net::provide_descriptors(plans) else {
         return;
     };
+    warn(&text, also_on_stderr);
+}
+
+fn warn(text: &str, also_on_stderr: bool) {
     log::warn!("{text}");
     if also_on_stderr {
-        // Nobody need listen; the log has it.
-        let _ = writeln!(io::stderr(), "magent: {text}");
+        tell(text);
     }
+}
+
+/// Nobody need listen.
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "magent: {text}");
 }
 
 /// Which way it is with several backups: magent 0.6 wrote each key to one of them.

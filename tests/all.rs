@@ -18,6 +18,7 @@ mod eject;
 mod exchange;
 mod explicit_cas;
 mod failures;
+mod front_door;
 mod fuzz_exchange;
 mod ha;
 mod large;

@@ -104,12 +104,30 @@ fn split_host<'a>(text: &'a str, form: &str) -> Result<(&'a str, Option<&'a str>
             None => Err(format!("not a server ({form})")),
         };
     }
+    if let Some(hint) = unbracketed(text) {
+        return Err(hint);
+    }
     if is_ipv6(text) {
         return Ok((text, None));
     }
     Ok(match text.split_once(':') {
         Some((host, rest)) => (host, Some(rest)),
         None => (text, None),
+    })
+}
+
+/// What to write instead of an IPv6 address that a port or weight follows without brackets. `::1:8080` may be an address as
+/// well, but hardly is meant as one.
+fn unbracketed(text: &str) -> Option<String> {
+    let is_port = |rest: &str| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit());
+    let mut ends = text.rmatch_indices(':').map(|(at, _)| at).take(2);
+    let at = ends.find(|&at| is_ipv6(&text[..at]))?;
+    let (address, rest) = (&text[..at], &text[at + 1..]);
+    if !is_ipv6(text) {
+        return Some(format!("IPv6 stands in brackets ([{address}]:{rest})"));
+    }
+    is_port(rest).then(|| {
+        format!("IPv6 stands in brackets ([{address}]:{rest}, or [{text}] if there is no port)")
     })
 }
 
@@ -185,6 +203,8 @@ mod tests {
             ("[2001:db8::1]:5:2", "2001:db8::1", 5, 2),
             ("fe80::1%eth0", "fe80::1%eth0", 11211, 1),
             ("[fe80::1%eth0.5]:7", "fe80::1%eth0.5", 7, 1),
+            ("2001:db8::1:2", "2001:db8::1:2", 11211, 1),
+            ("2001:db8::8080", "2001:db8::8080", 11211, 1),
         ] {
             assert_eq!(parse_server(text), spec(host, port, weight), "{text}");
         }
@@ -207,7 +227,15 @@ mod tests {
                 "a:1:2:3",
                 "not a server (HOST[:PORT][:WEIGHT], IPv6 in brackets)",
             ),
-            ("[::1", "not an IPv6 address between the brackets"),
+            ("::1:11211", "IPv6 stands in brackets ([::1]:11211)"),
+            ("::1:11211:2", "IPv6 stands in brackets ([::1]:11211:2)"),
+            ("fe80::1%eth0:80", "IPv6 stands in brackets ([fe80::1%eth0]:80)"),
+            (
+                "2001:db8::1:8080",
+                "IPv6 stands in brackets ([2001:db8::1]:8080, or [2001:db8::1:8080] if there is no port)",
+            ),
+            ("1:2:3:4:5:6:7:8:80", "IPv6 stands in brackets ([1:2:3:4:5:6:7:8]:80)"),
+            ("[::1",  "not an IPv6 address between the brackets"),
             ("[a]:1", "not an IPv6 address between the brackets"),
             ("[::1]1", "not a server (HOST[:PORT][:WEIGHT])"),
             ("10.0.0.256", "'10.0.0.256' is not an IPv4 address"),

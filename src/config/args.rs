@@ -9,11 +9,15 @@ use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 use super::asking::{asking, Asking};
 use super::friends;
 use super::options::{table, Row};
-use super::{Check, Config, Rejoin, Top, Watch};
+use super::{AdminAt, Check, Config, Rejoin, Watch};
 use crate::plain::one_line;
 
 /// Keys per second that `--verify` compares unless `--resync-rate` says otherwise: it only reads.
 const VERIFY_RATE: u32 = 50_000;
+
+/// What is said to a command line without anything.
+const BARE: &str =
+    "which servers? Type: magent -s HOST[:PORT] -b HOST[:PORT] (-h lists all options)";
 
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,7 +37,7 @@ pub enum Parsed {
     /// `--watch`: ask a proxy for ever.
     Watch(Watch),
     /// `--top`: show how a proxy is.
-    Top(Top),
+    Top(AdminAt),
 }
 
 /// A wrong command line: one line that names the option as it was written, and what is wrong with it.
@@ -101,6 +105,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
             ))),
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if args.is_empty() {
+        return Err(UsageError(BARE.into()));
+    }
     let args = friends::translate(args);
     let matches = options().parse(&args).map_err(|fail| usage(&fail))?;
     if matches.opt_present("help") {
@@ -180,7 +187,8 @@ fn with_file(all: &[Given]) -> Result<(), UsageError> {
 /// What only the options together can get wrong.
 fn check_together(config: &Config, all: &[Given]) -> Result<(), UsageError> {
     let wrong = if config.servers.is_empty() {
-        "-s: at least one server is needed (HOST[:PORT][:WEIGHT])".to_owned()
+        "-s: at least one server is needed (-s HOST[:PORT][:WEIGHT]; -h lists all options)"
+            .to_owned()
     } else if config.verify && config.backups.is_empty() {
         "--verify: there are no copies to compare (needs -b)".to_owned()
     } else if config.port == 0 && config.socket.is_none() && !config.verify {

@@ -394,11 +394,11 @@ fn a_socket_path_fits_its_address() {
 fn what_is_missing() {
     assert_eq!(
         error_of(&[]),
-        "-s: at least one server is needed (HOST[:PORT][:WEIGHT])"
+        "which servers? Type: magent -s HOST[:PORT] -b HOST[:PORT] (-h lists all options)"
     );
     assert_eq!(
         error_of(&["-D"]),
-        "-s: at least one server is needed (HOST[:PORT][:WEIGHT])"
+        "-s: at least one server is needed (-s HOST[:PORT][:WEIGHT]; -h lists all options)"
     );
     assert_eq!(error_of(&["-s"]), "-s: a value is missing");
     assert_eq!(error_of(&["--server"]), "--server: a value is missing");

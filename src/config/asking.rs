@@ -61,9 +61,9 @@ pub struct Watch {
     pub log_format: LogFormat,
 }
 
-/// `--top`: the endpoint that is asked.
+/// Where `--admin` is, or is to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Top {
+pub struct AdminAt {
     /// Host name or IP address, without brackets.
     pub host: String,
     /// TCP port; 12001 when not given.
@@ -73,7 +73,7 @@ pub struct Top {
 /// The port of `--admin` in the files that come with magent.
 const ADMIN_PORT: u16 = 12001;
 
-impl fmt::Display for Top {
+impl fmt::Display for AdminAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
@@ -84,9 +84,9 @@ impl fmt::Display for Top {
 }
 
 /// Takes `HOST[:PORT]`.
-pub(super) fn parse_top(text: &str) -> Result<Top, String> {
+pub(super) fn parse_admin(text: &str) -> Result<AdminAt, String> {
     let spec = addr::parse_at(text, ADMIN_PORT)?;
-    Ok(Top {
+    Ok(AdminAt {
         host: spec.host,
         port: spec.port,
     })
@@ -97,7 +97,7 @@ pub(super) fn parse_top(text: &str) -> Result<Top, String> {
 pub(super) enum Asking {
     Check(Check),
     Watch(Watch),
-    Top(Top),
+    Top(AdminAt),
 }
 
 /// Takes `HOST[:PORT]` or the path of a Unix socket, which has a slash in it.

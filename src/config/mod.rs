@@ -9,13 +9,12 @@ mod friends;
 mod options;
 mod values;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::hash::KeyHash;
 use crate::time::Span;
 
-pub use asking::{Check, Target, Top, Watch};
+pub use asking::{AdminAt, Check, Target, Watch};
 
 /// A memcached server, as `HOST[:PORT][:WEIGHT]` on the command line or `HOST:PORT:WEIGHT [NAME]` in a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -209,11 +208,11 @@ pub struct Config {
     /// `--interval`: between two questions of `--watch`.
     pub interval: Span,
     /// `--admin`: where metrics and the page are served; `None`: nowhere.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminAt>,
     /// `--admin-name`: names that it may be asked by, besides addresses, `localhost` and the name of this host.
     pub admin_names: Vec<String>,
     /// `--top`: show in the terminal how this endpoint of `--admin` is, instead of serving.
-    pub top: Option<Top>,
+    pub top: Option<AdminAt>,
     /// `--pidfile`.
     pub pidfile: Option<PathBuf>,
     /// `--slow-ms`: requests that take so long are logged; `None`: none are.

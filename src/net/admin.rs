@@ -2,7 +2,7 @@
 //! notice it.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mio::event::Event;
@@ -11,8 +11,9 @@ use mio::{Interest, Registry};
 
 use super::pool::Pool;
 use super::token::{admin_conn, ADMIN, ADMIN_CONNS};
-use super::Server;
+use super::{resolve, Server};
 use crate::admin::{Admin, Conn};
+use crate::config::AdminAt;
 use crate::proxy::report::Report;
 use crate::sys::{facts, host_name, SystemError};
 use crate::time::{Span, Time};
@@ -39,17 +40,28 @@ struct Visitor {
     until: Time,
 }
 
-/// Listens at that address.
-pub fn open(address: SocketAddr) -> Result<TcpListener, SystemError> {
-    TcpListener::bind(address)
-        .map_err(|error| SystemError::io(format_args!("--admin {address}"), &error))
-}
-
-/// The listener that a magent before this one had, if it is at that address.
-pub fn inherit(address: SocketAddr, socket: OwnedFd) -> Option<TcpListener> {
-    let listener = std::net::TcpListener::from(socket);
-    let there = listener.local_addr().ok()?;
-    (there == address).then(|| TcpListener::from_std(listener))
+/// Listens there: at the first address of a name that can be had. `inherited`: the listener of a magent before this one, which
+/// will do if it is at one of them.
+pub fn open(at: &AdminAt, inherited: Option<OwnedFd>) -> Result<TcpListener, SystemError> {
+    let asked = format!("--admin {at}");
+    let found = (at.host.as_str(), at.port).to_socket_addrs();
+    let addresses: Vec<SocketAddr> = found
+        .map_err(|error| resolve::failure(asked.clone(), &error))?
+        .collect();
+    if let Some(listener) = inherited.map(std::net::TcpListener::from) {
+        let there = listener.local_addr();
+        if there.is_ok_and(|there| addresses.contains(&there)) {
+            return Ok(TcpListener::from_std(listener));
+        }
+    }
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(SystemError::io(asked, &failed))
 }
 
 impl Endpoint {

@@ -48,6 +48,10 @@ pub(super) fn unix(
     let Some((fd, inherited)) = passed.take(fits) else {
         return Ok(None);
     };
+    if inherited && !path.exists() {
+        // Nobody could come to it; a new one is made.
+        return Ok(None);
+    }
     let listener = StdUnixListener::from(fd);
     let failed = |error| SystemError::io(asked_unix(config, path), &error);
     listener.set_nonblocking(true).map_err(failed)?;

@@ -65,7 +65,7 @@ pub use self::listener::Listeners;
 pub use self::place::{asked_unix, places, Place, Spot};
 pub use self::pool::PoolParts;
 pub use self::reload::mark_of;
-pub use self::resolve::Addresses;
+pub use self::resolve::{Addresses, Endpoint as ServerAddress};
 pub(crate) use self::stream::Stream;
 
 /// Most reads of one connection in one turn, or a fast one would starve the others.

@@ -73,6 +73,11 @@ impl Addresses {
         })
     }
 
+    /// All of them.
+    pub fn known(&self) -> &[Endpoint] {
+        &self.known
+    }
+
     /// How many addresses there are to try; never zero.
     pub fn count(&self) -> usize {
         self.known.len()

@@ -36,6 +36,11 @@ impl SystemError {
         SystemError(format!("{what}: {why}"))
     }
 
+    /// An error in words that name the option already.
+    pub fn said(text: String) -> SystemError {
+        SystemError(text)
+    }
+
     /// An error about `what`, with the reason that the system gave.
     pub fn io(what: impl fmt::Display, error: &io::Error) -> SystemError {
         SystemError::new(what, reason(error))

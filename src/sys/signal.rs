@@ -6,6 +6,26 @@ use std::os::fd::{AsRawFd, RawFd};
 use nix::sys::signal::{signal, SigHandler, SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+/// What daemons are sent by mistake, or in the hope that they log more: nothing follows from them. Without this a SIGTTOU of
+/// a terminal would stop the proxy, and a script that means another program would kill it.
+const IGNORED: [Number; 5] = [
+    // A vanished client is an error of `write`.
+    Number::SIGPIPE,
+    Number::SIGTTIN,
+    Number::SIGTTOU,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+];
+
+/// Ignores the signals that mean nothing here, for good. Ctrl-Z in a terminal keeps its meaning.
+pub fn ignore_strangers() -> io::Result<()> {
+    for number in IGNORED {
+        // SAFETY: SIG_IGN is no handler; nothing can run.
+        unsafe { signal(number, SigHandler::SigIgn) }?;
+    }
+    Ok(())
+}
+
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Signal {
@@ -21,11 +41,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks the signals that magent knows, and SIGPIPE for good: a vanished client is an error of `write`.
-    /// Called before any thread is started, so that all threads inherit it.
+    /// Blocks the signals that magent knows, and ignores those that mean nothing to it. Called before any thread is
+    /// started, so that all threads inherit it.
     pub fn new() -> io::Result<Signals> {
-        // SAFETY: SIG_IGN is no handler; nothing can run.
-        unsafe { signal(Number::SIGPIPE, SigHandler::SigIgn) }?;
+        ignore_strangers()?;
         let mut mask = SigSet::empty();
         mask.add(Number::SIGTERM);
         mask.add(Number::SIGINT);

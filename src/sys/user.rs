@@ -24,7 +24,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Looks the names of `-u` and `-g` up: names first, then numeric ids, as chown does it.
+    /// Looks the names of `-u` and `-g` up: names first, then numeric ids, as chown does it. A number needs no data base: an
+    /// image without /etc/passwd has none.
     pub fn resolve(user: Option<&str>, group: Option<&str>) -> Result<Identity, SystemError> {
         let mut identity = Identity {
             uid: None,
@@ -45,17 +46,11 @@ impl Identity {
     fn take_user(&mut self, text: &str, has_group: bool) -> Result<(), SystemError> {
         let what = format!("-u {text}");
         let failed = |error: Errno| SystemError::new(&what, error.desc());
-        let mut found = User::from_name(text).map_err(failed)?;
-        let mut uid = found.as_ref().map(|user| user.uid);
-        if found.is_none() {
-            uid = text
-                .parse()
-                .ok()
-                .filter(|&id| id != u32::MAX)
-                .map(Uid::from_raw);
-            if let Some(uid) = uid {
-                found = User::from_uid(uid).map_err(failed)?;
-            }
+        let number = number(text).map(Uid::from_raw);
+        let mut found = unless_number(User::from_name(text), number.is_some()).map_err(failed)?;
+        let uid = found.as_ref().map(|user| user.uid).or(number);
+        if let (None, Some(uid)) = (&found, number) {
+            found = unless_number(User::from_uid(uid), true).map_err(failed)?;
         }
         match (uid, found) {
             (None, _) => return Err(SystemError::new(what, "no such user")),
@@ -145,16 +140,27 @@ fn asked(user: Option<&str>, group: Option<&str>) -> String {
 
 fn find_group(text: &str) -> Result<Gid, SystemError> {
     let what = format!("-g {text}");
-    let found = Group::from_name(text).map_err(|error| SystemError::new(&what, error.desc()))?;
-    let id = text
-        .parse()
-        .ok()
-        .filter(|&id| id != u32::MAX)
-        .map(Gid::from_raw);
+    let number = number(text).map(Gid::from_raw);
+    let found = unless_number(Group::from_name(text), number.is_some())
+        .map_err(|error| SystemError::new(&what, error.desc()))?;
     found
         .map(|group| group.gid)
-        .or(id)
+        .or(number)
         .ok_or_else(|| SystemError::new(what, "no such group"))
+}
+
+/// An id; the largest number is none.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&id| id != u32::MAX)
+}
+
+/// What was found. A data base that is not there knows nobody, and one that fails is not needed for a number.
+fn unless_number<T>(found: nix::Result<Option<T>>, is_number: bool) -> nix::Result<Option<T>> {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        Err(_) if is_number => Ok(None),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::screen::Screen;
-use crate::config::Top;
+use crate::config::AdminAt;
 use crate::sys;
 
 /// From one picture to the next.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(3000);
 const ANSWER_MAX: u64 = 64 << 20;
 
 /// Shows pictures until `q` or a signal. The exit code: 0, or 2 when not one answer came.
-pub fn run(top: &Top) -> u8 {
+pub fn run(top: &AdminAt) -> u8 {
     sys::name_process("magent-top");
     let screen = Screen::open();
     let mut before: Option<Value> = None;
@@ -62,7 +62,7 @@ pub fn run(top: &Top) -> u8 {
 }
 
 /// Asks for `/stats.json`.
-fn ask(top: &Top) -> Result<Value, String> {
+fn ask(top: &AdminAt) -> Result<Value, String> {
     let said = |error: io::Error| sys::reason(&error).to_string();
     let mut failure = "no address".to_owned();
     for address in (top.host.as_str(), top.port)

@@ -1,7 +1,7 @@
 //! Options of a magent that serves nobody, and asks servers or another magent instead.
 
 use super::Row;
-use crate::config::asking::{parse_target, parse_top};
+use crate::config::asking::{parse_admin, parse_target};
 use crate::config::values::{none, put_path, within};
 use crate::time::Span;
 
@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
                   q ends it",
         default: none,
         set: |c, v| {
-            c.top = Some(parse_top(v)?);
+            c.top = Some(parse_admin(v)?);
             Ok(())
         },
     },

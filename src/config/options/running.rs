@@ -1,6 +1,7 @@
 //! Limits, the end of a process and its successor, and what people are told.
 
 use super::{Row, LOG_FORMATS};
+use crate::config::asking::parse_admin;
 use crate::config::values::{bytes, bytes_text, choice, none, put_path, within, word};
 use crate::time::Span;
 
@@ -76,11 +77,10 @@ pub(super) const ROWS: &[Row] = &[
         short: "",
         long: "admin",
         value: "ADDR:PORT",
-        meaning: "serve metrics, health and a page over HTTP at this IP address; anybody who gets there can read them",
+        meaning: "serve metrics, health and a page over HTTP at this address or name; anybody who gets there can read them",
         default: none,
         set: |c, v| {
-            let address = v.parse().map_err(|_| "not an IP address and port (127.0.0.1:12001 or [::1]:12001)")?;
-            c.admin = Some(address);
+            c.admin = Some(parse_admin(v)?);
             Ok(())
         },
     },
