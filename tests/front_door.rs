@@ -129,6 +129,15 @@ fn numbers_of_users_need_no_list_of_them() {
     );
 }
 
+/// What it logged before it served clients.
+fn said_at_start(proxy: &Magent) -> String {
+    let is_whole = |said: &str| said.contains("serving clients");
+    wait_for("the log is written", PATIENCE, || {
+        is_whole(&proxy.process().stderr())
+    });
+    proxy.process().stderr()
+}
+
 #[test]
 fn copies_that_are_none_are_said_at_the_start() {
     let (one, other) = (Memcached::start(), Memcached::start());
@@ -147,7 +156,7 @@ fn copies_that_are_none_are_said_at_the_start() {
         (&[a], &[b], &["--copies", "1"], None),
     ] {
         let proxy = Magent::front(servers, backups).args(more).start();
-        let said = proxy.process().stderr();
+        let said = said_at_start(&proxy);
         let warned: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
         match expected {
             None => assert_eq!(warned, [""; 0], "{servers:?} {backups:?}"),
@@ -161,7 +170,7 @@ fn copies_that_are_none_are_said_at_the_start() {
     let proxy = Magent::front(&[a], &[])
         .args(&["-b", &format!("localhost:{a}")])
         .start();
-    let said = proxy.process().stderr();
+    let said = said_at_start(&proxy);
     assert!(
         said.contains(&format!("-b localhost:{a}: the same server as")),
         "{said}"
