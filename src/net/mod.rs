@@ -170,9 +170,13 @@ impl Server {
             Interest::READABLE,
         )?;
         takeover::register(&parts.marks, registry)?;
+        let process = &parts.process;
+        // Who is to find it by a name will ask by that.
+        let own = process.admin.iter().map(|at| at.host.clone());
+        let names: Vec<String> = process.admin_names.iter().cloned().chain(own).collect();
         let admin = parts
             .admin
-            .map(|listener| Endpoint::new(listener, &parts.process.admin_names, registry, now));
+            .map(|listener| Endpoint::new(listener, &names, registry, now));
         let admin = admin.transpose()?;
         let waker = Arc::new(Waker::new(registry, token::WAKER)?);
         let mut pools = Vec::with_capacity(parts.pools.len());
