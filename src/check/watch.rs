@@ -138,6 +138,7 @@ struct Watcher {
 impl Watcher {
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
+        let mut seen = self.now();
         loop {
             let now = self.now();
             self.step(now);
@@ -148,10 +149,13 @@ impl Watcher {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             }
+            // It may have been stopped anywhere in the turn, not only in its sleep.
             let now = self.now();
-            if now.since(wake) > Span(self.limit.0 / 2) {
+            let awake = now.since(seen).0.saturating_sub(sleep.as_micros() as u64);
+            if awake > self.limit.0 / 2 {
                 self.judge.begin_anew(now);
             }
+            seen = now;
             for event in &events {
                 match event.token() {
                     SIGNALS => {
