@@ -29,13 +29,8 @@ clients:          # the clients of other people that the tests run
 run: deps build   ## two primaries, a backup and magent in front, on loopback; PORT=12000
 	@tests/scripts/run.sh $(BIN) $(PORT)
 
-test: deps clients ## formatting, lints, and all tests: unit, integration, simulator
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --features sabotage --test sim -- -D warnings
-	$(CARGO) test --locked
-	$(CARGO) test --locked --features sabotage --test sim planted::
-	$(CARGO) bench --profile tools --locked --bench core -- --check
+test: deps clients ## formatting, lints, and all tests: unit, integration, simulator; the last line says how many passed
+	@CARGO="$(CARGO)" tests/scripts/test.sh
 
 test-clients: deps clients ## real clients in pinned versions, while a server dies and comes back
 	$(CARGO) test --locked --test all clients:: -- --nocapture
