@@ -28,7 +28,9 @@ impl Scene {
         let start = || Memcached::with(&["-m", "200"]);
         let (primaries, backup) = ([start(), start()], start());
         let ports = primaries.each_ref().map(Memcached::port);
-        let proxy = Magent::front(&ports, &[backup.port()]).start();
+        let proxy = Magent::front(&ports, &[backup.port()])
+            .args(&["--drain-ms", "60000"])
+            .start();
         let mut client = proxy.client();
         for n in 0..values {
             store(&mut client, n, &content(n));

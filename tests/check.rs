@@ -10,13 +10,16 @@ use std::time::Duration;
 use common::files::TempDir;
 use common::magent::{magent_binary, run_magent_output};
 use common::process::{mortal, Process};
-use common::{timed, wait_for, Magent, Memcached, Port, PATIENCE};
+use common::{timed, wait_for, Magent, Memcached, Port, ABOUT_ONE_TIMEOUT, AT_ONCE, PATIENCE};
 use nix::sys::signal::Signal;
 
 /// Exit codes of `--check`, and numbers in the track file.
 const HEALTHY: i32 = 0;
 const DEGRADED: i32 = 1;
 const SILENT: i32 = 2;
+
+/// For those who are not to wait for anything: a busy machine takes longer than the default of 300 ms.
+const PATIENT: [&str; 2] = ["--timeout", "20000"];
 
 /// The exit code and the line.
 #[track_caller]
@@ -58,10 +61,10 @@ fn no_server_is_asked() {
     let proxy = Magent::front(&[server.port()], &[])
         .args(&["--timeout", "60000"])
         .start();
-    assert_eq!(check(&at(proxy.port()), &[]).0, HEALTHY);
+    assert_eq!(check(&at(proxy.port()), &PATIENT).0, HEALTHY);
     server.freeze();
     for _ in 0..20 {
-        let (code, line) = check(&at(proxy.port()), &["--timeout", "20000"]);
+        let (code, line) = check(&at(proxy.port()), &PATIENT);
         assert_eq!(code, HEALTHY, "{line}");
     }
     server.thaw();
@@ -111,11 +114,11 @@ fn a_stopped_proxy_is_noticed_in_time() {
             let text = format!("{place}: not answering: no answer within {limit} ms");
             assert_eq!((code, line), (SILENT, text));
             assert!(time >= Duration::from_millis(limit), "{time:?}");
-            assert!(time < Duration::from_millis(limit + 2000), "{time:?}");
+            assert!(time < Duration::from_millis(limit) + AT_ONCE, "{time:?}");
         }
     }
     proxy.process().thaw();
-    assert_eq!(check(&at(proxy.port()), &["--timeout", "20000"]).0, HEALTHY);
+    assert_eq!(check(&at(proxy.port()), &PATIENT).0, HEALTHY);
 }
 
 #[test]
@@ -153,7 +156,7 @@ fn nobody_there_and_somebody_else_there() {
             let _ = stream.read(&mut question);
             let _ = stream.write_all(answer);
         });
-        let (got, line) = check(&place, &["--timeout", "20000"]);
+        let (got, line) = check(&place, &PATIENT);
         other.join().expect("no panic");
         assert_eq!(got, code, "{line}");
         assert!(line.contains(part), "{line}");
@@ -178,7 +181,7 @@ fn a_full_proxy_is_not_a_dead_one() {
         }
         is_in
     });
-    let (code, line) = check(&at(proxy.port()), &[]);
+    let (code, line) = check(&at(proxy.port()), &PATIENT);
     assert_eq!(code, HEALTHY, "{line}");
     assert!(line.contains("as many clients as it may"), "{line}");
 }
@@ -238,7 +241,7 @@ fn the_track_file_follows_the_proxy() {
     let [first, second] = servers.each_ref().map(Memcached::port);
     let proxy = Magent::front(&[first, second], &[]).start();
     // Not the default of 300 ms: the machine may be busy, and a pause of the proxy would be taken for a hang.
-    let limit = ["--timeout", "1000"];
+    let limit = ["--timeout", "5000"];
     let watch = Watch::start(&at(proxy.port()), directory.path("track"), &limit);
     watch.wait(HEALTHY);
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", watch.process.pid()));
@@ -260,10 +263,7 @@ fn the_track_file_follows_the_proxy() {
 
     proxy.process().freeze();
     let ((), time) = timed(|| watch.wait(SILENT));
-    assert!(
-        time < Duration::from_secs(3),
-        "a hang was seen after {time:?}"
-    );
+    assert!(time < ABOUT_ONE_TIMEOUT, "a hang was seen after {time:?}");
     proxy.process().thaw();
     watch.wait(HEALTHY);
 
@@ -276,7 +276,7 @@ fn the_track_file_follows_the_proxy() {
     watch.wait(SILENT);
     for part in [
         "healthy: 2 of 2 servers live",
-        "not answering: no answer within 1000 ms",
+        "not answering: no answer within 5000 ms",
         "degraded: no live copy of the keys of",
         "not answering: Connection refused",
     ] {
@@ -291,7 +291,7 @@ fn the_track_file_follows_the_proxy() {
 fn a_watcher_that_ends_leaves_its_last_word() {
     let (server, directory) = (Memcached::start(), TempDir::new());
     let proxy = Magent::front(&[server.port()], &[]).start();
-    let mut watch = Watch::start(&at(proxy.port()), directory.path("track"), &[]);
+    let mut watch = Watch::start(&at(proxy.port()), directory.path("track"), &PATIENT);
     watch.wait(HEALTHY);
     watch.process.signal(Signal::SIGTERM);
     assert_eq!(watch.process.wait(PATIENCE).code(), Some(0));
@@ -318,8 +318,7 @@ fn what_is_no_failure_moves_nothing() {
         proxy
     };
     let mut proxy = start();
-    let limit = ["--timeout", "20000"];
-    let watch = Watch::start(&at(port.number()), directory.path("track"), &limit);
+    let watch = Watch::start(&at(port.number()), directory.path("track"), &PATIENT);
     watch.wait(HEALTHY);
     let written = watch.identity();
 
@@ -337,13 +336,13 @@ fn what_is_no_failure_moves_nothing() {
     let strict = Watch::start(
         &at(port.number()),
         directory.path("strict"),
-        &["--timeout", "1000"],
+        &["--timeout", "3000"],
     );
     strict.wait(HEALTHY);
     let written = strict.identity();
     strict.process.freeze();
     // Time must pass for it, more than its limit.
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_secs(4));
     strict.process.thaw();
     // The other one asks as often.
     questions(&mut common::Client::connect(port.number()), 10);

@@ -105,8 +105,8 @@ fn pools_stand_beside_each_other_in_one_process() {
     let socket = directory.path("m.sock");
     let text = format!(
         "one:\n  listen: [127.0.0.1:{one}, {socket} 0600]\n  servers: ['127.0.0.1:{first}:1']\n  backups: ['127.0.0.1:{backup}']\n  \
-         client_connections: 2\n\
-         two:\n  listen: 127.0.0.1:{two}\n  servers:\n  - 127.0.0.1:{second}:1\n"
+         client_connections: 2\n  timeout: 5000\n\
+         two:\n  listen: 127.0.0.1:{two}\n  timeout: 5000\n  servers:\n  - 127.0.0.1:{second}:1\n"
     );
     let file = write(&directory, "magent.yml", &text);
     let mut magent = Process::start(mortal(&magent_binary()).args(["-v", "-c", &file]));
@@ -155,7 +155,7 @@ fn a_server_may_be_a_unix_socket() {
     let server = Process::start(mortal("memcached").args(["-s", &socket]).args(user));
     let port = Port::claim();
     let text = format!(
-        "p: {{listen: '127.0.0.1:{}', servers: ['{socket}:1 local']}}\n",
+        "p: {{listen: '127.0.0.1:{}', timeout: 5000, servers: ['{socket}:1 local']}}\n",
         port.number()
     );
     let file = write(&directory, "magent.yml", &text);
@@ -180,7 +180,7 @@ fn a_daemon_as_twemproxy_starts_it() {
     let directory = TempDir::new();
     let port = Port::claim();
     let text = format!(
-        "p: {{listen: '127.0.0.1:{}', servers: ['127.0.0.1:{}:1']}}\n",
+        "p: {{listen: '127.0.0.1:{}', timeout: 5000, servers: ['127.0.0.1:{}:1']}}\n",
         port.number(),
         server.port()
     );

@@ -7,14 +7,9 @@ use crate::common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{timed, wait_for, Client, Magent, Memcached, PATIENCE};
-
-/// `--timeout` of every proxy here, and its default.
-const TIMEOUT: Duration = Duration::from_millis(200);
-/// What "within one timeout" may take on a busy machine: one timeout, and room for the scheduler.
-const ABOUT_ONE_TIMEOUT: Duration = Duration::from_millis(200 + 600);
-/// What "at once" may take there: clearly less than a timeout for each of several requests would.
-const AT_ONCE: Duration = Duration::from_millis(150);
+use common::{
+    timed, wait_for, Client, Magent, Memcached, ABOUT_ONE_TIMEOUT, AT_ONCE, PATIENCE, TIMEOUT,
+};
 
 struct Farm {
     primaries: Vec<Memcached>,
@@ -57,11 +52,11 @@ fn assert_held(servers: &[Memcached], key: &str, value: &str, holders: &[usize])
         let holds = |n: &usize| servers[*n].client().get(key).as_deref() == Some(value);
         (0..servers.len()).filter(holds).collect()
     };
-    let begin = std::time::Instant::now();
-    while held() != holders && begin.elapsed() < PATIENCE / 4 {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert_eq!(held(), holders, "the servers that hold {key}={value}");
+    wait_for(
+        &format!("{key}={value} is held by {holders:?}"),
+        PATIENCE,
+        || held() == holders,
+    );
 }
 
 /// Writes go on over the return of a server: each is acknowledged, until the server itself has one and gives it back.
@@ -201,7 +196,7 @@ fn one_primary_and_one_backup() {
 
 #[test]
 fn a_frozen_primary_costs_one_timeout_once() {
-    let farm = Farm::new(2, 1, &["--timeout", "200"]);
+    let farm = Farm::new(2, 1, &[]);
     let mut client = farm.client();
     client.set("key1", "value1");
     client.set("key2", "value2");
@@ -225,7 +220,7 @@ fn a_frozen_primary_costs_one_timeout_once() {
 
 #[test]
 fn a_frozen_primary_is_found_by_a_write_too() {
-    let farm = Farm::new(1, 1, &["--timeout", "200"]);
+    let farm = Farm::new(1, 1, &[]);
     let mut client = farm.client();
     farm.primaries[0].freeze();
     let ((), time) = timed(|| client.set("key1", "first"));
@@ -236,7 +231,7 @@ fn a_frozen_primary_is_found_by_a_write_too() {
 
 #[test]
 fn everything_frozen_is_answered_and_recovers() {
-    let farm = Farm::new(1, 1, &["--timeout", "200"]);
+    let farm = Farm::new(1, 1, &[]);
     let mut client = farm.client();
     client.set("key1", "value1");
     farm.primaries[0].freeze();
@@ -282,15 +277,12 @@ fn all_dead_is_an_error_at_once_and_recovers_by_itself() {
                 reply.starts_with("SERVER_ERROR "),
                 "{command:?} answered {reply}"
             );
-            assert!(
-                time < 2 * AT_ONCE,
-                "round {round}: {command:?} took {time:?}"
-            );
+            assert!(time < AT_ONCE, "round {round}: {command:?} took {time:?}");
         }
         for command in ["get key1", "get key1 key2", "gets key2"] {
             let (reply, time) = timed(|| client.ask(command));
             assert_eq!(reply, "END", "{command}");
-            assert!(time < 2 * AT_ONCE, "round {round}: {command} took {time:?}");
+            assert!(time < AT_ONCE, "round {round}: {command} took {time:?}");
         }
     }
     assert_eq!(
@@ -346,7 +338,7 @@ fn a_dead_backup_is_noticed_by_nobody() {
 
 #[test]
 fn a_frozen_backup_costs_at_most_one_timeout_once() {
-    let farm = Farm::new(1, 1, &["--timeout", "200"]);
+    let farm = Farm::new(1, 1, &[]);
     let mut client = farm.client();
     client.set("key1", "0");
     farm.backups[0].freeze();
@@ -355,8 +347,9 @@ fn a_frozen_backup_costs_at_most_one_timeout_once() {
     // Longer than the timeout in all, so that every way of noticing it has had its time.
     let begin = std::time::Instant::now();
     let mut round = 1;
-    while begin.elapsed() < 3 * TIMEOUT {
+    while begin.elapsed() < TIMEOUT + TIMEOUT / 4 {
         round += 1;
+        std::thread::sleep(Duration::from_millis(5));
         let ((), time) = timed(|| client.set("key1", &round.to_string()));
         assert!(time < ABOUT_ONE_TIMEOUT, "set {round} took {time:?}");
         let (value, time) = timed(|| client.get("key1"));

@@ -4,9 +4,9 @@
 //! What must hold is that no acknowledged key is lost and nothing stale is read. The bounds on time are wide: how fast it
 //! is, `make drill` measures.
 
+use crate::common;
 use crate::drill;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,11 +22,9 @@ const LONG: Duration = Duration::from_secs(8);
 /// Runs a drill. `None`, and a loud word, where there is no right to.
 fn run(name: &str) -> Option<Report> {
     if let Err(why) = network::rights() {
-        // Not by `eprintln!`, which is shown for failed tests only.
-        let _ = writeln!(
-            std::io::stderr(),
-            "\n*** NOT TESTED: two nodes and a failover ({name}): {why}. Needs root, namespaces and keepalived. ***\n"
-        );
+        common::skipped(&format!(
+            "{name}: {why}; needs root, namespaces and keepalived"
+        ));
         return None;
     }
     let scene = scenes::named(name).expect("the drill is there");

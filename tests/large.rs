@@ -34,11 +34,18 @@ impl Sides {
     fn same(&self, what: &str, bytes: &[u8]) -> Vec<u8> {
         let expect = self.server.client().converse(bytes);
         let got = self.proxy.client().converse(bytes);
+        let at = expect.iter().zip(&got).take_while(|(a, b)| a == b).count();
+        let around = |bytes: &[u8]| {
+            let part = at.saturating_sub(200)..bytes.len().min(at + 200);
+            show(&bytes[part])
+        };
         assert!(
             got == expect,
-            "{what}:\n  memcached: {}\n  the proxy: {}",
-            show(&expect),
-            show(&got)
+            "{what}: {} bytes of memcached's, {} of the proxy's, another from byte {at} on:\n  memcached: {}\n  the proxy: {}",
+            expect.len(),
+            got.len(),
+            around(&expect),
+            around(&got)
         );
         got
     }

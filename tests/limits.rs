@@ -2,10 +2,10 @@
 
 use crate::common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::fake::{healthy, Fake};
-use common::{timed, wait_for, Client, Magent, Memcached, PATIENCE};
+use common::{timed, wait_for, Client, Magent, Memcached, AT_ONCE, PATIENCE};
 
 #[test]
 fn over_the_connection_limit_is_said_and_passes() {
@@ -59,7 +59,7 @@ fn out_of_descriptors_accepting_pauses_and_resumes() {
         .start();
     let mut first = proxy.client();
     first.set("key1", "value");
-    let before = proxy.process().cpu();
+    let (before, begin) = (proxy.process().cpu(), Instant::now());
     let mut clients: Vec<Client> = (0..100).map(|_| proxy.client()).collect();
     for client in &mut clients {
         let _ = client.try_send(b"get key1\r\n");
@@ -68,14 +68,11 @@ fn out_of_descriptors_accepting_pauses_and_resumes() {
     for _ in 0..20 {
         let (value, time) = timed(|| first.get("key1"));
         assert_eq!(value.as_deref(), Some("value"));
-        assert!(time < Duration::from_millis(500), "took {time:?}");
+        assert!(time < AT_ONCE, "took {time:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let spent = proxy.process().cpu() - before;
-    assert!(
-        spent < Duration::from_millis(500),
-        "{spent:?} of CPU in a second"
-    );
+    let (spent, time) = (proxy.process().cpu() - before, begin.elapsed());
+    assert!(spent < time / 2, "{spent:?} of CPU in {time:?}");
     let log = proxy.process().stderr();
     assert!(
         log.lines().count() < 100,
@@ -166,10 +163,7 @@ fn out_of_memory_is_said_and_passes() {
         );
         worst = worst.max(time);
     }
-    assert!(
-        worst < Duration::from_millis(500),
-        "the slowest took {worst:?}"
-    );
+    assert!(worst < AT_ONCE, "the slowest took {worst:?}");
     let grown = proxy.process().resident().saturating_sub(before);
     assert!(
         grown < 40 << 20,

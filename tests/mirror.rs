@@ -11,22 +11,19 @@ fn pair() -> (Memcached, Memcached, Magent) {
     (primary, backup, proxy)
 }
 
-/// What a server has under a key: value, flags, seconds to live rounded up to ten.
+/// What a server has under a key: value, flags, seconds to live rounded up to a hundred.
 fn held(server: &Memcached, key: &str) -> String {
     let reply = server.client().ask(&format!("mg {key} v f t"));
     let bytes = format!("{reply}\r\n");
-    show(&common::normal::Normal::default().replies(bytes.as_bytes()))
+    show(&common::normal::Normal::late().replies(bytes.as_bytes()))
 }
 
 /// Both servers hold the same, and it is what was expected.
 #[track_caller]
 fn assert_both(primary: &Memcached, backup: &Memcached, key: &str, expect: &str) {
     assert_eq!(held(primary, key), expect, "the primary's {key}");
-    let begin = std::time::Instant::now();
-    while held(backup, key) != expect && begin.elapsed() < PATIENCE / 4 {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    assert_eq!(held(backup, key), expect, "the backup's {key}");
+    let what = format!("the backup's {key} is {expect}");
+    wait_for(&what, PATIENCE, || held(backup, key) == expect);
 }
 
 /// Commands, their reply, and what both servers hold under `k` afterwards.

@@ -67,7 +67,7 @@ fn an_instance_is_like_the_service() {
 #[test]
 fn systemd_takes_the_units() {
     if !here("systemd-analyze") {
-        eprintln!("SKIPPED: no systemd-analyze here (make deps)");
+        common::skipped("no systemd-analyze here");
         return;
     }
     // verify wants the programs to exist: units of an installation, of which only the place of the binary matters.
@@ -329,7 +329,7 @@ fn the_readme_has_every_option() {
 #[test]
 fn the_package_installs_upgrades_and_goes() {
     if !here("cargo-deb") || !here("dpkg-deb") {
-        eprintln!("SKIPPED: the package: no cargo-deb here (make deb installs it), or no dpkg");
+        common::skipped("no cargo-deb here (make deb installs it), or no dpkg");
         return;
     }
     // Where cargo-deb looks for a built binary.
@@ -376,7 +376,7 @@ fn the_package_installs_upgrades_and_goes() {
             "/drill/new.deb",
         ]));
     if code == 77 {
-        eprintln!("SKIPPED: the package in a booted system: {text}");
+        common::skipped(&format!("in a booted system: {text}"));
         return;
     }
     assert_eq!(code, 0, "{text}");

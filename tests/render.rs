@@ -38,12 +38,14 @@ fn printed(output: &Output) -> String {
 /// there: root, and a network namespace. A directory with the scripts, or `None` and a loud word.
 fn scripts(what: &str) -> Option<TempDir> {
     if !Path::new("/usr/sbin/keepalived").exists() {
-        eprintln!("SKIPPED: keepalived -t of {what}: no keepalived here (make deps)");
+        common::skipped(&format!("keepalived -t of {what}: no keepalived here"));
         return None;
     }
     let unshare = Command::new("unshare").args(["-n", "true"]).output();
     if !geteuid().is_root() || !unshare.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: keepalived -t of {what}: needs root and network namespaces");
+        common::skipped(&format!(
+            "keepalived -t of {what}: needs root and network namespaces"
+        ));
         return None;
     }
     let scripts = TempDir::new();

@@ -6,10 +6,9 @@ use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
 
 use common::files::TempDir;
-use common::{assert_idle, farm, key_on, reset, timed, wait_for, Client, PATIENCE};
+use common::{assert_idle, farm, key_on, reset, timed, wait_for, Client, AT_ONCE, PATIENCE};
 
 #[test]
 fn a_storm_of_noreply() {
@@ -141,20 +140,12 @@ fn a_slow_reader_delays_nobody_and_is_bounded() {
     }
     // 432 MB are asked for and not read. The others are served meanwhile.
     let mut fast = proxy.client();
-    let begin = Instant::now();
-    let (mut rounds, mut worst) = (0, Duration::ZERO);
-    while begin.elapsed() < Duration::from_secs(1) {
-        rounds += 1;
+    for _ in 0..300 {
         fast.set("small", "value");
         let (value, time) = timed(|| fast.get("small"));
         assert_eq!(value.as_deref(), Some("value"));
-        worst = worst.max(time);
+        assert!(time < AT_ONCE, "it took {time:?}");
     }
-    assert!(rounds > 100, "only {rounds} rounds in a second");
-    assert!(
-        worst < Duration::from_secs(1),
-        "the slowest get took {worst:?}"
-    );
     let grown = proxy.process().resident().saturating_sub(before);
     assert!(
         grown < 128 << 20,

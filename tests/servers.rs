@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::fake::{healthy, Do, Fake};
-use common::{assert_idle, farm, reset, timed, wait_for, Magent, Memcached, Port, PATIENCE};
+use common::{
+    assert_idle, farm, reset, timed, wait_for, Magent, Memcached, Port, AT_ONCE, PATIENCE,
+};
 
 #[test]
 fn a_slow_server_mixes_up_no_replies() {
@@ -20,9 +22,7 @@ fn a_slow_server_mixes_up_no_replies() {
         }
         steps
     });
-    let proxy = Magent::front(&[slow.port()], &[])
-        .args(&["--timeout", "5000"])
-        .start();
+    let proxy = Magent::front(&[slow.port()], &[]).start();
     std::thread::scope(|scope| {
         for n in 0..8 {
             let proxy = &proxy;
@@ -55,12 +55,12 @@ fn a_late_answer_reaches_nobody() {
     let late = Fake::start(|request| {
         let mut steps = healthy(request);
         if request.line.contains("late") {
-            steps.insert(0, Do::Wait(Duration::from_millis(400)));
+            steps.insert(0, Do::Wait(Duration::from_secs(3)));
         }
         steps
     });
     let proxy = Magent::front(&[late.port()], &[])
-        .args(&["--timeout", "100"])
+        .args(&["--timeout", "500"])
         .start();
     let mut client = proxy.client();
     for round in 0..3 {
@@ -87,9 +87,7 @@ fn answers_in_pieces_are_put_together() {
         });
         pieces.collect()
     });
-    let proxy = Magent::front(&[dribble.port()], &[])
-        .args(&["--timeout", "5000"])
-        .start();
+    let proxy = Magent::front(&[dribble.port()], &[]).start();
     let mut client = proxy.client();
     for n in 0..20 {
         let key = format!("END{n}");
@@ -131,7 +129,10 @@ fn a_server_out_of_its_mind_is_left_for_the_backup() {
         });
         let backup = Memcached::start();
         backup.client().set("key1", "right");
-        let mut proxy = Magent::front(&[mad.port()], &[backup.port()]).start();
+        // Each request may find it up and be the one that waits.
+        let mut proxy = Magent::front(&[mad.port()], &[backup.port()])
+            .args(&["--timeout", "2000"])
+            .start();
         let mut client = proxy.client();
         for round in 0..5 {
             let (value, time) = timed(|| client.get("key1"));
@@ -141,20 +142,14 @@ fn a_server_out_of_its_mind_is_left_for_the_backup() {
                 believed || value.as_deref() == Some("right"),
                 "{name}, {round}: {value:?}"
             );
-            assert!(
-                time < Duration::from_millis(900),
-                "{name}, {round}: took {time:?}"
-            );
+            assert!(time < AT_ONCE, "{name}, {round}: took {time:?}");
         }
         let (reply, time) = timed(|| client.ask("set key1 0 0 3\r\nnew"));
         assert!(
             reply == "STORED" || reply.starts_with("SERVER_ERROR "),
             "{name}: set answered {reply}"
         );
-        assert!(
-            time < Duration::from_millis(900),
-            "{name}: set took {time:?}"
-        );
+        assert!(time < AT_ONCE, "{name}: set took {time:?}");
         proxy.assert_alive();
         assert_idle(&proxy);
         // A server that keeps breaking is not asked again and again.
@@ -170,14 +165,13 @@ fn a_server_out_of_its_mind_is_left_for_the_backup() {
 fn a_server_that_accepts_and_never_speaks_is_not_up() {
     let silent = Fake::start(|_| vec![Do::Mute]);
     let backup = Memcached::start();
-    let proxy = Magent::front(&[silent.port()], &[backup.port()]).start();
+    let proxy = Magent::front(&[silent.port()], &[backup.port()])
+        .args(&["--timeout", "1000"])
+        .start();
     let mut client = proxy.client();
     for round in 0..10 {
         let ((), time) = timed(|| client.set("key1", "value"));
-        assert!(
-            time < Duration::from_millis(if round == 0 { 900 } else { 150 }),
-            "{time:?}"
-        );
+        assert!(round == 0 || time < AT_ONCE, "{time:?}");
         assert_eq!(client.get("key1").as_deref(), Some("value"));
     }
 }
@@ -210,12 +204,13 @@ fn a_server_that_closes_at_once_gets_no_request_twice() {
 fn servers_nowhere_are_an_error_not_a_crash() {
     let mut proxy = Magent::front(&[], &[])
         .args(&["-s", "240.0.0.1:11211", "-b", "240.0.0.2:11211"])
+        .args(&["--timeout", "500"])
         .start();
     let mut client = proxy.client();
     for n in 0..4 {
         let (reply, time) = timed(|| client.ask(&format!("set key{n} 0 0 1\r\nx")));
         assert!(reply.starts_with("SERVER_ERROR "), "set answered {reply}");
-        assert!(time < Duration::from_secs(2), "took {time:?}");
+        assert!(time < AT_ONCE, "took {time:?}");
         assert_eq!(client.get(&format!("key{n}")), None);
     }
     proxy.assert_alive();

@@ -53,13 +53,13 @@ fn the_check_sees_what_keepalived_has_to_know() {
     wait_for("healthy", PATIENCE, || {
         check(&["--strict", &address]).0 == 0
     });
-    assert_eq!(check(&[&address]).0, 0);
+    assert_eq!(check(&[&address, "20000"]).0, 0);
 
     server.kill();
     wait_for("degraded", PATIENCE, || {
         check(&["--strict", &address]).0 == 1
     });
-    let (code, text) = check(&[&address]);
+    let (code, text) = check(&[&address, "20000"]);
     assert_eq!(code, 0, "it answers, so it keeps the address: {text}");
 
     proxy.process().signal(Signal::SIGSTOP);

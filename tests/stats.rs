@@ -241,7 +241,7 @@ fn tool(name: &str, port: u16) -> Option<String> {
     let output = match run {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("{name} is not installed");
+            common::skipped(&format!("{name} is not installed"));
             return None;
         }
         Err(error) => panic!("{name}: {error}"),

@@ -31,7 +31,7 @@ impl Place {
 
     fn options(&self) -> Vec<String> {
         let words = format!(
-            "-v -l 127.0.0.1 -p {} -f {} -s 127.0.0.1:{} --pidfile {} --drain-ms 60000 --admin 127.0.0.1:{}",
+            "-v -l 127.0.0.1 -p {} -f {} -s 127.0.0.1:{} --pidfile {} --drain-ms 60000 --timeout 5000 --admin 127.0.0.1:{}",
             self.port.number(),
             self.directory.path("m.sock"),
             self.server.port(),
@@ -179,7 +179,7 @@ fn a_newcomer_that_fails_changes_nothing() {
 #[test]
 fn another_user_gets_nothing() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("needs root");
+        common::skipped("needs root");
         return;
     }
     let place = Place::new();
@@ -195,6 +195,7 @@ fn another_user_gets_nothing() {
     command.args(place.options()).arg("--takeover");
     let mut stranger = Process::start(&mut command);
     let status = stranger.wait(PATIENCE);
+    wait_for("stderr is read", PATIENCE, || stranger.stderr_is_whole());
     assert_eq!(status.code(), Some(71), "{}", stranger.stderr());
     assert!(
         stranger.stderr().contains("hands nothing over"),

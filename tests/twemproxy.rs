@@ -52,7 +52,7 @@ fn file(ports: &[u16], listen: &mut dyn FnMut() -> u16) -> String {
                 };
                 let servers_listed = list(ports).join("\n   - ");
                 text.push_str(&format!(
-                    "{hash}-{distribution}-{servers}:\n  listen: 127.0.0.1:{}\n  hash: {hash}\n  distribution: {distribution}{tag}\n  \
+                    "{hash}-{distribution}-{servers}:\n  listen: 127.0.0.1:{}\n  hash: {hash}\n  distribution: {distribution}{tag}\n  timeout: 5000\n  \
                      servers:\n   - {servers_listed}\n",
                     listen()
                 ));
@@ -113,7 +113,7 @@ fn what_one_writes_the_other_reads() {
     let mut nutcracker = mortal("nutcracker");
     nutcracker.args(["-c", &theirs, "-s", &stats.number().to_string()]);
     if !installed("nutcracker") {
-        eprintln!("nutcracker is not installed: not compared with it");
+        common::skipped("nutcracker is not installed");
         return;
     }
     let nutcracker = Process::start(&mut nutcracker);
@@ -162,7 +162,7 @@ fn random_uses_every_server() {
         .map(|server| format!("127.0.0.1:{}:1", server.port()))
         .collect();
     let text = format!(
-        "r: {{listen: '127.0.0.1:{}', distribution: random, servers: [{}]}}\n",
+        "r: {{listen: '127.0.0.1:{}', distribution: random, timeout: 5000, servers: [{}]}}\n",
         listen.number(),
         list.join(", ")
     );
@@ -190,7 +190,7 @@ fn the_ejection_drill_without_an_error_and_without_an_old_value() {
         .map(|server| format!("   - 127.0.0.1:{}:1\n", server.port()))
         .collect();
     let text = format!(
-        "beta:\n  listen: 127.0.0.1:{}\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: 100\n  auto_eject_hosts: true\n  \
+        "beta:\n  listen: 127.0.0.1:{}\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: 2000\n  auto_eject_hosts: true\n  \
          server_retry_timeout: 2000\n  server_failure_limit: 3\n  servers:\n{list}",
         listen.number()
     );

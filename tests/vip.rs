@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::magent::MagentCommand;
-use common::{timed, wait_for, Magent, Memcached, PATIENCE};
+use common::{skipped, timed, wait_for, Magent, Memcached, PATIENCE};
+use nix::errno::Errno;
 use nix::sched::{unshare, CloneFlags};
 
 const VIP: &str = "192.0.2.66";
@@ -19,24 +20,24 @@ const VIP6: &str = "2001:db8::66";
 fn in_own_network(test: fn()) {
     // A thread of its own: processes that it starts are in its network, and other tests are not.
     let thread = std::thread::spawn(move || {
-        match unshare(CloneFlags::CLONE_NEWNET) {
-            Ok(()) => {
-                ip("link set lo up");
-                test();
-            }
-            Err(error) => {
-                // Not by `eprintln!`, which is shown for failed tests only.
-                let _ = writeln!(
-                std::io::stderr(),
-                "\n*** NOT TESTED: a network namespace cannot be made here ({error}). Run as root to test that clients \
-                 of an address that leaves are closed. ***\n"
-            );
-            }
-        }
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        ip("link set lo up");
+        test();
+        Ok::<(), Errno>(())
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    match thread.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => skipped(&format!(
+            "a network namespace cannot be made here ({error}): needs root"
+        )),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// A proxy that a busy machine lets run before others, where that may be had: for it, a second without the CPU is a second in
+/// which the address may have been elsewhere.
+fn front(server: &Memcached) -> MagentCommand {
+    Magent::front(&[server.port()], &[]).under(&["nice", "-n", "-15"])
 }
 
 /// Runs `ip` once for all lines, so that they happen in one moment.
@@ -94,9 +95,7 @@ fn connections(proxy: &Magent) -> usize {
 fn clients_of_an_address_that_leaves_are_closed() {
     in_own_network(|| {
         let server = Memcached::start();
-        let proxy = Magent::front(&[server.port()], &[])
-            .args(&["-l", VIP, "-n", "8"])
-            .start();
+        let proxy = front(&server).args(&["-l", VIP, "-n", "8"]).start();
         assert_eq!(is_here(&proxy, VIP), "no");
         let mut kept = proxy.client();
         assert_eq!(kept.get("key1"), None);
@@ -118,7 +117,7 @@ fn clients_of_an_address_that_leaves_are_closed() {
                 })
             });
             // A second is what is promised; the rest is for a busy machine. Keepalive would take two minutes.
-            assert!(time < Duration::from_secs(4), "closed after {time:?}");
+            assert!(time < PATIENCE / 2, "closed after {time:?}");
             assert_eq!(is_here(&proxy, VIP), "no");
             drop(clients);
             // Another thread reads the log.
@@ -142,9 +141,7 @@ fn an_address_that_is_back_at_once_keeps_its_clients() {
         ip(&format!(
             "addr add {VIP}/32 dev lo\naddr add {VIP6}/128 dev lo nodad"
         ));
-        let proxy = Magent::front(&[server.port()], &[])
-            .args(&["-l", VIP, "-l", VIP6])
-            .start();
+        let proxy = front(&server).args(&["-l", VIP, "-l", VIP6]).start();
         assert_eq!(is_here(&proxy, VIP), "yes");
         assert_eq!(is_here(&proxy, VIP6), "yes");
         let mut clients = [client(VIP, proxy.port()), client(VIP6, proxy.port())];
@@ -169,7 +166,7 @@ fn an_address_that_is_back_at_once_keeps_its_clients() {
 fn a_proxy_that_listens_everywhere_closes_them_too() {
     in_own_network(|| {
         let server = Memcached::start();
-        let proxy = Magent::front(&[server.port()], &[]).everywhere().start();
+        let proxy = front(&server).everywhere().start();
         ip(&format!(
             "addr add {VIP}/32 dev lo\naddr add {VIP6}/128 dev lo nodad"
         ));
@@ -196,9 +193,7 @@ fn changes_that_were_lost_are_looked_up() {
     in_own_network(|| {
         let server = Memcached::start();
         ip(&format!("addr add {VIP}/32 dev lo"));
-        let proxy = Magent::front(&[server.port()], &[])
-            .args(&["-l", VIP])
-            .start();
+        let proxy = front(&server).args(&["-l", VIP]).start();
         let _client = client(VIP, proxy.port());
         let mut kept = proxy.client();
         assert_eq!(kept.stat("curr_connections"), "2");
@@ -232,8 +227,9 @@ fn a_request_in_flight_does_no_harm_to_others() {
     in_own_network(|| {
         let server = Memcached::start();
         ip(&format!("addr add {VIP}/32 dev lo"));
-        let command: MagentCommand = Magent::front(&[server.port()], &[]);
-        let proxy = command.args(&["-l", VIP, "--timeout", "60000"]).start();
+        let proxy = front(&server)
+            .args(&["-l", VIP, "--timeout", "60000"])
+            .start();
         let mut kept = proxy.client();
         server.freeze();
         let mut cut = TcpStream::connect((VIP, proxy.port())).unwrap();
@@ -271,7 +267,7 @@ fn nor_is_it_when_it_was_stopped_in_its_sleep() {
 fn stop_with_writes_taken_in(asleep: bool) {
     let server = Memcached::start();
     ip(&format!("addr add {VIP}/32 dev lo"));
-    let proxy = Magent::front(&[server.port()], &[])
+    let proxy = front(&server)
         .args(&["-l", VIP, "--timeout", "60000"])
         .start();
     let mut kept = proxy.client();

@@ -21,7 +21,7 @@ const CLIENTS: usize = 4;
 const KEYS: usize = 40;
 
 /// Longer than a server that nobody has touched stands still on a busy machine.
-const TIMEOUT: [&str; 2] = ["--timeout", "300"];
+const TIMEOUT: [&str; 2] = ["--timeout", "1000"];
 
 /// A server that was killed must have been noticed, and one that was stopped has had this time to answer.
 const NOTICED: Duration = Duration::from_millis(100);
@@ -103,7 +103,7 @@ fn fault(
     let server = &mut servers[chosen];
     let port = server.port();
     // A fault lasts, or is over at once: its length is part of the schedule, nothing is waited for.
-    let away = Duration::from_millis([0, 30, 200, 700, 1500][random.below(5)]);
+    let away = Duration::from_millis([0, 30, 300, 1500, 2500][random.below(5)]);
     let killed = random.one_in(2);
     let what = if killed { "killed" } else { "stopped" };
     told.push(format!("{}: {port} is {what} for {away:?}", log.now()));
@@ -164,7 +164,10 @@ fn run(layout: &Layout, options: &[&str], seed: u64, long: Duration) -> Result<T
         let mut client = Client::connect(port);
         let mut random = Rng(seed);
         let begin = Instant::now();
-        while begin.elapsed() < long && !stop.load(Ordering::SeqCst) {
+        // On a busy machine as long again, until enough has been done.
+        let enough = || log.requests.load(Ordering::Relaxed) > 100 * long.as_secs();
+        let lasts = || begin.elapsed() < long || (!enough() && begin.elapsed() < 5 * long);
+        while lasts() && !stop.load(Ordering::SeqCst) {
             let blind = fault(&mut servers, &mut random, &mut client, log, &mut told);
             tally.faults += 1;
             tally.blind += u64::from(blind);

@@ -8,14 +8,14 @@ use std::process::Stdio;
 use super::{fetched, script, skips, Service};
 use crate::common::files::TempDir;
 use crate::common::process::{mortal, Process};
-use crate::common::{wait_for, Port, PATIENCE};
+use crate::common::{skipped, wait_for, Port, PATIENCE};
 
 /// Runs one of libmemcached's tools to its end: whether it was content, and what it wrote. `None`: it is not installed.
 #[track_caller]
 fn tool(name: &str, arguments: &[&str]) -> Option<(bool, String)> {
     let places = ["/usr/bin", "/usr/local/bin"].map(|place| Path::new(place).join(name));
     let Some(program) = places.iter().find(|place| place.exists()) else {
-        eprintln!("SKIPPED: {name}: it is not installed");
+        skipped(&format!("{name} is not installed"));
         return None;
     };
     let mut command = mortal(&program.to_string_lossy());

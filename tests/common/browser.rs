@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use super::files::TempDir;
 use super::process::{mortal, Process};
-use super::{wait_for, Port, PATIENCE};
+use super::{skipped, wait_for, Port, PATIENCE};
 
 /// One window. Closed when it is dropped.
 pub struct Browser {
@@ -26,10 +26,7 @@ impl Browser {
             .output()
             .is_err()
         {
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** NOT TESTED: there is no chromedriver here (make deps installs it). ***\n"
-            );
+            skipped("there is no chromedriver here");
             return None;
         }
         let port = Port::claim();

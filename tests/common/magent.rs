@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::client::Client;
 use super::process::{mortal, wait_answering, Port, Process};
-use super::{wait_for, PATIENCE};
+use super::{wait_for, PATIENCE, TIMEOUT};
 
 /// The proxy under test.
 pub struct Magent {
@@ -92,12 +92,7 @@ impl Drop for Magent {
         } else {
             self.process.ended()
         };
-        if std::thread::panicking() {
-            eprintln!(
-                "--- stderr of the proxy ({ended:?}) ---\n{}---",
-                self.process.stderr()
-            );
-        } else if let Some(status) = ended {
+        if let Some(status) = ended.filter(|_| !std::thread::panicking()) {
             panic!(
                 "the proxy died: {status}; stderr:\n{}",
                 self.process.stderr()
@@ -149,6 +144,9 @@ impl MagentCommand {
             command.args(["-l", "127.0.0.1"]);
         }
         command.args(["-v", "-p", &number]).args(&self.arguments);
+        if !self.arguments.iter().any(|word| word == "--timeout") {
+            command.args(["--timeout", &TIMEOUT.as_millis().to_string()]);
+        }
         let mut process = Process::start(&mut command);
         wait_answering(port.number(), &mut process, "magent");
         Magent {

@@ -16,6 +16,7 @@ pub mod process;
 pub mod rng;
 pub mod source;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 pub use client::Client;
@@ -24,7 +25,15 @@ pub use pool::Pool;
 pub use process::{Memcached, Port};
 
 /// How long anything may take before a test gives up: generous, as the machine may be busy. Never a measure of speed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `--timeout` of the proxies here: long beside what a busy machine makes of a reply, so that no server is given up that
+/// nobody has stopped, and who waits for a server in vain can be told from who does not.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// What takes less has not waited for a server in vain.
+pub const AT_ONCE: Duration = Duration::from_millis(4500);
+/// What takes less has done so once at most.
+pub const ABOUT_ONE_TIMEOUT: Duration = Duration::from_millis(9500);
 
 /// Waits until `condition` holds; panics with `what` when it does not within `deadline`.
 #[track_caller]
@@ -37,6 +46,16 @@ pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> b
         );
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Says that a test, or a part of it, cannot be done here, and why. `make test` counts these lines and repeats them in the end.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a test");
+    let why: Vec<&str> = why.split_whitespace().collect();
+    // Not by `eprintln!`, which is shown for failed tests only.
+    let line = format!("\nSKIPPED {name}: {}\n", why.join(" "));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Runs `work` and tells how long it took.

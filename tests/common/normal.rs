@@ -1,8 +1,8 @@
 //! Replies made comparable: what two servers may rightly say differently is replaced, nothing else.
 //!
 //! - cas unique numbers: `cas#1`, `cas#2`, ... in order of appearance (`c0`, the answer of a failure, stays);
-//! - remaining seconds to live: rounded up to ten, as a second may begin between two servers; over thirty days
-//!   left out, as such an expiry is a moment and not a span;
+//! - remaining seconds to live: rounded up to ten, as a second may begin between two servers, or to a hundred, where they
+//!   are looked at later; over thirty days left out, as such an expiry is a moment and not a span;
 //! - seconds since the last access; the version number; the time fields of `me`.
 
 /// What one conversation has shown so far.
@@ -11,9 +11,18 @@ pub struct Normal {
     seen: Vec<String>,
     /// The cas unique that came last, as the server wrote it.
     pub last_cas: String,
+    late: bool,
 }
 
 impl Normal {
+    /// For what is looked at tens of seconds after it was set.
+    pub fn late() -> Normal {
+        Normal {
+            late: true,
+            ..Normal::default()
+        }
+    }
+
     /// Rewrites a run of replies.
     pub fn replies(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
@@ -64,12 +73,13 @@ impl Normal {
 
     /// Meta flags: a letter and its value.
     fn flags(&mut self, words: &[&str]) -> String {
+        let step = if self.late { 100 } else { 10 };
         let rewrite = |word: &&str| -> String {
             let (letter, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
             match (letter, value.parse::<u64>()) {
                 ("c", Ok(1..)) => format!("c{}", self.cas(value)),
                 ("t", Ok(2_592_001..)) => "t*".to_string(),
-                ("t", Ok(seconds @ 2..)) => format!("t{}", seconds.div_ceil(10) * 10),
+                ("t", Ok(seconds @ 2..)) => format!("t{}", seconds.div_ceil(step) * step),
                 ("l", Ok(0..=5)) => "l*".to_string(),
                 _ => word.to_string(),
             }

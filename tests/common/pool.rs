@@ -116,10 +116,10 @@ pub fn replace_by_empty(client: &mut Client, server: &mut Memcached) {
     wait_state(client, server, &["up", "cold"]);
 }
 
-/// An item without what differs between servers and moments: the remaining time in whole tens, rounded up.
+/// An item without what differs between servers and moments: the remaining time in whole hundreds, rounded up.
 pub fn item(client: &mut Client, key: &str) -> String {
     let reply = client.ask(&format!("mg {key} v f t"));
     let bytes = format!("{reply}\r\n");
-    let normal = Normal::default().replies(bytes.as_bytes());
+    let normal = Normal::late().replies(bytes.as_bytes());
     String::from_utf8_lossy(&normal).trim_end().to_string()
 }

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
 use super::client::Client;
-use super::{show, wait_for, PATIENCE};
+use super::{show, skipped, wait_for, PATIENCE};
 
 /// A port of 127.0.0.1 that is ours as long as this lives, whether something listens on it or not.
 ///
@@ -239,6 +239,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        let said = self.stderr();
+        if std::thread::panicking() && !said.is_empty() {
+            eprintln!("--- stderr of process {} ---\n{said}---", self.pid());
+        }
     }
 }
 
@@ -270,10 +274,8 @@ impl Memcached {
         let output = std::process::Command::new(script).arg(release).output();
         let output = output.expect("the script runs");
         if !output.status.success() {
-            eprintln!(
-                "SKIPPED: no memcached of {release} here: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            let why = String::from_utf8_lossy(&output.stderr);
+            skipped(&format!("no memcached of {release} here: {why}"));
             return None;
         }
         let program = String::from_utf8_lossy(&output.stdout).trim().to_string();

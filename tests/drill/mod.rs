@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 pub type Outcome<T> = Result<T, String>;
 
 /// How long anything in the lab may take before the run is given up. Never a measure of speed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Outcome<()> {

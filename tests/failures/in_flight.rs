@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::rows::*;
 use crate::common::fake::{healthy, Do, Fake, DRIP};
-use crate::common::{timed, wait_for, Client, Magent, Memcached, Pool, PATIENCE};
+use crate::common::{
+    timed, wait_for, Client, Magent, Memcached, Pool, ABOUT_ONE_TIMEOUT, PATIENCE,
+};
 
 const LOST: &str = "SERVER_ERROR the server for this key was lost before it answered";
 const LATE: &str = "SERVER_ERROR the server for this key did not answer in time";
@@ -22,7 +23,7 @@ fn wait_in_flight(pool: &Pool, count: u64) {
 
 #[test]
 fn at_the_acting_primary() {
-    let mut pool = Pool::new(1, 1, &PATIENT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     // Stopped, so that it answers nothing, and killed with all of it in its hands.
@@ -38,7 +39,7 @@ fn at_the_acting_primary() {
 
 #[test]
 fn at_another_copy() {
-    let mut pool = Pool::new(1, 1, &PATIENT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     pool.backups[0].freeze();
@@ -53,7 +54,7 @@ fn at_another_copy() {
 
 #[test]
 fn at_all_copies() {
-    let mut pool = Pool::new(1, 1, &PATIENT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     pool.primaries[0].freeze();
@@ -67,10 +68,6 @@ fn at_all_copies() {
         assert_eq!(reply, from_nobody(n, LOST), "{:?}", command(n));
     }
 }
-
-/// What a request may take here at most: many times what a busy machine lets pass between two bytes of a server.
-const LIMIT: Duration = Duration::from_millis(1000);
-const LIMITED: [&str; 2] = ["--timeout", "1000"];
 
 /// A server that is never silent, and whose answer to a write of the key `before` comes byte by byte for as long as this
 /// lives. What it is asked behind that is late.
@@ -115,7 +112,7 @@ impl Busy {
         });
         let (replies, time) = timed(|| replies.collect());
         // Waiting for the same thing together is not waiting one after the other.
-        assert!(time < 2 * LIMIT, "{time:?} for all of them");
+        assert!(time < ABOUT_ONE_TIMEOUT, "{time:?} for all of them");
         assert_eq!(self.server.accepted(), connections, "it was given up");
         replies
     }
@@ -154,9 +151,7 @@ fn at_the_only_server_that_answers_but_late() {
         ("mg K v", "EN"),
     ];
     let busy = Busy::new();
-    let proxy = Magent::front(&[busy.server.port()], &[])
-        .args(&LIMITED)
-        .start();
+    let proxy = Magent::front(&[busy.server.port()], &[]).start();
     assert_heard(&rows, &busy, &proxy);
 }
 
@@ -181,7 +176,7 @@ fn at_a_primary_that_answers_but_late() {
         backup.client().set(&key(n), "value");
     }
     let ports = ([busy.server.port()], [backup.port()]);
-    let proxy = Magent::front(&ports.0, &ports.1).args(&LIMITED).start();
+    let proxy = Magent::front(&ports.0, &ports.1).start();
     assert_heard(&rows, &busy, &proxy);
     // What nobody knows is not repeated there, as long as nobody knows.
     for (n, (request, _)) in rows.iter().enumerate().filter(|(_, row)| row.1 == LATE) {
@@ -206,6 +201,6 @@ fn at_a_backup_that_answers_but_late() {
         primary.client().set(&key(n), "1");
     }
     let ports = ([primary.port()], [busy.server.port()]);
-    let proxy = Magent::front(&ports.0, &ports.1).args(&LIMITED).start();
+    let proxy = Magent::front(&ports.0, &ports.1).start();
     assert_heard(&rows, &busy, &proxy);
 }

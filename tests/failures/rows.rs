@@ -3,10 +3,6 @@
 use crate::common::pool::item;
 use crate::common::{Client, Pool};
 
-/// Nobody is given up for silence: on a busy machine a server that nobody has touched may stand still for longer than the
-/// usual 200 ms. Where the other copy is away, or has to be refilled from it, that would be a second fault.
-pub const PATIENT: [&str; 2] = ["--timeout", "10000"];
-
 /// Before: what is set under `K`, with flags 7 and 300 seconds; nothing if empty. Then a command, its reply, and the item
 /// after it. A `*` at the end stands for anything.
 pub type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -64,7 +60,7 @@ pub const ROWS: [Row; 61] = [
     ("ab", "md K", "HD", "EN"),
     ("ab", "md K C1", "EX", SAME),
     // Stale, and the first who looks is to refill it.
-    ("ab", "md K I T30", "HD", "VA 2 f7 t30 X W\r\nab"),
+    ("ab", "md K I T200", "HD", "VA 2 f7 t200 X W\r\nab"),
     // Of keys that are nowhere.
     ("", "get K", "END", "EN"),
     ("", "gets K", "END", "EN"),

@@ -1,12 +1,8 @@
 //! Commands with a CAS token from before the fault. Where all servers take numbers from outside, it is good after it;
 //! elsewhere the client is told to ask again, and never that it won by chance.
 
-use super::rows::PATIENT;
 use crate::common::pool::*;
 use crate::common::{Client, Memcached, Pool};
-
-/// Where a server is stopped, and found out: longer than the other one stands still.
-const STOPPED: [&str; 2] = ["--timeout", "1000"];
 
 /// With a token, for a key that holds 5 and has it.
 const COMMANDS: [(&str, &str, &str); 4] = [
@@ -85,7 +81,7 @@ fn assert_tokens(client: &mut Client, tokens: &[String], good: bool, when: &str)
 
 #[test]
 fn with_the_primary_dead() {
-    for (mut pool, versions) in pairs(&PATIENT) {
+    for (mut pool, versions) in pairs(&[]) {
         let mut client = pool.client();
         let tokens = take_tokens(&mut client);
         pool.primaries[0].kill();
@@ -95,7 +91,7 @@ fn with_the_primary_dead() {
 
 #[test]
 fn with_the_primary_back_and_empty() {
-    for (mut pool, versions) in pairs(&[LAZY, PATIENT].concat()) {
+    for (mut pool, versions) in pairs(&LAZY) {
         let mut client = pool.client();
         let tokens = take_tokens(&mut client);
         replace_by_empty(&mut client, &mut pool.primaries[0]);
@@ -107,7 +103,7 @@ fn with_the_primary_back_and_empty() {
 #[test]
 fn with_the_primary_stopped_and_with_it_killed_in_flight() {
     for kill in [false, true] {
-        for (mut pool, versions) in pairs(if kill { &PATIENT } else { &STOPPED }) {
+        for (mut pool, versions) in pairs(&[]) {
             let mut client = pool.client();
             let tokens = take_tokens(&mut client);
             pool.primaries[0].freeze();
@@ -137,7 +133,7 @@ fn with_the_primary_stopped_and_with_it_killed_in_flight() {
 #[test]
 fn with_the_backup_dead_or_stopped() {
     for dead in [true, false] {
-        for (mut pool, _) in pairs(&STOPPED) {
+        for (mut pool, _) in pairs(&[]) {
             let mut client = pool.client();
             let tokens = take_tokens(&mut client);
             match dead {
@@ -151,7 +147,7 @@ fn with_the_backup_dead_or_stopped() {
 
 #[test]
 fn with_all_dead() {
-    for (mut pool, _) in pairs(&PATIENT) {
+    for (mut pool, _) in pairs(&[]) {
         let mut client = pool.client();
         let tokens = take_tokens(&mut client);
         pool.primaries[0].kill();

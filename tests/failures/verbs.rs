@@ -4,19 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::rows::*;
 use crate::common::pool::*;
-use crate::common::{timed, Memcached, Pool};
-
-/// `--timeout` where somebody waits for it, long beside what a busy machine needs for a reply.
-const TIMEOUT: [&str; 2] = ["--timeout", "2500"];
-const ONCE: Duration = Duration::from_millis(2500);
-/// Waiting for the same thing together is not waiting one after the other.
-const ALL_ONCE: Duration = Duration::from_millis(4900);
-/// Clearly less than a time limit.
-const AT_ONCE: Duration = Duration::from_millis(1800);
+use crate::common::{timed, Memcached, Pool, ABOUT_ONE_TIMEOUT, AT_ONCE, TIMEOUT};
 
 #[test]
 fn with_nothing_broken() {
-    let pool = Pool::new(1, 1, &PATIENT);
+    let pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     run_all(&mut client, "nothing is broken");
@@ -33,7 +25,7 @@ fn with_nothing_broken() {
 
 #[test]
 fn with_the_primary_dead() {
-    let mut pool = Pool::new(1, 1, &PATIENT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     pool.primaries[0].kill();
@@ -45,7 +37,7 @@ fn with_the_primary_dead() {
 #[test]
 fn with_the_primary_back_and_empty() {
     // Nothing is copied in the background: each command meets an empty server.
-    let mut pool = Pool::new(1, 1, &[LAZY, PATIENT].concat());
+    let mut pool = Pool::new(1, 1, &LAZY);
     let mut client = pool.client();
     set_all(&mut client);
     replace_by_empty(&mut client, &mut pool.primaries[0]);
@@ -69,7 +61,7 @@ fn with_the_primary_back_and_empty() {
 
 #[test]
 fn with_the_background_copy_under_way() {
-    let mut pool = Pool::new(1, 1, &[["--resync-rate", "100"], PATIENT].concat());
+    let mut pool = Pool::new(1, 1, &["--resync-rate", "100"]);
     let mut client = pool.client();
     set_all(&mut client);
     replace_by_empty(&mut client, &mut pool.primaries[0]);
@@ -94,7 +86,7 @@ fn client_has(server: &Memcached, key: &str) -> bool {
 
 /// Each command is the one that finds a server stopped, and later ones wait no more.
 fn with_one_stopped(stop: impl Fn(&Pool) -> &Memcached, name: &str) {
-    let mut pool = Pool::new(1, 1, &TIMEOUT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     stop(&pool).freeze();
@@ -102,10 +94,10 @@ fn with_one_stopped(stop: impl Fn(&Pool) -> &Memcached, name: &str) {
     let replies = all_at_once(&mut pool, |_| {});
     let time = begin.elapsed();
     assert!(
-        time < ALL_ONCE,
+        time < ABOUT_ONE_TIMEOUT,
         "{name} is stopped: {time:?} for all of them"
     );
-    assert!(time >= ONCE, "{name} is stopped: only {time:?}");
+    assert!(time >= TIMEOUT, "{name} is stopped: only {time:?}");
     for (n, reply) in replies.iter().enumerate() {
         let ((), time) = timed(|| assert_usual(n, reply, &mut client, name));
         assert!(
@@ -137,7 +129,7 @@ fn with_the_backup_stopped() {
 #[test]
 fn flush_all_waits_once_for_a_stopped_server() {
     for primary in [true, false] {
-        let pool = Pool::new(1, 1, &TIMEOUT);
+        let pool = Pool::new(1, 1, &[]);
         let mut client = pool.client();
         client.set("k", "old");
         let server = if primary {
@@ -148,7 +140,7 @@ fn flush_all_waits_once_for_a_stopped_server() {
         server.freeze();
         let (reply, time) = timed(|| client.ask("flush_all"));
         assert_eq!(reply, "OK");
-        assert!(time < ALL_ONCE, "{time:?}");
+        assert!(time < ABOUT_ONE_TIMEOUT, "{time:?}");
         let (reply, time) = timed(|| client.ask("get k"));
         assert_eq!(reply, "END");
         assert!(time < AT_ONCE, "{time:?}");
@@ -158,7 +150,7 @@ fn flush_all_waits_once_for_a_stopped_server() {
 /// The answers with a stopped backup: what asks no backup does not wait for it.
 #[test]
 fn reads_and_refused_writes_do_not_wait_for_a_stopped_backup() {
-    let pool = Pool::new(1, 1, &TIMEOUT);
+    let pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     pool.backups[0].freeze();
@@ -188,7 +180,7 @@ fn reads_and_refused_writes_do_not_wait_for_a_stopped_backup() {
 /// A `gat` is a write, too: nobody hears the value before the other copy has the new time to live.
 #[test]
 fn a_gat_waits_until_the_backup_has_its_time_to_live() {
-    let pool = Pool::new(1, 1, &PATIENT);
+    let pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     for n in 0..3 {
         assert_eq!(client.ask(&format!("set t{n} 0 0 1\r\nx")), "STORED");
@@ -212,7 +204,7 @@ fn a_gat_waits_until_the_backup_has_its_time_to_live() {
 
 #[test]
 fn with_the_backup_dead() {
-    let mut pool = Pool::new(1, 1, &PATIENT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     pool.backups[0].kill();
@@ -223,7 +215,7 @@ fn with_the_backup_dead() {
 
 #[test]
 fn with_all_dead() {
-    let mut pool = Pool::new(1, 1, &PATIENT);
+    let mut pool = Pool::new(1, 1, &[]);
     let mut client = pool.client();
     set_all(&mut client);
     pool.primaries[0].kill();

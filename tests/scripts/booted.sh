@@ -50,7 +50,7 @@ if [ "${1:-}" != --inside ]; then
 			fi
 			echo 0 >"$group/cgroup.procs" || true
 		done
-		exec timeout -k 5 "${BOOTED_SECONDS:-120}" \
+		exec timeout -k 5 "${BOOTED_SECONDS:-400}" \
 			unshare -p -f -m -u -i -n -C --kill-child "$0" "$directory" --inside "$@"
 	) >"$directory/console" 2>&1 || true
 	[ ! -e "$directory/out" ] || cat "$directory/out"
