@@ -1,4 +1,4 @@
-# dalli: the binary protocol (its default up to version 4).
+# dalli: the binary protocol (its default up to version 4), or meta commands (all that it knows from version 5 on).
 require 'dalli'
 
 port, seconds = ARGV[0], ARGV[1].to_f

@@ -3,7 +3,8 @@
 # else). Silent when all is there. Says what it fetches, and what cannot be had: the tests of that client are skipped then.
 set -eu
 
-python='pymemcache==4.0.0 pylibmc==1.6.3 python-binary-memcached==0.33.0 meta-memcache==4.3.0 Django==5.2'
+python='pymemcache==4.0.0 pylibmc==1.6.3 python-binary-memcached==0.33.0 meta-memcache==4.3.0 memcachio==0.5.1
+	Django==5.2'
 node='memcached@2.2.2 memjs@1.3.2'
 # Interpreters, and clients that are built into them, are installed as packages of the system.
 system='php-cli php-memcached php-memcache ruby ruby-dalli libcache-memcached-fast-perl golang-go
@@ -12,6 +13,8 @@ system='php-cli php-memcached php-memcache ruby ruby-dalli libcache-memcached-fa
 unpacked='nginx'
 # Not in every release of Debian.
 exporter='prometheus-memcached-exporter'
+# dalli without the binary protocol: no stable release of Debian has it yet.
+dalli='ruby-dalli ruby-connection-pool'
 
 here=$(cd "$(dirname "$0")" && pwd)
 home=${MAGENT_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/magent}/clients
@@ -49,7 +52,7 @@ fetch_node() { npm install --silent --no-audit --no-fund --prefix "$1" $node; }
 
 fetch_rust() {
 	CARGO_TARGET_DIR="$1/target" cargo build -q --locked --manifest-path "$here/rust/Cargo.toml" &&
-		mv "$1/target/debug/client" "$1/client" && rm -rf "$1/target"
+		mv "$1/target/debug/memcache" "$1/target/debug/async_memcached" "$1/" && rm -rf "$1/target"
 }
 
 fetch_go() {
@@ -60,6 +63,12 @@ fetch_go() {
 fetch_unpacked() { unpack "$1" "$unpacked"; }
 
 fetch_exporter() { unpack "$1" "$exporter"; }
+
+# shellcheck disable=SC2086
+fetch_dalli() {
+	"$here/../scripts/unpack-of.sh" sid "$1" $dalli && mkdir "$1/lib" &&
+		cp -r "$1"/usr/share/rubygems-integration/all/gems/*/lib/. "$1/lib/"
+}
 
 # shellcheck disable=SC2086
 unpack() {
@@ -89,10 +98,11 @@ if have apt-get; then
 	install_system
 	fill unpacked "$unpacked" fetch_unpacked
 	fill exporter "$exporter" fetch_exporter
+	fill dalli "$dalli" fetch_dalli
 else
 	say "SKIPPED: the clients that Debian packages, there is no apt-get here"
 fi
 if have python3; then fill python "$python" fetch_python; else say "SKIPPED: Python's clients, there is no python3"; fi
 if have npm; then fill node "$node" fetch_node; else say "SKIPPED: Node's clients, there is no npm"; fi
-if have cargo; then fill rust "$(cat "$here"/rust/Cargo.* "$here"/rust/src/*.rs | cksum)" fetch_rust; fi
+if have cargo; then fill rust "$(cat "$here"/rust/Cargo.* "$here"/rust/src/*.rs "$here"/rust/src/bin/*.rs | cksum)" fetch_rust; fi
 if have go; then fill go "$(cksum <"$here/go/client.go")" fetch_go; else say "SKIPPED: gomemcache, there is no go"; fi

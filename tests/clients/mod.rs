@@ -188,6 +188,11 @@ fn meta_memcache() {
 }
 
 #[test]
+fn memcachio() {
+    python("memcachio", "");
+}
+
+#[test]
 fn django_over_pymemcache() {
     python("django", "pymemcache");
 }
@@ -240,16 +245,21 @@ fn gomemcache() {
     }
 }
 
-fn rust(protocol: &str) {
-    let program = fetched("rust/client");
-    if !skips("the memcache crate", &program) {
+fn rust(name: &str, protocol: &str) {
+    let program = fetched(&format!("rust/{name}"));
+    if !skips(&format!("the {name} crate"), &program) {
         live(mortal(&program.to_string_lossy()), protocol);
     }
 }
 
 #[test]
 fn rust_memcache_text() {
-    rust("text");
+    rust("memcache", "text");
+}
+
+#[test]
+fn rust_async_memcached() {
+    rust("async_memcached", "");
 }
 
 // The binary protocol: clients that know nothing else, that begin with it, or that are told to.
@@ -284,22 +294,38 @@ fn php_memcache_binary() {
     php("memcache", "memcache", "binary");
 }
 
-#[test]
-fn dalli() {
+/// dalli of the system speaks the binary protocol unless told otherwise; from version 5 on it knows meta commands only.
+fn dalli(options: &[&str]) {
     let has = Command::new("ruby")
+        .args(options)
         .args(["-rdalli", "-e0"])
         .stderr(Stdio::null())
         .status();
     if !has.is_ok_and(|status| status.success()) {
-        skipped("dalli: ruby does not find it");
+        skipped(&format!(
+            "dalli {options:?}: ruby does not find it, or is too old for it"
+        ));
         return;
     }
     let mut command = mortal("ruby");
-    command.arg(script("dalli_client.rb"));
+    command.args(options).arg(script("dalli_client.rb"));
     live(command, "");
 }
 
 #[test]
+fn dalli_of_the_system() {
+    dalli(&[]);
+}
+
+#[test]
+fn dalli_5() {
+    let library = fetched("dalli/lib");
+    if !skips("dalli 5", &library) {
+        dalli(&["-I", &library.to_string_lossy()]);
+    }
+}
+
+#[test]
 fn rust_memcache_binary() {
-    rust("binary");
+    rust("memcache", "binary");
 }

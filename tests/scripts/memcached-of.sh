@@ -22,24 +22,11 @@ if [ -x "$folder/memcached" ]; then
 	echo "$folder/memcached"
 	exit 0
 fi
-command -v apt-get >/dev/null || { echo "memcached-of.sh: needs apt-get" >&2; exit 1; }
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-[ -r $keyring ] || { echo "memcached-of.sh: needs $keyring" >&2; exit 1; }
-
 mkdir -p "$home"
 work=$(mktemp -d "$home/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/root"
-echo "deb [signed-by=$keyring] http://deb.debian.org/debian $release main" >"$work/sources.list"
-apt() {
-	apt-get -qq -o Dir::State="$work/state" -o Dir::Cache="$work/cache" \
-		-o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-		-o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
-}
-apt update >&2
 # shellcheck disable=SC2086 # a list of packages
-(cd "$work/debs" && apt download $(for package in memcached $libraries; do echo "$package/$release"; done)) >&2
-for package in "$work"/debs/*.deb; do dpkg-deb -x "$package" "$work/root"; done
+"$(dirname "$0")/unpack-of.sh" "$release" "$work/root" memcached $libraries
 
 # It runs with its own release's C library, by that library's own loader.
 loader=$(find "$work/root" -name 'ld-linux*.so.*' | head -n 1)

@@ -1,39 +1,14 @@
-//! The memcache crate, in both protocols (binary is its default). usage: client PORT SECONDS [PROTOCOL]
+//! The memcache crate, in both protocols (binary is its default). usage: memcache PORT SECONDS [PROTOCOL]
 
 use std::collections::HashMap;
-use std::fmt::Debug;
-use std::time::{Duration, Instant};
 
-use memcache::{Client, MemcacheError};
+use memcache::Client;
+use ordinary::{run, same, Trouble};
 
-enum Trouble {
-    Wrong(String),
-    Error(MemcacheError),
-}
+#[path = "../ordinary.rs"]
+mod ordinary;
 
-impl From<MemcacheError> for Trouble {
-    fn from(error: MemcacheError) -> Trouble {
-        Trouble::Error(error)
-    }
-}
-
-impl std::fmt::Display for Trouble {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Trouble::Wrong(what) => out.write_str(what),
-            Trouble::Error(error) => write!(out, "{error}"),
-        }
-    }
-}
-
-fn same<T: PartialEq + Debug>(got: T, wanted: T, what: &str) -> Result<(), Trouble> {
-    if got == wanted {
-        return Ok(());
-    }
-    Err(Trouble::Wrong(format!("{what}: {got:?} instead of {wanted:?}")))
-}
-
-fn life(cache: &Client, name: &str) -> Result<(), Trouble> {
+fn life(cache: &mut Client, name: &str) -> Result<(), Trouble> {
     cache.set(name, "value", 60)?;
     same(cache.get(name)?, Some("value".to_string()), "get")?;
     let keys: Vec<String> = (0..100).map(|n| format!("{name}{n}")).collect();
@@ -66,7 +41,7 @@ fn life(cache: &Client, name: &str) -> Result<(), Trouble> {
     same(cache.get::<String>(name)?, None, "flushed")
 }
 
-fn round(cache: &Client, n: u64) -> Result<(), Trouble> {
+fn round(cache: &mut Client, n: u64) -> Result<(), Trouble> {
     let key = format!("key{}", n % 50);
     cache.set(&key, n, 60)?;
     same(cache.get(&key)?, Some(n), "get")?;
@@ -81,25 +56,6 @@ fn main() {
     let protocol = words.get(3).map_or("binary", String::as_str);
     let protocol = if protocol == "text" { "ascii" } else { protocol };
     let url = format!("memcache://127.0.0.1:{}?timeout=1&protocol={protocol}", words[1]);
-    let seconds: f64 = words[2].parse().expect("a number of seconds");
-    let cache = Client::connect(url).expect("connected");
-    let whole = |name| life(&cache, name).unwrap_or_else(|why| panic!("{name} life: {why}"));
-    whole("first");
-    println!("looping");
-    let (mut rounds, mut errors, mut wrong, mut first) = (0, 0, 0, String::new());
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
-    while Instant::now() < end {
-        rounds += 1;
-        if let Err(why) = round(&cache, rounds) {
-            if first.is_empty() {
-                first = format!("round {rounds}: {why}");
-            }
-            match why {
-                Trouble::Wrong(_) => wrong += 1,
-                Trouble::Error(_) => errors += 1,
-            }
-        }
-    }
-    whole("last");
-    println!("rounds={rounds} errors={errors} wrong={wrong} first={first}");
+    let mut cache = Client::connect(url).expect("connected");
+    run(&mut cache, &words[2], life, round);
 }
