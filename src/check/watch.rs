@@ -53,7 +53,8 @@ pub fn run(watch: &Watch, notifier: Notifier) -> Result<(), SystemError> {
     };
     let poll = Poll::new().map_err(loops)?;
     let signals = Signals::new().map_err(loops)?;
-    let mut source = SourceFd(&signals.as_raw_fd());
+    let descriptor = signals.as_raw_fd();
+    let mut source = SourceFd(&descriptor);
     let registry = poll.registry();
     registry
         .register(&mut source, SIGNALS, Interest::READABLE)

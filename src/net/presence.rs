@@ -46,7 +46,8 @@ impl Presence {
             return presence;
         }
         let opened = Addresses::open().and_then(|addresses| {
-            let mut source = SourceFd(&addresses.as_raw_fd());
+            let descriptor = addresses.as_raw_fd();
+            let mut source = SourceFd(&descriptor);
             registry.register(&mut source, token, Interest::READABLE)?;
             Ok(addresses)
         });

@@ -102,7 +102,8 @@ impl Server {
         let opened = self.open_new_unheard(plans)?;
         for (_, mark) in self.marks.iter().flat_map(Marks::iter) {
             // Those that are registered already say so; without it a takeover is not heard by way of that mark.
-            let mut mark = SourceFd(&mark.as_raw_fd());
+            let descriptor = mark.as_raw_fd();
+            let mut mark = SourceFd(&descriptor);
             let _ = self
                 .poll
                 .registry()

@@ -106,7 +106,8 @@ impl Server {
         }
         for (_, mark) in self.marks.iter().flat_map(Marks::iter) {
             // Open in the other process, it would go on waking this one.
-            let mut mark = SourceFd(&mark.as_raw_fd());
+            let descriptor = mark.as_raw_fd();
+            let mut mark = SourceFd(&descriptor);
             let _ = self.poll.registry().deregister(&mut mark);
         }
         self.marks = None;

@@ -217,9 +217,8 @@ mod tests {
     #[test]
     fn foreign_words_command_no_terminal_in_json_either() {
         let said = "a\x1b[2J\u{9b}31m\x7f\n";
-        let args = format_args!("{said}");
-        let record = Record::builder().level(Level::Info).args(args).build();
-        let line = json(&record, None);
+        let mut builder = Record::builder();
+        let line = json(&builder.args(format_args!("{said}")).build(), None);
         assert!(!line.contains(char::is_control), "{line:?}");
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(back["message"], said);
