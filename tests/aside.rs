@@ -107,21 +107,10 @@ fn store(client: &mut Client, n: usize, value: &[u8]) {
 #[track_caller]
 fn reads(mut stream: &TcpStream, expected: &[u8]) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut got = vec![0; 64 * 1024];
-    let mut at = 0;
-    while at < expected.len() {
-        let most = got.len().min(expected.len() - at);
-        let count = stream
-            .read(&mut got[..most])
-            .unwrap_or_else(|error| panic!("{error} after {at} bytes"));
-        assert!(count > 0, "the end after {at} bytes");
-        assert!(
-            got[..count] == expected[at..at + count],
-            "other bytes between {at} and {}",
-            at + count
-        );
-        at += count;
-    }
+    let mut got = vec![0; expected.len()];
+    stream.read_exact(&mut got).unwrap();
+    let same = got.iter().zip(expected).take_while(|(a, b)| a == b);
+    assert!(got == expected, "other bytes from {} on", same.count());
 }
 
 #[test]

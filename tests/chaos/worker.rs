@@ -2,7 +2,7 @@
 //! waiting for the answers.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -213,18 +213,18 @@ impl Worker<'_> {
                 _ => reply::take(&front.request, rest),
             };
             match taken {
-                Taken::Partial => {
-                    let count = self.connection.stream().read(&mut piece).unwrap_or(0);
-                    if count == 0 {
+                Taken::Partial => match self.connection.stream().read(&mut piece) {
+                    Ok(count @ 1..) => input.extend_from_slice(&piece[..count]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    other => {
                         return Err(format!(
-                            "client {}: no answer to {:?}, after {}",
+                            "client {}: no answer ({other:?}) to {:?}, after {}",
                             self.client,
                             front.request,
                             input.escape_ascii()
-                        ));
+                        ))
                     }
-                    input.extend_from_slice(&piece[..count]);
-                }
+                },
                 Taken::Wrong(why) => {
                     return Err(format!(
                         "{why}, to {:?}: {}",

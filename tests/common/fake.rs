@@ -210,6 +210,7 @@ fn serve(
             Ok(0) => return,
             Ok(count) => bytes.extend_from_slice(&scratch[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return,
         }
     }

@@ -339,6 +339,7 @@ impl Line {
             match stream.read(&mut scratch) {
                 Ok(0) => return Err(Trouble::Closed("closed".to_string())),
                 Ok(count) => reply.extend_from_slice(&scratch[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(trouble(error)),
             }
             if is_whole(&reply) {
