@@ -1,6 +1,9 @@
 //! Bugs planted in the core itself (`magent::proxy::sabotage`): the checks of the runs must find each of them, in runs that
 //! the core passes without it. Needs the feature `sabotage`: `cargo test --features sabotage --test sim planted::`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+
 use magent::proxy::sabotage::{plant, Sabotage};
 
 use super::profile::Profile;
@@ -111,37 +114,50 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 4),
 ];
 
+/// Whether one of these runs finds the bug. The same run without it must be sound.
+fn found(planted: Planted, profile: Profile, seeds: impl Iterator<Item = u64>) -> bool {
+    let name = profile.name();
+    for seed in seeds {
+        let Err(why) = outcome(planted, profile, seed) else {
+            continue;
+        };
+        let line = why.lines().next().unwrap_or_default();
+        let line: String = line.chars().take(120).collect();
+        println!("{planted:?}: found by {name} with seed {seed}: {line}");
+        let sound = run(profile, seed, STEPS, sabotage::Sabotage::none()).outcome;
+        let also = format!("{name}, seed {seed}: also without {planted:?}");
+        assert_eq!(sound, Ok(()), "{also}");
+        return true;
+    }
+    false
+}
+
 #[test]
 fn each_is_found() {
     let within = knob("MAGENT_SIM_SEEDS").unwrap_or(400);
-    let mut missed = Vec::new();
     let only = std::env::var("MAGENT_SIM_PROFILE").ok();
-    for (planted, profile, first) in SOONEST {
-        let name = profile.name();
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
+    let missed = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    // A bug is planted for one thread.
+    let work = || {
+        while let Some(&(planted, profile, first)) =
+            SOONEST.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            if only.as_ref().is_some_and(|only| only != profile.name()) {
+                continue;
+            }
+            let seeds = std::iter::once(first).chain(0..within);
+            if !found(planted, profile, seeds) {
+                missed.lock().expect("no panic while locked").push(planted);
+            }
         }
-        let mut seeds = std::iter::once(first).chain(0..within);
-        let found = seeds.find_map(|seed| Some((seed, outcome(planted, profile, seed).err()?)));
-        let Some((seed, why)) = found else {
-            missed.push(planted);
-            continue;
-        };
-        let line: String = why
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(120)
-            .collect();
-        println!("{planted:?}: found by {name} with seed {seed}: {line}");
-        let sound = run(profile, seed, STEPS, sabotage::Sabotage::none()).outcome;
-        assert_eq!(
-            sound,
-            Ok(()),
-            "{name}, seed {seed}: also without {planted:?}"
-        );
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let missed = missed.into_inner().expect("no panic while locked");
     assert!(
         missed.is_empty(),
         "not found within {within} seeds: {missed:?}"
