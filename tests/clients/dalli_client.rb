@@ -3,7 +3,7 @@ require 'dalli'
 
 port, seconds = ARGV[0], ARGV[1].to_f
 Dalli.logger.level = Logger::FATAL
-CACHE = Dalli::Client.new("127.0.0.1:#{port}", socket_timeout: 1, failover: false)
+CACHE = Dalli::Client.new("127.0.0.1:#{port}", socket_timeout: 20, failover: false)
 
 class Wrong < StandardError; end
 

@@ -5,7 +5,7 @@ use Time::HiRes qw(time);
 use Cache::Memcached::Fast;
 
 my ($port, $seconds) = @ARGV;
-my $cache = Cache::Memcached::Fast->new({ servers => ["127.0.0.1:$port"], connect_timeout => 1, io_timeout => 1 });
+my $cache = Cache::Memcached::Fast->new({ servers => ["127.0.0.1:$port"], connect_timeout => 20, io_timeout => 20 });
 $| = 1;
 
 sub same {

@@ -78,7 +78,7 @@ func round(cache *memcache.Client, n int) (err interface{}) {
 
 func main() {
 	cache := memcache.New("127.0.0.1:" + os.Args[1])
-	cache.Timeout = time.Second
+	cache.Timeout = 20 * time.Second
 	seconds, _ := strconv.ParseFloat(os.Args[2], 64)
 	life(cache, "first")
 	fmt.Println("looping")

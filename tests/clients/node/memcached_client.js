@@ -2,7 +2,7 @@
 const { port, same, run } = require('./ordinary');
 const Memcached = require('memcached');
 
-const cache = new Memcached(`127.0.0.1:${port}`, { timeout: 1000, retries: 0 });
+const cache = new Memcached(`127.0.0.1:${port}`, { timeout: 20000, retries: 0 });
 const call = (name, ...words) => new Promise((resolve, reject) =>
   cache[name](...words, (error, result) => (error ? reject(error) : resolve(result))));
 

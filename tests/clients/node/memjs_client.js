@@ -2,7 +2,7 @@
 const { port, same, run } = require('./ordinary');
 const memjs = require('memjs');
 
-const cache = memjs.Client.create(`127.0.0.1:${port}`, { timeout: 1, retries: 0, failover: false });
+const cache = memjs.Client.create(`127.0.0.1:${port}`, { timeout: 20, retries: 0, failover: false });
 const text = (found) => found.value && found.value.toString();
 
 async function life(name) {

@@ -2,7 +2,7 @@
 import bmemcached
 from ordinary import PORT, run, same
 
-cache = bmemcached.Client(["127.0.0.1:%d" % PORT], socket_timeout=1)
+cache = bmemcached.Client(["127.0.0.1:%d" % PORT], socket_timeout=20)
 
 
 def life(name):

@@ -5,7 +5,7 @@ from memcachio import Client
 from ordinary import PORT, run, same
 
 loop = asyncio.new_event_loop()
-cache = Client(("127.0.0.1", PORT), read_timeout=1)
+cache = Client(("127.0.0.1", PORT), read_timeout=20)
 
 
 def values(items):

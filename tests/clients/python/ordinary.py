@@ -1,6 +1,6 @@
 """What all scripts of this folder share: an ordinary life, then the same round while a server dies and comes back.
 
-usage: SCRIPT PORT SECONDS [PROTOCOL]; the last line of the output is for tests/clients/main.rs.
+usage: SCRIPT PORT SECONDS [PROTOCOL]; the last line of the output is for tests/clients/mod.rs.
 """
 import sys
 import time

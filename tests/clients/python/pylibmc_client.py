@@ -5,7 +5,7 @@ from ordinary import PORT, PROTOCOL, run, same
 cache = pylibmc.Client(
     ["127.0.0.1:%d" % PORT],
     binary=PROTOCOL == "binary",
-    behaviors={"tcp_nodelay": True, "cas": True, "connect_timeout": 1000, "receive_timeout": 1000000, "send_timeout": 1000000},
+    behaviors={"tcp_nodelay": True, "cas": True, "connect_timeout": 20000, "receive_timeout": 20000000, "send_timeout": 20000000},
 )
 
 

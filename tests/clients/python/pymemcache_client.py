@@ -2,7 +2,7 @@
 from ordinary import PORT, run, same
 from pymemcache.client.base import Client
 
-cache = Client(("127.0.0.1", PORT), connect_timeout=1, timeout=1, no_delay=True)
+cache = Client(("127.0.0.1", PORT), connect_timeout=20, timeout=20, no_delay=True)
 
 
 def life(name):

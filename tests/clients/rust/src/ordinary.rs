@@ -32,7 +32,7 @@ pub fn same<T: PartialEq + Debug>(got: T, wanted: T, what: &str) -> Result<(), T
     Err(Trouble::Wrong(format!("{what}: {got:?} instead of {wanted:?}")))
 }
 
-/// A life, rounds for so many seconds, and a life again. The last line of the output is for tests/clients/main.rs.
+/// A life, rounds for so many seconds, and a life again. The last line of the output is for tests/clients/mod.rs.
 pub fn run<C>(
     cache: &mut C,
     seconds: &str,

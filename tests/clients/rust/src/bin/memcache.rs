@@ -55,7 +55,7 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     let protocol = words.get(3).map_or("binary", String::as_str);
     let protocol = if protocol == "text" { "ascii" } else { protocol };
-    let url = format!("memcache://127.0.0.1:{}?timeout=1&protocol={protocol}", words[1]);
+    let url = format!("memcache://127.0.0.1:{}?timeout=20&protocol={protocol}", words[1]);
     let mut cache = Client::connect(url).expect("connected");
     run(&mut cache, &words[2], life, round);
 }
