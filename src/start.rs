@@ -97,11 +97,17 @@ pub fn prepare(
     } = supervisor;
     let paths = Paths::of(process)?;
     let mut plans = pools::plan(pools)?;
+    // A running magent comes first: nothing else of a second start matters.
+    let identity = Identity::resolve(process.user.as_deref(), process.group.as_deref());
+    let believed = identity
+        .as_ref()
+        .ok()
+        .and_then(|identity| identity.owner().0);
     let mut heritage = Heritage::default();
     if process.takeover {
         heritage = Heritage::ask(&plans)?;
     }
-    let mut marks = match take_marks(&plans, std::mem::take(&mut heritage.marks))? {
+    let mut marks = match take_marks(&plans, std::mem::take(&mut heritage.marks), believed)? {
         Ok(marks) => marks,
         Err(place) if second::is_out_of_reach(&plans) => {
             // Nobody can come to it any more, and without this one nobody would be served.
@@ -109,14 +115,14 @@ pub fn prepare(
                 "{place}: the file is gone, this magent takes the place of the one that runs"
             ));
             heritage = Heritage::ask(&plans)?;
-            match take_marks(&plans, std::mem::take(&mut heritage.marks))? {
+            match take_marks(&plans, std::mem::take(&mut heritage.marks), believed)? {
                 Ok(marks) => marks,
                 Err(place) => return Ok(Started::already(&place, &plans)),
             }
         }
         Err(place) => return Ok(Started::already(&place, &plans)),
     };
-    let identity = Identity::resolve(process.user.as_deref(), process.group.as_deref())?;
+    let identity = identity?;
     let logs = Logs::open(
         paths.log_file.as_deref(),
         daemon,
@@ -221,7 +227,7 @@ impl Heritage {
         };
         for (name, fd) in handed {
             if let Some(mark) = name.strip_prefix("mark ") {
-                heritage.marks.adopt(mark, fd.into());
+                heritage.marks.adopt(mark, fd);
             } else if let Some(path) = name.strip_prefix("pidfile ") {
                 heritage.pidfile = Some(PidFile::inherit(Path::new(path), fd)?);
             } else if name == "admin" {
@@ -265,8 +271,13 @@ impl Paths {
 }
 
 /// Takes the marks of all places; `Err` is the place that a running magent holds. Where several processes may listen
-/// (`reuseport`) there is no mark.
-fn take_marks(plans: &[Plan], mut marks: Marks) -> Result<Result<Marks, String>, SystemError> {
+/// (`reuseport`) there is no mark. `believed`: the user that this process will become; a magent of that user's is one.
+fn take_marks(
+    plans: &[Plan],
+    mut marks: Marks,
+    believed: Option<u32>,
+) -> Result<Result<Marks, String>, SystemError> {
+    marks.trust(believed);
     let places = plans.iter().flat_map(|plan| &plan.places);
     let mut any = false;
     for place in places.filter(|place| !place.reuseport) {

@@ -153,6 +153,8 @@ pub struct Server {
     predecessor: Option<Pair>,
     /// The magent that takes the place of this one.
     newcomer: Option<Pair>,
+    /// Those who have connected to a mark and not asked for anything yet.
+    askers: Vec<Pair>,
     clock: Clock,
 }
 
@@ -200,6 +202,7 @@ impl Server {
             pidfile: parts.pidfile,
             predecessor: parts.predecessor,
             newcomer: None,
+            askers: Vec::new(),
             clock,
         };
         server.notifier.warn();

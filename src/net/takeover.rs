@@ -12,8 +12,11 @@ use crate::sys::instance::Marks;
 use crate::sys::takeover::{self, Pair};
 use crate::time::Time;
 
-/// Most words that a mark is asked for at a time: anybody on this host may speak to it.
-const QUESTIONS_MAX: usize = 16;
+/// Most connections that may be there without having asked: whoever starts a second
+/// magent comes, looks who is here, and goes.
+const ASKERS_MAX: usize = 16;
+/// Longer than the kernel's queue of a mark: more come only while they are taken.
+const ROUNDS_MAX: usize = 64;
 
 /// Listens to the marks.
 pub(super) fn register(marks: &Marks, registry: &Registry) -> io::Result<()> {
@@ -40,16 +43,8 @@ impl Server {
                 }
             }
         }
-        let mut asked = Vec::new();
-        for (_, mark) in self.marks.iter().flat_map(Marks::iter) {
-            for _ in 0..QUESTIONS_MAX {
-                let Some(question) = takeover::take_question(mark.as_fd()) else {
-                    break;
-                };
-                asked.extend(question);
-            }
-        }
-        for pair in asked {
+        self.let_askers_in();
+        for pair in self.those_who_ask() {
             if self.newcomer.is_some() || self.phase != Phase::Serving {
                 continue;
             }
@@ -58,6 +53,41 @@ impl Server {
                 Err(error) => log::warn!("handing over to another magent failed: {error}"),
             }
         }
+    }
+
+    /// Takes those who have connected to the marks; they may ask a moment later.
+    fn let_askers_in(&mut self) {
+        let registry = self.poll.registry();
+        for (_, mark) in self.marks.iter().flat_map(Marks::iter) {
+            // Edge-triggered: until nobody is left.
+            let waiting = std::iter::from_fn(|| takeover::accept(mark.as_fd()));
+            for pair in waiting.take(ROUNDS_MAX) {
+                let Some(pair) = pair else {
+                    continue;
+                };
+                let mut source = SourceFd(&pair.as_raw_fd());
+                if registry
+                    .register(&mut source, token::TAKEOVER, Interest::READABLE)
+                    .is_ok()
+                {
+                    self.askers.push(pair);
+                }
+            }
+        }
+        let surplus = self.askers.len().saturating_sub(ASKERS_MAX);
+        self.askers.drain(..surplus);
+    }
+
+    fn those_who_ask(&mut self) -> Vec<Pair> {
+        let mut asking = Vec::new();
+        for pair in std::mem::take(&mut self.askers) {
+            match pair.has_asked() {
+                Ok(true) => asking.push(pair),
+                Ok(false) => self.askers.push(pair),
+                Err(_) => {}
+            }
+        }
+        asking
     }
 
     fn hand_over(&self, pair: Pair) -> io::Result<Pair> {
@@ -79,12 +109,6 @@ impl Server {
             pair.hand("admin", admin.fd())?;
         }
         pair.end()?;
-        let registry = self.poll.registry();
-        registry.register(
-            &mut SourceFd(&pair.as_raw_fd()),
-            token::TAKEOVER,
-            Interest::READABLE,
-        )?;
         Ok(pair)
     }
 

@@ -1,14 +1,24 @@
-//! The mark of a running magent: a bound Unix socket in the abstract namespace for each place it listens at. Marks
+//! The mark of a running magent: a listening Unix socket in the abstract namespace for each place it listens at. Marks
 //! are taken before the places themselves, so that a second start can tell a magent from another program, even from
 //! one that hangs. They live in the network namespace, as TCP ports do, and vanish with the process, however it ends.
+//!
+//! Anybody on the host may be the first to take such a name. So a name proves nothing: the kernel says which user listens there,
+//! and only root and the own user are believed.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::linux::net::SocketAddrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{
+    bind, connect, getsockopt, listen, socket, AddressFamily, Backlog, SockFlag, SockType, UnixAddr,
+};
 
 /// The longest abstract name: `sun_path` without its leading NUL.
 const NAME_MAX: usize = 107;
@@ -16,10 +26,19 @@ const NAME_MAX: usize = 107;
 /// How every mark begins.
 const PREFIX: &str = "magent/";
 
+/// How many questions may wait at a mark.
+const BACKLOG: i32 = 16;
+
+/// Who holds a mark may have bound it and not listen yet, or be about to end: so often it is looked at, after such pauses.
+const LOOKS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Marks held by this process, until it ends or drops them.
 #[derive(Default)]
 pub struct Marks {
-    held: Vec<(String, UnixDatagram)>,
+    held: Vec<(String, OwnedFd)>,
+    /// A user that is believed besides root and the process's own.
+    also: Option<u32>,
 }
 
 /// What came of an attempt to take a mark.
@@ -32,28 +51,43 @@ pub enum Taken {
 }
 
 impl Marks {
-    /// Takes the mark of that name.
+    /// Believes that user as well: the one that this process will become.
+    pub fn trust(&mut self, uid: Option<u32>) {
+        self.also = uid;
+    }
+
+    /// Takes the mark of that name. An error when somebody holds it who is not believed.
     pub fn take(&mut self, name: &str) -> io::Result<Taken> {
-        let address = UnixAddr::from_abstract_name(name)?;
-        match UnixDatagram::bind_addr(&address) {
-            Ok(socket) => {
-                // It is listened to: a newcomer may ask to take over.
-                socket.set_nonblocking(true)?;
-                self.held.push((name.to_owned(), socket));
-                Ok(Taken::Ours)
+        let address = UnixAddr::new_abstract(name.as_bytes())?;
+        for _ in 0..LOOKS {
+            let socket = new_socket()?;
+            match bind(socket.as_raw_fd(), &address) {
+                Ok(()) => {
+                    listen(&socket, Backlog::new(BACKLOG)?)?;
+                    self.held.push((name.to_owned(), socket));
+                    return Ok(Taken::Ours);
+                }
+                Err(Errno::EADDRINUSE) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Taken::Theirs),
-            Err(error) => Err(error),
+            match reach(name, self.also) {
+                Ok(Some(_)) => return Ok(Taken::Theirs),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => thread::sleep(PAUSE),
+            }
         }
+        Err(io::Error::other(
+            "its mark is held by a program that does not listen there",
+        ))
     }
 
     /// Takes a mark over from the magent that had it.
-    pub fn adopt(&mut self, name: &str, socket: UnixDatagram) {
+    pub fn adopt(&mut self, name: &str, socket: OwnedFd) {
         self.held.push((name.to_owned(), socket));
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &UnixDatagram)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OwnedFd)> {
         self.held
             .iter()
             .map(|(name, socket)| (name.as_str(), socket))
@@ -85,6 +119,38 @@ impl Marks {
             is_mark && !self.held.iter().any(|(ours, _)| ours == name)
         })
     }
+}
+
+/// A connection to whoever holds the mark of that name; `None`: nobody listens there. An error when it is a user that is not
+/// believed: others than root, this process's own and `also`.
+pub(super) fn reach(name: &str, also: Option<u32>) -> io::Result<Option<OwnedFd>> {
+    let socket = new_socket()?;
+    match connect(
+        socket.as_raw_fd(),
+        &UnixAddr::new_abstract(name.as_bytes())?,
+    ) {
+        Ok(()) => {}
+        Err(Errno::ECONNREFUSED) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let uid = getsockopt(&socket, PeerCredentials)?.uid();
+    let own = nix::unistd::geteuid().as_raw();
+    if uid != 0 && uid != own && also != Some(uid) {
+        return Err(io::Error::other(format!(
+            "its mark is held by user {uid}, who is not believed"
+        )));
+    }
+    Ok(Some(socket))
+}
+
+fn new_socket() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        flags,
+        None,
+    )?)
 }
 
 /// The mark of a TCP listener.
@@ -127,6 +193,16 @@ mod tests {
         assert_eq!(second.take(&name).unwrap(), Taken::Theirs);
         drop(first);
         assert_eq!(second.take(&name).unwrap(), Taken::Ours);
+    }
+
+    #[test]
+    fn a_name_that_another_program_holds_is_an_error() {
+        let name = format!("magent/test-other-{}", std::process::id());
+        let silent = new_socket().unwrap();
+        let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+        bind(silent.as_raw_fd(), &address).unwrap();
+        let error = Marks::default().take(&name).unwrap_err();
+        assert!(error.to_string().contains("does not listen"), "{error}");
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! Sockets handed from a running magent to the one that takes its place (`--takeover`).
 //!
 //! ```text
-//!   new: a pair of sockets, one end of it to the mark of a place --> old: who made the pair? root, or my own user?
+//!   new: connects to the mark of a place: who listens there? root, or my own user? --> old: who connects? the same
 //!   old: each mark, listener and the pid file, a descriptor with its name each, then "end"
 //!   new: starts with them; when it serves clients: "go"          --> old: accepts nobody any more, and ends
 //! ```
 //!
+//! Both ask the kernel, of this very connection: what somebody hands in could be anybody's.
 //! A pair that closes before "go" is a newcomer that failed: the old one serves on as if nothing had been.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
+use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
 use nix::sys::socket::{
-    getsockopt, recvmsg, sendmsg, setsockopt, socketpair, AddressFamily, ControlMessage,
-    ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    accept4, getsockopt, recvmsg, sendmsg, setsockopt, ControlMessage, ControlMessageOwned,
+    MsgFlags, SockFlag,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::instance::reach;
 
 /// What a newcomer says to a mark.
 const ASK: &[u8] = b"magent takeover 1";
@@ -36,35 +40,37 @@ pub struct Pair(OwnedFd);
 /// Something that is handed over, by its name: `mark NAME`, `listener`, `pidfile PATH`.
 pub type Handed = (String, OwnedFd);
 
-/// Asks whoever holds the mark of that name for what it has. `None`: nobody does any more.
+/// Asks whoever holds the mark of that name for what it has. `None`: nobody does any more. An error when it is neither root's nor
+/// this user's.
 pub fn ask(mark: &str) -> io::Result<Option<(Pair, Vec<Handed>)>> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    let Some(ours) = reach(mark, None)? else {
+        return Ok(None);
+    };
+    // The answers are waited for.
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::empty()))?;
     let patience = TimeVal::seconds(PATIENCE_SECONDS);
     setsockopt(&ours, ReceiveTimeout, &patience)?;
-    let address = UnixAddr::new_abstract(mark.as_bytes())?;
-    let sender = std::os::unix::net::UnixDatagram::unbound()?;
-    let rights = [theirs.as_raw_fd()];
-    let sent = sendmsg(
-        sender.as_raw_fd(),
-        &[IoSlice::new(ASK)],
-        &[ControlMessage::ScmRights(&rights)],
-        MsgFlags::empty(),
-        Some(&address),
-    );
-    match sent {
-        Err(nix::errno::Errno::ECONNREFUSED) => return Ok(None),
-        other => other.map_err(io::Error::from)?,
-    };
-    drop(theirs);
+    let ours = Pair(ours);
+    // Whoever is not let in is sent away, before or after it has asked.
+    ours.send(ASK, &[]).map_err(sent_away)?;
+    let ours = ours.0;
     let mut handed = Vec::new();
     loop {
-        match receive(ours.as_fd())? {
+        match receive(ours.as_fd()).map_err(sent_away)? {
             (name, None) if name == END => return Ok(Some((Pair(ours), handed))),
             (name, Some(fd)) => handed.push((String::from_utf8_lossy(&name).into_owned(), fd)),
             (name, None) if name.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+}
+
+fn sent_away(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            io::ErrorKind::UnexpectedEof.into()
+        }
+        _ => error,
     }
 }
 
@@ -93,12 +99,21 @@ impl Pair {
         Ok(())
     }
 
+    /// Whether the newcomer has asked for what there is. An error: it says something else, or is gone.
+    pub fn has_asked(&self) -> io::Result<bool> {
+        self.has_said(ASK)
+    }
+
     /// Whether the newcomer has said "go". An error: it is gone.
     pub fn has_gone(&self) -> io::Result<bool> {
-        let mut bytes = [0; 16];
+        self.has_said(GO)
+    }
+
+    fn has_said(&self, words: &[u8]) -> io::Result<bool> {
+        let mut bytes = [0; 32];
         let flags = MsgFlags::MSG_DONTWAIT;
         match nix::sys::socket::recv(self.0.as_raw_fd(), &mut bytes, flags) {
-            Ok(count) if &bytes[..count] == GO => Ok(true),
+            Ok(count) if &bytes[..count] == words => Ok(true),
             Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(nix::errno::Errno::EAGAIN) => Ok(false),
             Err(error) => Err(error.into()),
@@ -112,17 +127,17 @@ impl AsRawFd for Pair {
     }
 }
 
-/// Takes what has been said to a mark. `None`: nothing more is waiting. What is no question, or not of root's or of
-/// this process's own user, is thrown away.
-pub fn take_question(mark: BorrowedFd<'_>) -> Option<Option<Pair>> {
-    let (name, fd) = receive(mark).ok()?;
-    let Some(pair) = fd.filter(|_| name == ASK) else {
-        return Some(None);
-    };
+/// Takes the next connection to a mark. `None`: nobody waits any more. Others than root and this process's own user are sent
+/// away.
+pub fn accept(mark: BorrowedFd<'_>) -> Option<Option<Pair>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = accept4(mark.as_raw_fd(), flags).ok()?;
+    // SAFETY: the kernel has just made this descriptor for this process; nobody else knows of it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let own = nix::unistd::geteuid().as_raw();
-    let asked_by = getsockopt(&pair, PeerCredentials).map(|peer| peer.uid());
-    let allowed = asked_by.is_ok_and(|uid| uid == 0 || uid == own);
-    Some(allowed.then_some(Pair(pair)))
+    let uid = getsockopt(&socket, PeerCredentials).map(|peer| peer.uid());
+    let allowed = uid.is_ok_and(|uid| uid == 0 || uid == own);
+    Some(allowed.then_some(Pair(socket)))
 }
 
 fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
@@ -161,20 +176,20 @@ mod tests {
         let asked = name.clone();
         let newcomer = thread::spawn(move || ask(&asked).unwrap().unwrap());
         let mark = marks.iter().next().unwrap().1;
-        mark.set_nonblocking(false).unwrap();
-        let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
-        let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
-        let words = [IoSlice::new(ASK)];
-        sendmsg(
-            stranger.as_raw_fd(),
-            &words,
-            &[],
-            MsgFlags::empty(),
-            Some(&address),
-        )
-        .unwrap();
-        let asked = std::iter::repeat_with(|| take_question(mark.as_fd()).unwrap());
-        let pair = asked.take(2).flatten().next().unwrap();
+        // One that says something else, and one that says nothing.
+        let stranger = Pair(reach(&name, None).unwrap().unwrap());
+        stranger.send(b"what is this", &[]).unwrap();
+        let silent = reach(&name, None).unwrap().unwrap();
+        let mut pairs = Vec::new();
+        let pair = loop {
+            pairs.extend(std::iter::from_fn(|| accept(mark.as_fd())).flatten());
+            let asks = |pair: &Pair| pair.has_asked().unwrap_or(false);
+            if let Some(place) = pairs.iter().position(asks) {
+                break pairs.swap_remove(place);
+            }
+            thread::yield_now();
+        };
+        drop((stranger, silent));
         let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
         pair.hand("listener", one.as_fd()).unwrap();
         pair.end().unwrap();
