@@ -66,12 +66,16 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// Whether a word is a path of the source tree, by where it begins.
+/// Whether a word is a path of the source tree, by where it begins. What is built is not there before it is built.
 fn is_path(word: &str) -> bool {
     let (first, rest) = word.split_once('/').unwrap_or_default();
     let is_name = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
     let begins = |base: &&str| repository(&format!("{base}{first}")).is_dir();
-    !first.is_empty() && !rest.is_empty() && word.chars().all(is_name) && BASES.iter().any(begins)
+    first != "target"
+        && !first.is_empty()
+        && !rest.is_empty()
+        && word.chars().all(is_name)
+        && BASES.iter().any(begins)
 }
 
 /// Whether there is such a file or folder; the ending of Rust's files may be left out.
