@@ -13,7 +13,9 @@ threads=${MAGENT_TEST_THREADS:-$(($(nproc) * 4 + 4))}
 passed=0
 failed=()
 skipped=()
+# Programs of tests, and their process ids.
 started=()
+jobs=()
 
 say() { printf '%s\n' "$*"; }
 
@@ -44,17 +46,16 @@ begin() {
 	local name=$1
 	shift
 	say "tests of $name ..."
+	"$@" >"$logs/$name.log" 2>"$logs/$name.err" &
 	started+=("$name")
-	{
-		"$@" >"$logs/$name.log" 2>"$logs/$name.err"
-		printf '%s\n' "$?" >"$logs/$name.code"
-	} &
+	jobs+=($!)
 }
 
-# Adds up what the program has said.
+# Waits for the end of the program, and adds up what it has said.
 count() {
 	local name=$1 code bad line good ignored here=0
-	code=$(cat "$logs/$name.code" 2>/dev/null || echo none)
+	wait "$2"
+	code=$?
 	bad=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$logs/$name.log")
 	for line in $bad; do failed+=("$name: $line"); done
 	# One that says more than once that something is missing is one test.
@@ -62,7 +63,7 @@ count() {
 		grep -qxF "${line%%: *}" <<<"$bad" && continue
 		skipped+=("$name: $line")
 		here=$((here + 1))
-	done < <(sed -n 's/^SKIPPED //p' "$logs/$name.err" | sort -t : -k 1,1 | awk -F ': ' '!seen[$1]++')
+	done < <(sed -n 's/^SKIPPED //p' "$logs/$name.err" | awk -F ': ' '!seen[$1]++')
 	while read -r good ignored; do
 		passed=$((passed + good - here))
 		[ "$ignored" -eq 0 ] || skipped+=("$name: $ignored tests that are marked so")
@@ -90,7 +91,7 @@ build() {
 }
 
 # Ctrl-C reaches no background process of a shell without job control.
-trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
+trap 'kill "${jobs[@]}" 2>/dev/null; exit 130' INT TERM
 rm -rf "$logs"
 mkdir -p "$logs"
 
@@ -124,8 +125,7 @@ if grep -q 'NOT compared' "$logs/core-bench.log"; then
 fi
 [ ! -x tests/scripts/oldest.sh ] || step oldest-compiler nice tests/scripts/oldest.sh
 
-wait
-for name in "${started[@]}"; do count "$name"; done
+for n in "${!started[@]}"; do count "${started[n]}" "${jobs[n]}"; done
 
 say "logs: $logs; took $SECONDS s"
 for line in "${skipped[@]}"; do say "SKIPPED $line"; done
