@@ -14,25 +14,34 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PREFIX SYSCONFDIR DESTDIR
 
 .DEFAULT_GOAL := build
-.PHONY: build deps clients run test test-clients simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
+.PHONY: build deps clients run test test-oldest-rust bare-test test-clients simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
 	core-bench core-bench-baseline drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
 	$(CARGO) build --release --locked
 
-deps:             ## install what run, test and bench need, where it is missing
-	@tests/scripts/deps.sh
+deps: deps-all    ## install what all commands need, where it is missing
+# What one command needs: deps-run, deps-test, deps-bench, deps-deb.
+deps-%:
+	@tests/scripts/deps.sh $*
 
 clients:          # the clients of other people that the tests run
 	@tests/clients/fetch.sh
 
-run: deps build   ## two primaries, a backup and magent in front, on loopback; PORT=12000
+run: deps-run build   ## two primaries, a backup and magent in front, on loopback; PORT=12000
 	@tests/scripts/run.sh $(BIN) $(PORT)
 
-test: deps clients ## formatting, lints, and all tests: unit, integration, simulator; the last line says how many passed
+test: deps-test clients ## formatting, lints, and all tests: unit, integration, simulator; the last line says how many passed
 	@CARGO="$(CARGO)" tests/scripts/test.sh
 
-test-clients: deps clients ## real clients in pinned versions, while a server dies and comes back
+test-oldest-rust: ## builds all with the oldest Rust that is promised, and runs the tests of the core with it
+	@rust=$$(tests/scripts/oldest-rust.sh) && export RUSTC="$$rust" CARGO_TARGET_DIR=$(TARGET)/oldest-rust && \
+	$(CARGO) check --locked --all-targets && $(CARGO) test --locked --lib
+
+bare-test:        ## this tree in bare Debian 12 and 13, as root and with sudo: make run and make test there (root; an hour)
+	@tests/scripts/bare.sh $(ARGS)
+
+test-clients: deps-test clients ## real clients in pinned versions, while a server dies and comes back
 	$(CARGO) test --locked --test all clients:: -- --nocapture
 
 simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds) or SEEDS=1000, STEPS=5000 [PROFILE=cold SEED=42 TRACE=1]
@@ -45,23 +54,23 @@ chaos:            ## random commands while real servers die and stop: SECONDS=60
 	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test all chaos:: -- --nocapture
 
 # `build`: the binary that is measured is the one that is installed, not the one cargo bench makes.
-bench: deps build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows w1,w2 --rounds 7"
+bench: deps-bench build ## all rows against nutcracker, up to 10 minutes; ARGS="--rows w1,w2 --rounds 7"
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) $(ARGS)
 
-bench-quick: deps build ## depth 1, depth 32 and memory, about a minute
+bench-quick: deps-bench build ## depth 1, depth 32 and memory, about a minute
 	$(CARGO) bench --profile tools --locked --bench load -- --magent $(abspath $(BIN)) --quick $(ARGS)
 
-drill: deps build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
+drill: deps-test build ## two nodes, one address, real failures, measured (root): RUNS=5 PROFILE=fast DRILLS=power-off,split
 	$(CARGO) bench --profile tools --locked --bench drill -- --magent $(abspath $(BIN)) \
 	$(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DRILLS),--drills $(DRILLS)) $(ARGS)
 
-bench-memory: deps build ## idle clients, clients that do not read, half requests, and what is left after a burst
+bench-memory: deps-bench build ## idle clients, clients that do not read, half requests, and what is left after a burst
 	$(CARGO) bench --profile tools --locked --bench load -- memory --magent $(abspath $(BIN)) $(ARGS)
 
-bench-fair: deps build ## what 50 clients notice of three greedy ones
+bench-fair: deps-bench build ## what 50 clients notice of three greedy ones
 	$(CARGO) bench --profile tools --locked --bench load -- fair --magent $(abspath $(BIN)) $(ARGS)
 
-bench-growth: deps build ## tables and pictures in docs/performance: how cost grows; about five minutes
+bench-growth: deps-bench build ## tables and pictures in docs/performance: how cost grows; about five minutes
 	$(CARGO) bench --profile tools --locked --bench load -- growth --magent $(abspath $(BIN)) $(ARGS)
 
 core-bench:       ## what a request costs the core alone: instructions, allocations, ns, beside the baseline
@@ -80,7 +89,7 @@ install: $(BIN)   ## binary, units, scripts, man page, documents: PREFIX=/usr/lo
 uninstall:        ## takes away what install put there
 	@systemd/packaging/install.sh uninstall $(BIN)
 
-deb: build        ## a Debian package in target/debian; installs cargo-deb with cargo where it is missing
+deb: deps-deb build ## a Debian package in target/debian; installs cargo-deb with cargo where it is missing
 	@systemd/packaging/deb.sh $(BIN)
 
 clean:            ## removes everything that was built

@@ -3,15 +3,17 @@
 use crate::common;
 
 use std::fs;
-use std::os::unix::fs::{symlink, MetadataExt};
+use std::net::TcpStream;
+use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 
 use common::files::TempDir;
-use common::process::run;
+use common::process::{mortal, run, Process};
 use common::source::{read, repository};
 use common::{timed, wait_for, Magent, Memcached, PATIENCE};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
 
 #[test]
 fn shell_scripts_are_shell() {
@@ -128,4 +130,81 @@ fn drain_writes_and_waits_only_where_keepalived_runs() {
         assert_eq!(drain(wrong).0 .0, 64);
     }
     assert_eq!(drain(&["on", "/nonexistent/drain"]).0 .0, 71);
+}
+
+/// Where nothing can be installed, one line says all that is missing, and what to type.
+#[test]
+fn what_is_missing_is_said_in_one_line() {
+    let directory = TempDir::new();
+    let bin = directory.path("bin");
+    fs::create_dir(&bin).expect("made");
+    for tool in ["sh", "sed", "tr", "cat", "dirname", "cut", "grep"] {
+        let (_, path) = run(Command::new("sh").args(["-c", &format!("command -v {tool}")]));
+        symlink(path.trim(), format!("{bin}/{tool}")).expect("link");
+    }
+    // Not root. No packages are known, and none may be asked for.
+    let fake = |name: &str, text: &str| {
+        let path = format!("{bin}/{name}");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("executable");
+    };
+    fake("id", "echo 1000");
+    fake("apt-get", "echo NEVER");
+    for (command, also, not) in [
+        ("run", "memcached", "valgrind"),
+        ("test", "valgrind", "nothing"),
+    ] {
+        let (code, text) = run(Command::new(format!("{bin}/sh"))
+            .args([&repository("tests/scripts/deps.sh"), command])
+            .env_clear()
+            .envs([("PATH", &bin), ("HOME", &bin)]));
+        assert_eq!((code, text.lines().count()), (1, 1), "{text}");
+        assert_eq!(text.matches("apt-get install").count(), 1, "{text}");
+        for word in ["rustc", "cargo", "gcc", "iproute2", also] {
+            assert!(text.contains(&format!(" {word}")), "{word}: {text}");
+        }
+        assert!(!text.contains("NEVER") && !text.contains(not), "{text}");
+    }
+}
+
+/// The end of `make run` is also the end of what the drill started again as a daemon.
+#[test]
+fn the_end_of_the_drill_ends_what_it_started_again() {
+    let directory = TempDir::new();
+    let said = directory.path("said");
+    let mut drill = Process::start(
+        mortal(&repository("tests/scripts/run.sh"))
+            .args([env!("CARGO_BIN_EXE_magent"), "23700"])
+            .stdout(fs::File::create(&said).expect("made")),
+    );
+    let text = || fs::read_to_string(&said).expect("there");
+    wait_for("the drill runs", PATIENCE, || text().contains("Ctrl-C"));
+    let text = text();
+    let word = |line: &str, after: &str| {
+        let line = text.lines().find(|known| known.contains(line)).expect(line);
+        let (_, rest) = line.split_once(after).expect("a word");
+        rest.split_whitespace().next().expect("a word").to_owned()
+    };
+    let port: u16 = word("primary 1  ", "127.0.0.1:").parse().expect("a port");
+    let pid = word("primary 1  ", "pid ").parse().expect("a pid");
+    let accepts = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+    wait_for("primary 1 ended", PATIENCE, || !accepts());
+
+    let (_, options) = text.split_once("    memcached ").expect("the line");
+    let options = options.lines().next().expect("the line");
+    let options: Vec<_> = options
+        .split(" -P")
+        .next()
+        .expect("options")
+        .split(' ')
+        .collect();
+    assert!(options.contains(&"-d"), "{options:?}");
+    let (code, text) = run(Command::new("memcached").args(options));
+    assert_eq!(code, 0, "{text}");
+    wait_for("primary 1 is back", PATIENCE, accepts);
+
+    drill.signal(Signal::SIGINT);
+    drill.wait(PATIENCE);
+    assert!(!accepts(), "it still runs");
 }

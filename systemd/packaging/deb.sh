@@ -6,10 +6,7 @@ cd "$(dirname "$0")/../.."
 bin=${1:?usage: deb.sh BIN [OUTPUT [VERSION]]}
 output=${2:-target/debian}
 
-if ! command -v cargo-deb >/dev/null 2>&1; then
-	echo "deb: cargo-deb is missing: installing it with cargo"
-	cargo install cargo-deb --locked
-fi
+command -v cargo-deb >/dev/null 2>&1 || { echo "deb: cargo-deb is missing; make deb installs it" >&2; exit 1; }
 
 # The package's files in their places, less the binary: cargo-deb takes that where cargo built it, and finds out which
 # libraries it needs.

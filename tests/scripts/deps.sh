@@ -1,11 +1,15 @@
 #!/bin/sh
-# Installs what `make run`, `make test` and `make bench` need and does not find.
-# Silent when nothing is missing. Debian and Ubuntu (apt-get), RHEL and its relatives (dnf, yum).
+# Installs what a command of the Makefile needs and does not find here. Silent when nothing is missing.
+# Debian and Ubuntu (apt-get), RHEL and its relatives (dnf, yum). usage: deps.sh run|test|bench|deb|all
 set -eu
 
-# The oldest compiler that builds magent: rust-version in Cargo.toml.
-rust_major=1
-rust_minor=85
+command=${1:?usage: deps.sh run|test|bench|deb|all}
+here=$(cd "$(dirname "$0")" && pwd)
+
+# The oldest compiler that builds magent.
+oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/../../Cargo.toml")
+# The newest cargo-deb that it builds.
+cargo_deb=3.8.0
 
 have() { command -v "$1" >/dev/null 2>&1; }
 say() { printf 'deps: %s\n' "$*"; }
@@ -16,150 +20,200 @@ elif have yum; then system=redhat; installer=yum
 else system=other
 fi
 
-# A program that has to be there | its package on Debian | on RHEL | need: must or wish.
-# `-` on RHEL: not packaged there. nutcracker is only the peer of the bench.
-programs() {
+# A program | who needs it | who can do without it, and says so | its packages on Debian | on RHEL. `-`: nobody, or none there.
+table() {
 	cat <<-'END'
-		memcached  memcached          memcached                        must
-		cc         gcc                gcc                              must
-		ss         iproute2           iproute                          must
-		setpriv    util-linux         util-linux                       must
-		nutcracker nutcracker         -                                wish
-		memccat    libmemcached-tools libmemcached,libmemcached-awesome-tools wish
-		valgrind   valgrind           valgrind                         wish
-		keepalived keepalived         keepalived                       wish
-		systemd-analyze systemd       systemd                          wish
-		man        man-db             man-db                           wish
-		strip      binutils           binutils                         wish
-		chromedriver chromium-driver  chromedriver                     wish
+		cc              run,test,bench,deb -     gcc,libc6-dev     gcc,glibc-devel
+		memcached       run,test,bench -         memcached         memcached
+		ss              run,test,bench -         iproute2          iproute
+		setpriv         run,test,bench -         util-linux        util-linux
+		dpkg-deb        deb     test             dpkg              dpkg
+		strip           deb     test             binutils          binutils
+		nutcracker      -       test,bench       nutcracker        -
+		memccat         -       test             libmemcached-tools libmemcached-awesome-tools
+		valgrind        -       test,bench       valgrind          valgrind
+		keepalived      -       test             keepalived        keepalived
+		systemd-analyze -       test             systemd           systemd
+		man             -       test             man-db            man-db
+		ps              -       test             procps            procps-ng
+		chromedriver    -       test             chromium-driver   chromedriver
 	END
 }
 
-as_root() {
-	if [ "$(id -u)" -eq 0 ]; then "$@"
-	elif have sudo; then sudo "$@"
-	else
-		say "needs root or sudo to run: $*"
-		return 1
+# Whether a list with commas names the command.
+for_it() {
+	[ "$command" = all ] && [ "$1" != - ] && return
+	case ,$1, in *",$command,"*) ;; *) return 1 ;; esac
+}
+
+# Whether version $1 is that of the oldest compiler, or newer.
+is_enough() {
+	major=${1%%.*} rest=${1#*.}
+	minor=${rest%%[!0-9]*}
+	case $major$minor in '' | *[!0-9]*) return 1 ;; esac
+	[ "$major" -gt "${oldest%%.*}" ] || { [ "$major" -eq "${oldest%%.*}" ] && [ "$minor" -ge "${oldest#*.}" ]; }
+}
+
+has_rust() { have cargo && have rustc && is_enough "$(rustc --version 2>/dev/null | cut -d ' ' -f 2)"; }
+
+# How root is reached: nothing to put before a command, sudo, or not at all.
+if [ "$(id -u)" -eq 0 ]; then root=
+elif have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then root=sudo
+else root=none
+fi
+
+offered() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([0-9].*\)/\1/p'; }
+
+# The packages of Rust here, or nothing where they are too old. Debian 12 has a newer one beside its own.
+rust_packages() {
+	if [ $system = redhat ]; then
+		echo cargo rustfmt clippy
+	elif is_enough "$(offered rustc)"; then
+		echo rustc cargo rustfmt rust-clippy
+	elif is_enough "$(offered rustc-web)"; then
+		echo rustc-web cargo-web rustfmt-web
+	elif [ -z "$(offered rustc)" ] && [ $root = none ]; then
+		# Nobody has asked yet what there is, and it cannot be asked.
+		if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
+			echo rustc-web cargo-web rustfmt-web
+		else
+			echo rustc cargo rustfmt rust-clippy
+		fi
 	fi
 }
 
-updated=no
-install_packages() {
-	case $system in
-	debian)
-		if [ $updated = no ]; then
-			as_root apt-get -q update || return 1
-			updated=yes
+update() {
+	[ $system = debian ] && [ $root != none ] || return 0
+	[ -z "${updated:-}" ] || return 0
+	updated=yes
+	$root apt-get -qq update || say "apt-get update failed; going on with what it knew"
+}
+
+no_rust() {
+	say "magent needs Rust $oldest or newer, here is: $(rustc --version 2>/dev/null || echo none)"
+	say "no package here is new enough; install it from https://rustup.rs, then try again:"
+	say "  curl -sSf https://sh.rustup.rs | sh -s -- -y"
+	exit 1
+}
+
+# Rust first: without it the rest would be downloaded for nothing.
+needed=
+wished=
+programs=
+if ! has_rust; then
+	[ $system != other ] || no_rust
+	update
+	needed=$(rust_packages)
+	[ -n "$needed" ] || no_rust
+	programs="Rust $oldest"
+elif [ "$command" = test ] || [ "$command" = all ]; then
+	for tool in fmt clippy; do
+		have cargo-$tool || lints=missing
+	done
+	if [ "${lints:-}" = missing ]; then
+		if have rustup; then
+			say "installing rustfmt and clippy with rustup"
+			rustup -q component add rustfmt clippy || say "no rustfmt or clippy; make test will say which lints it skips"
+		elif ! have cargo-fmt && [ -n "$(offered rustfmt-web)" ] && dpkg -s rustc-web >/dev/null 2>&1; then
+			wished="rustfmt-web"
+		elif [ $system = debian ] && dpkg -s rustc >/dev/null 2>&1; then
+			wished="rustfmt rust-clippy"
 		fi
-		as_root env DEBIAN_FRONTEND=noninteractive \
-			apt-get -q -y --no-install-recommends install "$@" ;;
-	redhat) as_root "$installer" -q -y install "$@" ;;
+	fi
+fi
+
+# What is missing, all of it, to ask once.
+while read -r program must wish debian redhat; do
+	have "$program" && continue
+	packages=$debian
+	[ $system != redhat ] || packages=$redhat
+	[ $system != other ] || packages=$program
+	packages=$(echo "$packages" | tr , ' ')
+	if for_it "$must"; then
+		needed="$needed $packages"
+		programs="${programs:+$programs, }$program"
+	elif for_it "$wish"; then
+		if [ "$packages" = - ]; then say "$program is not packaged here; going on without it"; continue; fi
+		wished="$wished $packages"
+	fi
+done <<END
+$(table)
+END
+
+apt_line="apt-get install -y --no-install-recommends"
+# Installs packages in one go.
+install() {
+	# The words of $root and of the line are meant to be split.
+	# shellcheck disable=SC2086
+	case $system in
+	debian) $root env DEBIAN_FRONTEND=noninteractive $apt_line -qq --no-remove -o Dpkg::Use-Pty=0 "$@" </dev/null >/dev/null ;;
+	redhat) $root "$installer" -q -y install "$@" </dev/null ;;
 	*) return 1 ;;
 	esac
 }
 
 # Debian starts a service as soon as it is installed. Nobody asked for one here.
-quiet_service() {
-	if [ -d /run/systemd/system ] && have systemctl; then
-		for service in "$@"; do
-			as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
-		done
-	fi
+quiet_services() {
+	[ -d /run/systemd/system ] && have systemctl || return 0
+	for service in memcached nutcracker keepalived; do
+		case " $1 " in *" $service "*) $root systemctl disable --now "$service" >/dev/null 2>&1 || true ;; esac
+	done
 }
 
-missing=no
-while read -r program debian redhat need; do
-	if have "$program"; then continue; fi
+# The line to type where this script cannot.
+line() {
 	case $system in
-	debian) packages=$debian ;;
-	redhat) packages=$redhat ;;
-	*) packages=$program ;;
+	debian) echo "$apt_line $*" ;;
+	redhat) echo "$installer install $*" ;;
+	*) echo "$*" ;;
 	esac
-	if [ "$packages" = - ]; then
-		say "$program is not packaged here; only make bench would compare with it"
-		continue
-	fi
-	# Names differ between releases: the first one that installs will do.
-	installed=no
-	for package in $(echo "$packages" | tr , ' '); do
-		say "$program is missing: installing $package"
-		if install_packages "$package" </dev/null; then
-			installed=yes
-			break
-		fi
-	done
-	if [ $installed = yes ]; then
-		case $program in
-		memcached | nutcracker | keepalived) quiet_service "$program" ;;
-		esac
-	elif [ "$need" = must ]; then
-		say "cannot install $program; please install it (package: $packages)"
-		missing=yes
-	else
-		say "cannot install $program (package: $packages); going on without it"
-	fi
-done <<END
-$(programs)
-END
+}
 
-# Older and newer servers than the installed one: some tests run against those, too.
-if [ $system = debian ]; then
+# shellcheck disable=SC2086 # lists of packages
+if [ -n "$needed$wished" ]; then
+	if [ $root = none ] || [ $system = other ]; then
+		say "${programs:-nothing that must be} missing, and nothing can be installed here (not root, no sudo). Type as root: $(line $needed $wished)"
+		[ -z "$needed" ] || exit 1
+	else
+		update
+		known=
+		for package in $wished; do
+			if [ $system != debian ] || [ -n "$(offered "$package")" ]; then
+				known="$known $package"
+			else
+				say "$package is not packaged here; going on without it"
+			fi
+		done
+		if [ -n "$needed$known" ]; then
+			say "installing:" $needed $known
+			if ! install $needed $known; then
+				# One that cannot be had does not keep the others away.
+				if [ -n "$needed" ] && ! install $needed; then
+					say "cannot install $programs. Type as root: $(line $needed)"
+					exit 1
+				fi
+				for package in $known; do install "$package" || say "cannot install $package; going on without it"; done
+			fi
+			quiet_services "$needed $known"
+		fi
+	fi
+fi
+has_rust || no_rust
+
+# Older and newer servers than the installed one. Some tests run against those; the newest is a peer of the bench.
+if [ $system = debian ] && for_it test,bench; then
 	for release in bullseye trixie sid; do
 		home=${MAGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/magent}
 		[ -x "$home/memcached-$release/memcached" ] && continue
-		say "fetching memcached of Debian $release into $home, for tests and bench"
-		"$(dirname "$0")/memcached-of.sh" "$release" >/dev/null ||
-			say "no memcached of $release; the tests that need it will say so"
+		say "fetching memcached of Debian $release into $home"
+		"$here/memcached-of.sh" "$release" >/dev/null || say "no memcached of $release; what needs it will say so"
 	done
 fi
 
-rust_is_new_enough() {
-	have cargo && have rustc || return 1
-	version=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)
-	major=${version%%.*}
-	rest=${version#*.}
-	minor=${rest%%.*}
-	[ "${major:-0}" -gt $rust_major ] ||
-		{ [ "${major:-0}" -eq $rust_major ] && [ "${minor:-0}" -ge $rust_minor ]; }
-}
-
-# What is missing of the toolchain, in the names of the programs.
-rust_lacks() {
-	for tool in cargo-fmt cargo-clippy; do
-		have $tool || echo $tool
-	done
-}
-
-if ! have cargo; then
-	say "cargo is missing: trying the distribution's package"
-	case $system in
-	debian) install_packages cargo rustfmt rust-clippy || true ;;
-	redhat) install_packages cargo rustfmt clippy || true ;;
-	esac
-fi
-if ! rust_is_new_enough; then
-	say "magent needs Rust $rust_major.$rust_minor or newer, here is: $(rustc --version 2>/dev/null || echo none)"
-	say "where the distribution's is older, install it from https://rustup.rs:"
-	say "  curl -sSf https://sh.rustup.rs | sh -s -- -y"
-	missing=yes
-elif [ -n "$(rust_lacks)" ]; then
-	if have rustup; then
-		say "installing rustfmt and clippy with rustup"
-		rustup -q component add rustfmt clippy || missing=yes
-	else
-		case $system in
-		debian) install_packages rustfmt rust-clippy || missing=yes ;;
-		redhat) install_packages rustfmt clippy || missing=yes ;;
-		*) missing=yes ;;
-		esac
+if for_it test,deb && have dpkg-deb && ! have cargo-deb; then
+	say "cargo-deb is missing: building $cargo_deb with cargo"
+	if ! cargo install -q cargo-deb --version $cargo_deb --locked; then
+		say "no cargo-deb; the test of the package will say so"
+		[ "$command" != deb ] || exit 1
 	fi
-	[ $missing = no ] || say "make test needs cargo fmt and cargo clippy"
 fi
-
-if [ $system = debian ] && [ $missing = no ] && ! have cargo-deb; then
-	say "cargo-deb is missing: building it with cargo; make deb and the test of the package use it"
-	cargo install -q cargo-deb --locked || say "no cargo-deb; the test of the package will say so"
-fi
-
-[ $missing = no ]

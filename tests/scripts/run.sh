@@ -7,12 +7,27 @@ magent=${1:?usage: run.sh MAGENT PORT}
 wanted=${2:?usage: run.sh MAGENT PORT}
 
 pids=()
+ports=()
+
+# shellcheck disable=SC2317  # called by finish
+# The memcacheds that the drill started again on its ports, and for this user: with -d they are nobody's children.
+started_again() {
+	local port pid
+	for port in "${ports[@]}"; do
+		for pid in $(ss -Hltnp "src 127.0.0.1:$port" | grep -o '"memcached",pid=[0-9]*' | cut -d = -f 2 | sort -u); do
+			[ ! -O "/proc/$pid" ] || echo "$pid"
+		done
+	done
+}
 
 # shellcheck disable=SC2317  # called by the traps
 # Ends what was started here, by pid. A server that the drill stopped with SIGSTOP has to go on to end.
 finish() {
 	trap - EXIT INT TERM HUP
 	local pid tries
+	for pid in $(started_again); do
+		[[ " ${pids[*]} " == *" $pid "* ]] || pids+=("$pid")
+	done
 	for pid in "${pids[@]}"; do
 		kill -TERM "$pid" 2>/dev/null || true
 		kill -CONT "$pid" 2>/dev/null || true
@@ -66,7 +81,6 @@ if setpriv --pdeathsig TERM true 2>/dev/null; then child=(setpriv --pdeathsig TE
 
 next_port "$wanted"
 front=$port
-ports=()
 last=$front
 for name in "primary 1" "primary 2" "the backup"; do
 	next_port $((last + 1))
@@ -118,7 +132,7 @@ cat <<END
 
     memcached ${as[*]} -l 127.0.0.1 -p ${ports[0]} -d -P /tmp/primary1.pid
 
-  Ctrl-C here ends magent and the three servers started above.
+  Ctrl-C here ends magent and its three servers, also those that were started again.
 
 END
 

@@ -123,7 +123,11 @@ step core-bench nice "$cargo" bench --profile tools --locked --bench core -- --c
 if grep -q 'NOT compared' "$logs/core-bench.log"; then
 	skip core-bench "instructions are not compared: see $logs/core-bench.log"
 fi
-[ ! -x tests/scripts/oldest.sh ] || step oldest-compiler nice tests/scripts/oldest.sh
+if ! oldest=$(tests/scripts/oldest-rust.sh 2>"$logs/oldest-rust.log"); then
+	skip oldest-rust "$(tail -n 1 "$logs/oldest-rust.log")"
+elif [ "$oldest" != "$(command -v rustc)" ]; then
+	step oldest-rust nice make -s test-oldest-rust
+fi
 
 for n in "${!started[@]}"; do count "${started[n]}" "${jobs[n]}"; done
 
