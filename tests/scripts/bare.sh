@@ -81,7 +81,7 @@ inside() {
 # `make run` does not end by itself: waits for the ports, asks through it, and interrupts it.
 # shellcheck disable=SC2016,SC2034 # for the shell inside; used by name
 run_line='
-	env --default-signal=INT setsid make run >run.log 2>&1 & group=$!
+	: >run.log; env --default-signal=INT setsid make run >run.log 2>&1 & group=$!
 	tries=0
 	until grep -q "Ctrl-C here" run.log; do
 		tries=$((tries + 1))
