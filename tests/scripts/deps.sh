@@ -72,7 +72,7 @@ rust_packages() {
 		echo rustc cargo rustfmt rust-clippy
 	elif is_enough "$(offered rustc-web)"; then
 		echo rustc-web cargo-web rustfmt-web
-	elif [ -z "$(offered rustc)" ] && [ $root = none ]; then
+	elif [ -z "$(offered rustc)" ] && [ "$root" = none ]; then
 		# Nobody has asked yet what there is, and it cannot be asked.
 		if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
 			echo rustc-web cargo-web rustfmt-web
@@ -83,7 +83,7 @@ rust_packages() {
 }
 
 update() {
-	[ $system = debian ] && [ $root != none ] || return 0
+	[ $system = debian ] && [ "$root" != none ] || return 0
 	[ -z "${updated:-}" ] || return 0
 	updated=yes
 	$root apt-get -qq update || say "apt-get update failed; going on with what it knew"
@@ -171,7 +171,7 @@ line() {
 
 # shellcheck disable=SC2086 # lists of packages
 if [ -n "$needed$wished" ]; then
-	if [ $root = none ] || [ $system = other ]; then
+	if [ "$root" = none ] || [ $system = other ]; then
 		say "${programs:-nothing that must be} missing, and nothing can be installed here (not root, no sudo). Type as root: $(line $needed $wished)"
 		[ -z "$needed" ] || exit 1
 	else
