@@ -31,7 +31,7 @@ soon() {
 	done
 }
 file_says() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; }
-files() { find /usr /etc /var /run -xdev -path /var/lib/dpkg -prune -o -path /var/log -prune -o -path /var/cache -prune \
+files() { find /usr /etc /var /run -xdev -path /var/lib/dpkg -prune -o -path /var/log -prune -o -path /var/cache -prune -o -path /var/tmp -prune \
 	-o -path /run/systemd -prune -o -path /run/log -prune -o -path /run/udev -prune -o -iname '*magent*' -print | sort; }
 # Asks for the version, from bash itself.
 answers() { # address

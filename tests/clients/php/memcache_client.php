@@ -4,7 +4,8 @@ require __DIR__ . '/ordinary.php';
 
 ini_set('memcache.protocol', $protocol === 'binary' ? 'binary' : 'ascii');
 $cache = new Memcache();
-$cache->addServer('127.0.0.1', $port);
+// For an answer it has 20 s.
+$cache->addServer('127.0.0.1', $port, true, 1, 20);
 
 run(function ($name) use ($cache, $protocol) {
     same($cache->set($name, ['a' => 1], 0, 60), true, 'set');

@@ -5,6 +5,8 @@ require __DIR__ . '/ordinary.php';
 $cache = new Memcached();
 $cache->setOption(Memcached::OPT_BINARY_PROTOCOL, $protocol === 'binary');
 $cache->setOption(Memcached::OPT_TCP_NODELAY, true);
+$cache->setOption(Memcached::OPT_CONNECT_TIMEOUT, 20000);
+$cache->setOption(Memcached::OPT_POLL_TIMEOUT, 20000);
 $cache->addServer('127.0.0.1', $port);
 
 function good($result, $what) {

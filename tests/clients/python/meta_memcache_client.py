@@ -4,7 +4,7 @@ from ordinary import PORT, run, same
 
 cache = CacheClient.cache_client_from_servers(
     servers=[ServerAddress(host="127.0.0.1", port=PORT)],
-    connection_pool_factory_fn=connection_pool_factory_builder(),
+    connection_pool_factory_fn=connection_pool_factory_builder(connection_timeout=20, recv_timeout=20),
 )
 
 
