@@ -14,7 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PREFIX SYSCONFDIR DESTDIR
 
 .DEFAULT_GOAL := build
-.PHONY: build deps clients run test test-oldest-rust bare-test test-clients simulate chaos bench bench-quick bench-memory bench-fair bench-growth \
+.PHONY: build deps clients run test test-oldest-rust bare-test test-clients simulate mutants chaos bench bench-quick bench-memory bench-fair bench-growth \
 	core-bench core-bench-baseline drill install uninstall deb clean help
 
 build:            ## build the release binary (the default)
@@ -49,6 +49,9 @@ simulate:         ## the simulator alone, as long as you like: TIME=60 (seconds)
 	$(if $(STEPS),MAGENT_SIM_STEPS=$(STEPS)) $(if $(PROFILE),MAGENT_SIM_PROFILE=$(PROFILE)) \
 	$(if $(SEED),MAGENT_SIM_SEED=$(SEED)) $(if $(TRACE),MAGENT_SIM_TRACE=$(TRACE)) \
 	$(CARGO) test --profile tools --locked --test sim sweep -- --nocapture
+
+mutants:          ## small bugs planted in the core, one after the other: which ones does the simulator find? SEEDS=300 ONLY=3,14
+	$(CARGO) bench --profile dev --locked --bench mutants -- $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
 
 chaos:            ## random commands while real servers die and stop: SECONDS=60
 	MAGENT_CHAOS_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test all chaos:: -- --nocapture

@@ -24,6 +24,7 @@ mod ha;
 mod large;
 mod limits;
 mod mirror;
+mod mutants;
 mod old_servers;
 mod packaging;
 mod page;
