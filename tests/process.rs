@@ -6,11 +6,14 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::fake::{healthy, Do, Fake};
 use common::files::{Daemon, TempDir};
-use common::magent::run_magent;
+use common::magent::{magent_binary, run_magent};
+use common::process::{mortal, Process};
 use common::{timed, wait_for, Client, Magent, Memcached, Port, AT_ONCE, PATIENCE};
 use nix::sys::signal::Signal;
 
@@ -367,4 +370,35 @@ fn silent_clients_are_closed_only_with_idle_timeout() {
         matches!(closed.stream().peek(&mut [0]), Ok(0))
     });
     assert_eq!(kept.get("key1"), None);
+}
+
+/// Nobody is served before the servers have answered, also not those who were found waiting after a stop.
+#[test]
+fn who_waits_for_the_start_waits_on_when_it_stood_still() {
+    let (open, port) = (Arc::new(AtomicBool::new(false)), Port::claim());
+    let told = Arc::clone(&open);
+    let server = Fake::start(move |request| {
+        wait_for("it may answer", PATIENCE, || told.load(Ordering::SeqCst));
+        healthy(request)
+    });
+    let (number, place) = (
+        port.number().to_string(),
+        format!("127.0.0.1:{}", server.port()),
+    );
+    let mut command = mortal(&magent_binary());
+    command.args(["-D", "-v", "-l", "127.0.0.1", "-p", &number, "-s", &place]);
+    let proxy = Process::start(command.args(["--timeout", "20000"]));
+    wait_for("the server is asked", PATIENCE, || server.accepted() > 0);
+    let mut client = Client::connect(port.number());
+    client.send("get key1\r\n");
+    proxy.freeze();
+    // Time must pass for it.
+    std::thread::sleep(Duration::from_millis(1500));
+    proxy.thaw();
+    wait_for("it has noticed", PATIENCE, || {
+        proxy.stderr().contains("stood still")
+    });
+    open.store(true, Ordering::SeqCst);
+    let expect = "VALUE key1 0 13\r\nvalue-of-key1\r\nEND\r\n";
+    assert_eq!(String::from_utf8_lossy(&client.reply()), expect);
 }

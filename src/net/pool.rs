@@ -15,6 +15,7 @@ use super::link::Links;
 use super::presence::Presence;
 use super::resolve::{Addresses, Resolver};
 use super::still::Stillness;
+use super::stream::Stream;
 use super::token::{Part, Tokens};
 use super::{Listeners, SETTLE_MAX};
 use crate::buf::CHUNK;
@@ -75,6 +76,8 @@ pub(super) struct Pool {
     pub writable: Vec<ConnId>,
     pub scratch: Vec<u8>,
     pub door: Door,
+    /// Clients that were taken from the kernel's queue before the door is open.
+    pub early: Vec<Stream>,
     pub stillness: Stillness,
     pub clock: Clock,
     /// What servers are to get was kept back in the last turn; see `HOLD_AT`.
@@ -134,6 +137,7 @@ impl Pool {
             writable: Vec::new(),
             scratch: vec![0; CHUNK],
             door: Door::opening(&config, now),
+            early: Vec::new(),
             stillness: Stillness::default(),
             clock,
             held: false,
@@ -193,6 +197,9 @@ impl Pool {
             listener.register(&self.registry, self.tokens.listener(index))?;
         }
         self.door = Door::Open;
+        for stream in std::mem::take(&mut self.early) {
+            self.welcome(stream, now);
+        }
         if self.config.pool.is_some() {
             log::info!("clients{} are served", self.said());
         }

@@ -134,12 +134,6 @@ impl Pool {
         self.again.clear();
         self.writable.clear();
         self.proxy.begin_anew(&self.config, now);
-        closed += self.close_at_the_door(now);
-        let detail = format!(
-            "stood still for {} ms with requests under way: {closed} clients closed, all begun anew",
-            still.0 / 1000
-        );
-        self.proxy.happened(Kind::StoodStill, "", detail, now);
         if self.door == Door::Open {
             // Servers are connected to first, as at the start.
             for (_, listener) in self.listeners.iter_mut() {
@@ -148,6 +142,12 @@ impl Pool {
             }
             self.door = Door::opening(&self.config, now);
         }
+        closed += self.close_at_the_door(now);
+        let detail = format!(
+            "stood still for {} ms with requests under way: {closed} clients closed, all begun anew",
+            still.0 / 1000
+        );
+        self.proxy.happened(Kind::StoodStill, "", detail, now);
     }
 
     /// Clients whose address may have moved are not read. Who comes by the loopback network or a Unix socket cannot have
@@ -177,7 +177,7 @@ impl Pool {
         self.proxy.happened(Kind::StoodStill, "", detail, now);
     }
 
-    /// The same for those who have not been accepted yet.
+    /// The same for those who have not been accepted yet. Where the servers have not answered yet, the others wait on.
     fn close_at_the_door(&mut self, now: Time) -> usize {
         let mut closed = 0;
         // An error is an empty queue, or is met again when the listener is next asked.
@@ -187,8 +187,10 @@ impl Pool {
                 if may_move(&stream) {
                     forget(&stream);
                     closed += 1;
-                } else {
+                } else if self.door == Door::Open {
                     self.welcome(stream, now);
+                } else {
+                    self.early.push(stream);
                 }
             }
         }
