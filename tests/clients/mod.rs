@@ -126,7 +126,7 @@ fn live(mut command: Command, protocol: &str) {
     let Some(report) = last.filter(|_| status.success()) else {
         panic!("{status}; stdout: {said:#?}; stderr:\n{complaints}");
     };
-    assert!(report.rounds > 5, "{}", report.text);
+    assert!(report.rounds > 0, "{}", report.text);
     assert_eq!((report.errors, report.wrong), (0, 0), "{}", report.text);
     service.proxy.assert_alive();
 }
