@@ -22,6 +22,7 @@ mod front_door;
 mod fuzz_exchange;
 mod ha;
 mod large;
+mod late;
 mod limits;
 mod mirror;
 mod mutants;

@@ -6,6 +6,7 @@
 use super::events::Kind;
 use super::ids::{Action, CloseReason, LinkId};
 use super::mirror::has_flag;
+use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, LinkState, Role};
 use super::tail::Tail;
 use super::{cas, Proxy};
@@ -172,6 +173,7 @@ impl Proxy {
         let server = &mut self.servers[server_index];
         let link = &mut server.links[usize::from(id.conn)];
         let hits = link.hits;
+        let is_late = link.expired > 0;
         let Some(flight) = link.pop() else { return };
         let micros = self.now.since(flight.queued).0;
         server.latency.note(micros);
@@ -182,7 +184,14 @@ impl Proxy {
             }
         }
         match flight.txn {
-            Some(txn) => self.finish_role(id, txn, &flight, code, tail, hits),
+            Some(txn) => {
+                if !is_late || is(Sabotage::LateCountedTwice) {
+                    // Nobody waits any more for one that is late.
+                    let txn = self.txns.at(txn);
+                    txn.waiting = txn.waiting.saturating_sub(1);
+                }
+                self.finish_role(id, txn, &flight, code, tail, hits);
+            }
             None => self.finish_own(id, &flight, code, tail.text),
         }
         let link = &mut self.servers[server_index].links[usize::from(id.conn)];
@@ -218,7 +227,6 @@ impl Proxy {
     ) {
         let txn = self.txns.at(txn_id);
         txn.outstanding -= 1;
-        txn.waiting = txn.waiting.saturating_sub(1);
         match flight.role {
             Role::Read => self.read_answered(id, txn_id, flight, code, tail, hits),
             Role::Decide => self.decide_answered(id, txn_id, flight, code, tail),
@@ -226,7 +234,7 @@ impl Proxy {
             Role::Mirror => self.mirror_answered(id, txn_id, flight, code, tail.text),
             Role::Behind => self.answer_if_all_did(txn_id),
             Role::Flush(more) => self.flush_answered(id, txn_id, more, code, tail.text),
-            Role::Refill => self.answer_if_all_did(txn_id),
+            Role::Refill | Role::Exact => self.answer_if_all_did(txn_id),
             Role::Fence => {
                 self.answer_if_all_did(txn_id);
                 self.flush_passed(txn_id);

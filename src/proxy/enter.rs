@@ -68,6 +68,7 @@ impl Proxy {
         for server in self.servers.iter_mut().filter(|server| !server.is_up()) {
             // The other one may have let it into that view, and now it could pass for one that missed nothing.
             server.left_out = View::default();
+            server.only_late = false;
         }
         self.call_missing();
         self.check_stamps();
@@ -231,7 +232,7 @@ impl Proxy {
         current: bool,
         empty: bool,
     ) -> bool {
-        let alone = !self.has_views();
+        let (alone, active) = (!self.has_views(), self.is_active());
         let server = &mut self.servers[index];
         if self.settings.rejoin != Rejoin::Safe || is(Sabotage::NotSettled) {
             return false;
@@ -246,7 +247,9 @@ impl Proxy {
             server.doubtful = false;
             server.settled = true;
         }
-        let suspect = server.doubtful || (!alone && (same_process || !(current || empty)));
+        let only_late = server.only_late && active && current && server.journal.is_empty();
+        let stopped = same_process && !only_late;
+        let suspect = server.doubtful || (!alone && (stopped || !(current || empty)));
         if suspect && !server.settled {
             server.settled_at.get_or_insert(self.now + GRACE);
             return true;

@@ -5,11 +5,11 @@ use super::client::Reply;
 use super::journal::NotedKey;
 use super::order::bucket;
 use super::read::key_token;
-use super::repair::is_base64;
+use super::repair::{is_base64, Then};
 use super::route::Route;
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
-use super::txn::{TxnId, NO_RANK};
+use super::txn::{lacks_cold, TxnId, COLD, NO_RANK};
 use super::{cas, Proxy};
 use crate::buf::Body;
 use crate::proto::replies;
@@ -65,26 +65,58 @@ impl Proxy {
         if txn.waiting > 0 || txn.answered {
             return;
         }
-        if txn.best != NO_RANK && !txn.undecided {
+        // That a cold copy lacks the key says nothing while another one has not answered.
+        let told = txn.best != NO_RANK && (!lacks_cold(txn.best) || is(Sabotage::LateIsAbsent));
+        if told && !txn.undecided {
             self.answer_if_all_did(id);
             return;
         }
-        txn.answered = true;
-        let (client, seq, quiet, verb) = (txn.client, txn.seq, txn.quiet, txn.verb);
         self.counters.failed_writes += 1;
+        self.say_late(id);
+    }
+
+    /// A client that is still waiting hears that nothing came in time.
+    pub(super) fn say_late(&mut self, id: TxnId) {
+        let txn = self.txns.at(id);
+        if std::mem::replace(&mut txn.answered, true) {
+            return;
+        }
+        let (client, seq, quiet, verb) = (txn.client, txn.seq, txn.quiet, txn.verb);
+        // Of one copy's answer, which was kept.
+        self.replace_reply(client, seq, Reply::None);
         let silent = quiet && !verb.is_meta();
         let line = if silent { b"" } else { replies::TIMED_OUT };
         self.finish_with(client, seq, 1, line);
     }
 
-    /// Some copies took an unconditional write and some refused it: where it differs from the acting primary's outcome the
-    /// key is deleted.
-    pub(super) fn heal_refused(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
+    /// When the last copy has answered an unconditional write, or is lost, none must be left to differ.
+    pub(super) fn heal_if_refused(
+        &mut self,
+        id: TxnId,
+        flight: &InFlight,
+        bytes: impl FnOnce() -> Vec<u8>,
+    ) {
+        let txn = self.txns.at(id);
+        if txn.outstanding == 0 && txn.erred != 0 && txn.took != 0 {
+            self.heal_refused(id, flight, &bytes());
+        }
+    }
+
+    /// Some copies took an unconditional write and some refused it: where it differs from what its client was told, or else
+    /// from the acting primary's outcome, the key is deleted. A copy of a better rank that refused it too late for the client
+    /// to hear of it gets it from one that took it, if it has the memory now.
+    fn heal_refused(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8]) {
         if is(Sabotage::MirrorNotHealed) {
             return;
         }
         let txn = self.txns.at(id);
-        let (route, first) = (txn.route, txn.rank.min(63));
+        let first = match txn.best {
+            best if txn.answered && best != NO_RANK && !is(Sabotage::LateRefusalCounts) => {
+                best & !COLD
+            }
+            _ => txn.rank,
+        };
+        let (route, first) = (txn.route, usize::from(first).min(63));
         let wrong = if txn.erred & (1 << first) != 0 {
             txn.took
         } else {
@@ -97,6 +129,9 @@ impl Proxy {
             if let (Some(server), true) = (server, wrong & (1 << rank) != 0) {
                 if self.servers[server].is_up() {
                     self.heal(server, route, &noted);
+                    if rank < first {
+                        self.wait_for_repair(id, &noted, server, Then::Answer(id));
+                    }
                 }
             }
         }

@@ -270,9 +270,12 @@ impl Proxy {
             server.timeouts += 1;
             let Some(txn) = flight.txn else {
                 match flight.role {
+                    Role::Fetch(repair) if self.repairs[repair as usize].is_for_a_copy() => {
+                        self.copy_late(repair);
+                    }
                     Role::Fetch(repair) => {
                         flight.role = Role::Abandoned;
-                        self.fetch_next(repair);
+                        self.fetch_failed(repair);
                     }
                     Role::Inquire(inquiry) => {
                         flight.role = Role::Abandoned;

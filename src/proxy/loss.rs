@@ -14,7 +14,7 @@ use crate::time::Span;
 impl Proxy {
     /// Gives a server up, and sends what was in flight on its way.
     pub(super) fn server_lost(&mut self, index: usize, why: CloseReason) {
-        let now = self.now;
+        let (now, active) = (self.now, self.is_active());
         let server = &mut self.servers[index];
         let first = !server.tried;
         if server.is_connected() || first {
@@ -24,6 +24,15 @@ impl Proxy {
         }
         let server = &mut self.servers[index];
         server.tried = true;
+        let mut flights = server.links.iter().flat_map(|link| &link.fifo);
+        let changes = flights.any(|flight| {
+            !matches!(flight.role, Role::Read | Role::Probe | Role::Stamp) || flight.verb.is_gat()
+        });
+        server.only_late = match why {
+            CloseReason::Silent if server.state == State::Up => active && !changes,
+            CloseReason::ConnectTimeout | CloseReason::Silent => server.only_late,
+            _ => false,
+        };
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
         server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
@@ -59,6 +68,11 @@ impl Proxy {
         for (fifo, log, expired) in lost {
             for (n, flight) in fifo.into_iter().enumerate() {
                 let bytes = log.bytes(flight.start, flight.end);
+                if let (Role::Fetch(repair), CloseReason::Silent) = (flight.role, why) {
+                    // It may live.
+                    self.fetch_failed(repair);
+                    continue;
+                }
                 self.lose(&flight, bytes, n < expired, index);
             }
         }
@@ -76,6 +90,7 @@ impl Proxy {
             Role::Copy(_)
             | Role::Decide
             | Role::Mirror
+            | Role::Exact
             | Role::Echo
             | Role::Heal
             | Role::Refill
@@ -130,7 +145,10 @@ impl Proxy {
         match flight.role {
             Role::Read => self.reread(id, flight, bytes, server),
             Role::Decide => self.redecide(id, flight, bytes),
-            Role::Copy(_) | Role::Mirror | Role::Behind => {
+            Role::Copy(_) | Role::Mirror | Role::Exact | Role::Behind => {
+                if matches!(flight.role, Role::Copy(_)) {
+                    self.heal_if_refused(id, flight, || bytes.to_vec());
+                }
                 self.fence(id);
                 self.answer_if_all_did(id);
             }

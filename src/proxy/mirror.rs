@@ -1,12 +1,13 @@
 //! Flow: the outcome of a conditional write goes to the copies that had no say.
 //!
 //! What is mirrored is what happened, not what was asked: a copy cannot judge an `add` or a `cas`, so it gets a `set`.
-//! `append`, `prepend`, `incr`, `decr` go as themselves; the copies were equal before, so they are after. But a cold copy
+//! `append`, `prepend`, `incr`, `decr` go as themselves; the copies were equal before, so they are after. But a copy
 //! that lacks the item must not make it anew (`N`), as the decider may have had it: it says so, and gets it as it is.
 
 use std::rc::Rc;
 
 use super::client::Reply;
+use super::exact::is_untold;
 use super::ids::LinkId;
 use super::journal::NotedKey;
 use super::read::key_token;
@@ -23,10 +24,13 @@ use crate::proto::Verb;
 impl Proxy {
     /// Mirrors what the server on `id` has just done for `flight`. Servers that are not up miss it.
     pub(super) fn mirror_outcome(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
-        let route = self.txns.at(txn_id).route;
+        let txn = self.txns.at(txn_id);
+        let (route, number) = (txn.route, txn.number);
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.outcome);
         let won = self.link_mut(id).won;
+        let line = request_line(self.flight_bytes(id, flight));
+        let untold = is_untold(flight.verb, line, number, won) && !is(Sabotage::MadeAnew);
         let mut missed = false;
         for rank in 0..self.routes.ranks() {
             let server = self.routes.server(route, rank);
@@ -34,32 +38,46 @@ impl Proxy {
                 continue;
             };
             request.clear();
-            let lacks = self.servers[server].cold;
             let bytes = self.flight_bytes(id, flight);
-            let Some((verb, key)) = compose(flight, bytes, won, lacks, &mut request) else {
+            let Some((verb, key)) = compose(flight, bytes, won, untold, &mut request) else {
                 break;
+            };
+            let noted = || {
+                let key = key_token(flight).of(bytes);
+                NotedKey::new(key, is_base64(flight.verb, bytes))
             };
             if !self.servers[server].is_up() {
                 // Lost since the request was sent to the decider.
-                let key = key_token(flight).of(bytes);
-                let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
-                self.servers[server].journal.note(noted);
-                if self.is_safe() && self.needs_view_without(server) {
-                    missed = true;
-                    self.leave_out(server);
-                }
+                let noted = noted();
+                missed |= self.misses_outcome(server, noted);
                 continue;
             }
+            let noted = untold.then(noted);
             self.counters.mirrored += 1;
             let link_id = self.link_for(server, route);
-            let purpose = (Role::Mirror, verb, Some(txn_id));
+            let role = if untold { Role::Exact } else { Role::Mirror };
+            let purpose = (role, verb, Some(txn_id));
             let body = flight.body.as_ref().map(Rc::clone);
             self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
+            if let Some(noted) = noted {
+                let won = won && flight.verb == Verb::MetaGet;
+                self.copy_outcome(txn_id, server, &noted, won);
+            }
         }
         self.outcome = request;
         if missed {
             self.fence(txn_id);
         }
+    }
+
+    /// A server that is not up misses an outcome. True: the view has been raised for that.
+    pub(super) fn misses_outcome(&mut self, server: usize, noted: NotedKey) -> bool {
+        self.servers[server].journal.note(noted);
+        let raises = self.is_safe() && self.needs_view_without(server);
+        if raises {
+            self.leave_out(server);
+        }
+        raises
     }
 
     /// A copy has taken over an outcome.
@@ -83,14 +101,8 @@ impl Proxy {
             if !says_absent(flight.verb, code) {
                 self.heal(server, route, &noted);
             }
-            // What it lacks now is brought over, as long as nothing else passes. One more is outstanding meanwhile: the
-            // transaction is still needed if that ends at once.
-            let txn = self.txns.at(id);
-            txn.outstanding += 2;
-            txn.waiting += 1;
-            self.begin_repair(&noted, route, server, Then::Answer(id));
-            self.txns.at(id).outstanding -= 1;
-            return;
+            // What it lacks now is brought over, as long as nothing else passes.
+            return self.wait_for_repair(id, &noted, server, Then::Answer(id));
         }
         self.answer_if_all_did(id);
     }
@@ -161,13 +173,13 @@ impl Proxy {
 }
 
 /// Writes to `out` the request that brings a copy to where the decider is now. `request` is what was asked (and a small
-/// data block); `won`: the answer gave the right to refill; `lacks`: the copy may lack what the decider has. `None`: nothing
-/// has changed.
+/// data block); `won`: the answer gave the right to refill; `makes`: the copy may make an item where it has
+/// none, which is put right. `None`: nothing has changed.
 fn compose(
     flight: &InFlight,
     request: &[u8],
     won: bool,
-    lacks: bool,
+    makes: bool,
     out: &mut Vec<u8>,
 ) -> Option<(Verb, Token)> {
     let newline = memchr::memchr(b'\n', request)?;
@@ -191,16 +203,17 @@ fn compose(
                 .iter()
                 .skip(3)
                 .any(|token| matches!(token.of(line), b"MA" | b"MP" | b"Ma" | b"Mp"));
-            let keep: &[u8] = match (appends, lacks) {
-                (true, true) => b"bTFEM",
-                (true, false) => b"bTFEMN",
+            let keep: &[u8] = match (appends, makes) {
+                (true, true) => b"bTFEMN",
+                (true, false) => b"bTFEM",
                 (false, _) => b"bTFE",
             };
             push_meta(line, b"ms", 3, keep, out);
             Verb::MetaSet
         }
         Verb::MetaArithmetic => {
-            let keep: &[u8] = if lacks { b"bDTMEv" } else { b"bNJDTMEv" };
+            let makes = makes || is(Sabotage::MadeAnew);
+            let keep: &[u8] = if makes { b"bNJDTMEv" } else { b"bDTMEv" };
             push_meta(line, b"ma", 2, keep, out);
             Verb::MetaArithmetic
         }
@@ -218,7 +231,7 @@ fn compose(
             if !touches && !won {
                 return None;
             }
-            let keep: &[u8] = if lacks { b"bTRE" } else { b"bNTRE" };
+            let keep: &[u8] = if makes { b"bNTRE" } else { b"bTRE" };
             push_meta(line, b"mg", 2, keep, out);
             Verb::MetaGet
         }
@@ -235,6 +248,12 @@ fn compose(
         end: at + key.len(),
     };
     Some((verb, key))
+}
+
+/// The line of a request, without its end.
+fn request_line(request: &[u8]) -> &[u8] {
+    let newline = memchr::memchr(b'\n', request).unwrap_or(request.len());
+    request[..newline].trim_ascii_end()
 }
 
 /// The command, its first words (key, length), and of its flags those in `keep`.
@@ -269,10 +288,6 @@ mod tests {
     use crate::time::Time;
 
     fn mirrored(verb: Verb, request: &[u8], won: bool) -> Option<String> {
-        mirrored_to(false, verb, request, won)
-    }
-
-    fn mirrored_to(cold: bool, verb: Verb, request: &[u8], won: bool) -> Option<String> {
         let key_at = 1 + request.iter().position(|&byte| byte == b' ').unwrap();
         let flight = InFlight {
             role: Role::Decide,
@@ -286,7 +301,7 @@ mod tests {
             body: None,
         };
         let mut out = Vec::new();
-        let (_, key) = compose(&flight, request, won, cold, &mut out)?;
+        let (_, key) = compose(&flight, request, won, false, &mut out)?;
         assert_eq!(key.of(&out), &request[key_at..=key_at]);
         Some(String::from_utf8(out).unwrap())
     }
@@ -314,14 +329,10 @@ mod tests {
             (
                 Verb::MetaSet,
                 b"ms k 1 MA N5 k\r\nx\r\n",
-                "ms k 1 MA N5\r\nx\r\n",
+                "ms k 1 MA\r\nx\r\n",
             ),
             (Verb::MetaDelete, b"md k C5 I T3 O9\r\n", "md k I T3\r\n"),
-            (
-                Verb::MetaArithmetic,
-                b"ma k N0 J5 v t\r\n",
-                "ma k N0 J5 v\r\n",
-            ),
+            (Verb::MetaArithmetic, b"ma k N0 J5 v t\r\n", "ma k v\r\n"),
         ];
         for (verb, request, expected) in cases {
             assert_eq!(mirrored(verb, request, false).as_deref(), Some(expected));
@@ -329,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cold_copy_makes_nothing_anew() {
+    fn a_copy_makes_nothing_anew() {
         let cases: [(Verb, &[u8], &str); 3] = [
             (Verb::MetaArithmetic, b"ma k N0 J5 D2\r\n", "ma k D2\r\n"),
             (
@@ -340,7 +351,7 @@ mod tests {
             (Verb::MetaGet, b"mg k N5 v R9\r\n", "mg k R9\r\n"),
         ];
         for (verb, request, expected) in cases {
-            let sent = mirrored_to(true, verb, request, true);
+            let sent = mirrored(verb, request, true);
             assert_eq!(sent.as_deref(), Some(expected));
         }
     }

@@ -5,7 +5,7 @@
 //! The core opens no socket and reads no clock.
 //!
 //! Rooms own state (`client`, `long`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
-//! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `aside` (what they do not read), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `heal`, `flush`,
+//! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `aside` (what they do not read), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `exact`, `heal`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` and `loss` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
 //! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
 
@@ -23,6 +23,7 @@ mod dispatch;
 mod eject;
 mod enter;
 pub mod events;
+mod exact;
 mod exchange;
 mod flush;
 mod forget;

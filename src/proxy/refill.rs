@@ -47,16 +47,23 @@ impl Proxy {
         if let Some(version) = version {
             push_version(&mut request, version);
         }
-        request.extend_from_slice(b" ME");
+        if !matches!(repair.then(), Then::Over(_)) {
+            request.extend_from_slice(b" ME");
+        }
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(item.data);
         let link_id = self.link_for(repair.target(), repair.route());
         let mark = item.stale.then(|| stale_mark(name, base64, version));
         let txn = match repair.then() {
             Then::Answer(txn) => Some(*txn),
+            Then::Over(over) => Some(over.txn),
             _ => None,
         };
-        let purpose = (Role::Refill, Verb::MetaSet, txn);
+        let role = match repair.then() {
+            Then::Over(_) => Role::Exact,
+            _ => Role::Refill,
+        };
+        let purpose = (role, Verb::MetaSet, txn);
         self.queue_bytes(link_id, &request, None, key, purpose);
         if let Some(line) = mark {
             // A stale item is brought over as one: who reads it first may refill it.

@@ -7,6 +7,7 @@
 //!   and P is asked again                    P: get k ---- hit        } in this order
 //! ```
 
+use super::exact::Over;
 use super::item::Item;
 use super::journal::NotedKey;
 use super::order::bucket;
@@ -35,6 +36,8 @@ pub enum Then {
     },
     /// The client of a write is answered.
     Answer(TxnId),
+    /// The same; the item takes the place of what is there.
+    Over(Over),
     /// The request is asked (again).
     Redo(Box<Redo>),
     /// A retrieval of many keys asks for this one again.
@@ -73,6 +76,10 @@ pub struct Repair {
     next_rank: usize,
     epoch: (u32, u64),
     tries: u8,
+    /// A copy that may have the key has not said so in time.
+    unsure: bool,
+    /// An answer for a copy did not come in time, and is still waited for.
+    late: bool,
     then: Then,
     /// The answer of the copy that is being asked.
     answer: Vec<u8>,
@@ -97,6 +104,21 @@ impl Repair {
     /// The rank of the copy that was asked last; as many as there are ranks: the place where the key was before.
     pub fn asked_rank(&self) -> usize {
         self.next_rank.saturating_sub(1)
+    }
+
+    /// Whether a copy gets what another one holds, however late that comes; not a client.
+    pub fn is_for_a_copy(&self) -> bool {
+        !matches!(self.then, Then::Redo(_) | Then::Gather { .. })
+    }
+
+    /// It does not come in time. True: that is new.
+    pub fn note_late(&mut self) -> bool {
+        !std::mem::replace(&mut self.late, true)
+    }
+
+    /// Whether it did not come in time.
+    pub fn is_late(&self) -> bool {
+        self.late
     }
 
     /// What happens afterwards.
@@ -146,6 +168,8 @@ impl Proxy {
             next_rank: 0,
             epoch: self.order.epoch(bucket(route.hash)),
             tries: 0,
+            unsure: false,
+            late: false,
             then,
             answer: Vec::new(),
         };
@@ -164,6 +188,18 @@ impl Proxy {
             // It cannot be exact, so it is not done.
             return self.end_repair(id, false);
         }
+        if let Then::Over(over) = repair.then {
+            // Only the decider knows.
+            let rank = usize::from(over.rank);
+            let decider = self.routes.server(route, rank);
+            let decider = decider.filter(|&server| self.servers[server].is_up());
+            let repair = &mut self.repairs[id as usize];
+            let asked = std::mem::replace(&mut repair.next_rank, rank + 1) > 0;
+            return match decider.filter(|_| !asked) {
+                Some(server) => self.fetch_from(id, server),
+                None => self.end_repair(id, false),
+            };
+        }
         let found = (repair.next_rank..self.routes.ranks()).find_map(|rank| {
             let server = self.routes.server(route, rank)?;
             (server != target && self.servers[server].is_up()).then_some((rank, server))
@@ -181,6 +217,18 @@ impl Proxy {
         if !self.meta {
             return self.fetch_classic(id, server);
         }
+        self.fetch_from(id, server);
+    }
+
+    /// The copy that was asked has not answered in time, or with an error: it may have the key.
+    pub(super) fn fetch_failed(&mut self, id: u32) {
+        self.repairs[id as usize].unsure = !is(Sabotage::LateIsAbsent);
+        self.fetch_next(id);
+    }
+
+    fn fetch_from(&mut self, id: u32, server: usize) {
+        let repair = &self.repairs[id as usize];
+        let route = repair.route;
         let mut line = b"mg ".to_vec();
         line.extend_from_slice(repair.key.key());
         let key = Token {
@@ -220,11 +268,12 @@ impl Proxy {
         if code == Code::End {
             return self.fetched_classic(id, &answer);
         }
-        if code != Code::MetaValue {
+        if code == Code::MetaMiss {
             return self.fetch_next(id);
         }
-        let Some(item) = Item::parse(&answer) else {
-            return self.fetch_next(id);
+        let item = Item::parse(&answer).filter(|_| code == Code::MetaValue);
+        let Some(item) = item else {
+            return self.fetch_failed(id);
         };
         let repair = &self.repairs[id as usize];
         let target = repair.target;
@@ -232,9 +281,11 @@ impl Proxy {
         if !fresh {
             self.counters.refills_cancelled += 1;
             let repair = &mut self.repairs[id as usize];
-            if repair.tries < TRIES_MAX {
+            // Nothing new passes what is exclusive, but a false neighbour may.
+            let ends = matches!(repair.then, Then::Over(_));
+            if repair.tries < TRIES_MAX || ends {
                 // A write has passed: what it left is looked at anew.
-                repair.tries += 1;
+                repair.tries = repair.tries.saturating_add(1);
                 repair.next_rank = 0;
                 repair.epoch = self.order.epoch(bucket(repair.route.hash));
                 return self.fetch_next(id);
@@ -265,14 +316,37 @@ impl Proxy {
     pub(super) fn end_repair(&mut self, id: u32, found: bool) {
         let repair = self.repairs.remove(id as usize);
         self.memory.give(repair.answer.len());
+        let unsure = repair.unsure && !found;
         match repair.then {
+            Then::Over(over) => self.end_over(over, &repair, found),
+            Then::Redo(redo) if unsure => self.refuse_redo(&redo),
             Then::Resync { .. } => self.resynced(),
             Then::Answer(txn) => self.stop_waiting(txn, found),
             Then::Redo(redo) => self.redo(*redo, repair.target),
             Then::Gather { gather, index } => {
+                if unsure {
+                    let verb = self.gathers.at(gather).verb;
+                    self.count_failed_reads(verb, 1);
+                }
                 self.regather_key(gather, index, repair.key.key(), found);
             }
         }
+    }
+
+    /// Whether the key of a request that has waited for it is there is not known: that is no absence, but an error.
+    fn refuse_redo(&mut self, redo: &Redo) {
+        let txn = self.txns.at(redo.txn);
+        let (route, verb) = (txn.route, txn.verb);
+        if redo.role == Role::Read {
+            self.count_failed_reads(verb, 1);
+            self.say_late(redo.txn);
+        } else {
+            txn.undecided = false;
+            self.counters.failed_writes += 1;
+            self.say_late(redo.txn);
+            self.decided(bucket(route.hash));
+        }
+        self.close_txn(redo.txn);
     }
 
     /// Asks a request that has waited for its key. `target`: the server it was made for.

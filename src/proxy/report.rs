@@ -126,6 +126,11 @@ impl Report<'_> {
 }
 
 impl Proxy {
+    /// Keys that were misses for clients as no copy could be asked in time.
+    pub fn failed_reads(&self) -> u64 {
+        self.counters.failed_reads
+    }
+
     /// What there is to tell at `now`.
     pub fn report(&mut self, now: Time) -> Report<'_> {
         self.now = self.now.max(now);

@@ -20,6 +20,8 @@ pub enum Sabotage {
     RefillNotCancelled,
     /// A copy that took a write otherwise than the acting primary is left as it is.
     MirrorNotHealed,
+    /// A copy that lacks what is counted makes it anew.
+    MadeAnew,
     /// An item without end is brought over as one that ends at once.
     ForeverAsNow,
     /// The remaining time of an item is not brought over.
@@ -38,6 +40,12 @@ pub enum Sabotage {
     FlushForgotten,
     /// `flush_all` goes over one connection of each server only.
     FlushOvertaken,
+    /// The refusal of a copy counts though its client has been told that another one took the write.
+    LateRefusalCounts,
+    /// A copy that is late has answered for another one, too.
+    LateCountedTwice,
+    /// A copy that does not answer in time counts as one that lacks the key.
+    LateIsAbsent,
     /// A miss of a cold server is believed.
     MissBelieved,
     /// A server that came back empty counts as warm.

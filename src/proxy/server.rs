@@ -51,6 +51,8 @@ pub enum Role {
     Copy(u8),
     /// The outcome of a conditional write, for a copy that had no say.
     Mirror,
+    /// An outcome that is put right by another copy's item, or that item.
+    Exact,
     /// A right to refill that another copy has given away.
     Echo,
     /// A copy that answered otherwise than the acting primary forgets the key.
@@ -112,7 +114,7 @@ impl InFlight {
     /// Whether a server that did not do it lacks what another one may have.
     pub fn may_be_missed(&self) -> bool {
         match self.role {
-            Role::Copy(_) | Role::Decide | Role::Mirror | Role::Echo => true,
+            Role::Copy(_) | Role::Decide | Role::Mirror | Role::Exact | Role::Echo => true,
             Role::Heal | Role::Entry | Role::Flush(_) | Role::Behind => true,
             Role::Read => self.verb.is_gat(),
             _ => false,
@@ -308,6 +310,9 @@ pub struct Server {
     pub journal: Journal,
     /// It was lost with writes in flight, which a process that was only stopped may still carry out when it goes on.
     pub doubtful: bool,
+    /// It was lost for its silence alone, with nothing in flight that changes it, while this proxy served: what its kernel
+    /// holds changes nothing either.
+    pub only_late: bool,
     /// The view when it was lost.
     pub lost_in: View,
     /// When it has had the time for that; and that it has.
@@ -366,6 +371,7 @@ impl Server {
             cold: false,
             journal: Journal::new(journal_keys),
             doubtful: false,
+            only_late: false,
             lost_in: View::default(),
             settled_at: None,
             settled: false,

@@ -66,6 +66,14 @@ const ROOM_KEPT: usize = 64;
 /// No rank has answered.
 pub const NO_RANK: u8 = u8::MAX;
 
+/// Beside a rank: what a cold copy said that lacks the key. Any other copy knows better.
+pub const COLD: u8 = 0x40;
+
+/// Whether the best answer is that of a cold copy that lacks the key.
+pub fn lacks_cold(best: u8) -> bool {
+    best != NO_RANK && best & COLD != 0
+}
+
 /// One server's share of a retrieval over several servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PartId {

@@ -13,7 +13,7 @@ use super::repair::{Redo, Then};
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
 use super::tail::Tail;
-use super::txn::{TxnId, NO_RANK};
+use super::txn::{TxnId, COLD, NO_RANK};
 use super::version::{told, value_of};
 use super::{cas, Proxy};
 use crate::config::Ack;
@@ -168,10 +168,10 @@ impl Proxy {
         }
         // That a cold server lacks the key says nothing if another copy has it.
         let lacks = matches!(code, Code::NotFound | Code::MetaNotFound);
-        let rank = if cold && lacks { rank | 0x40 } else { rank };
-        if txn.outstanding == 0 && txn.erred != 0 && txn.took != 0 {
+        let rank = if cold && lacks { rank | COLD } else { rank };
+        if txn.erred != 0 {
             let bytes = self.flight_bytes(link, flight).to_vec();
-            self.heal_refused(id, flight, &bytes);
+            self.heal_if_refused(id, flight, || bytes);
         }
         let txn = self.txns.at(id);
         if rank < txn.best && !txn.answered {

@@ -92,6 +92,7 @@ pub fn plan(keys: usize) -> Plan {
         short_times: false,
         deadly_gats: false,
         vivify: true,
+        marks: true,
         pieces: false,
         profile: Profile,
         flushes: 1500,

@@ -23,6 +23,8 @@ pub(super) struct Sent {
     /// Where it ends in the stream.
     pub(super) end: u64,
     pub(super) at: u64,
+    /// How many reads had failed then.
+    pub(super) failed: u64,
 }
 
 pub struct Client {
@@ -141,6 +143,17 @@ impl World {
         }
     }
 
+    /// Reads that have failed, of which the proxy says so.
+    fn failed_reads(&self) -> u64 {
+        let proxy = self.hosts[self.active].proxy.as_ref();
+        proxy.map_or(0, |proxy| proxy.failed_reads())
+    }
+
+    /// Whether a miss in reply to `sent` may be such a one.
+    pub(super) fn may_have_failed(&self, sent: &Sent) -> bool {
+        self.plan.lags && self.failed_reads() > sent.failed
+    }
+
     fn check_patience(&mut self, client: usize) {
         let timeout = self.plan.config.timeout.0;
         let ranks = 1 + self.plan.config.backups.len() as u64;
@@ -205,6 +218,7 @@ impl World {
                 from = end;
             }
         }
+        let failed = self.failed_reads();
         for (end, request, frame) in asked {
             let request = Rc::new(request);
             let end = self.clients[client].left + end as u64;
@@ -216,6 +230,7 @@ impl World {
                 ops,
                 end,
                 at: self.now,
+                failed,
             });
             self.tally.requests += 1;
             self.budget = self.budget.saturating_sub(1);
@@ -242,6 +257,7 @@ impl World {
             ops: Vec::new(),
             end,
             at: self.now,
+            failed: 0,
         });
         self.flush_client(client);
     }

@@ -159,17 +159,29 @@ impl Search {
         } else {
             &[0]
         };
-        for shift in shifts {
-            let mut item = item.clone();
-            if self.carry_out(&mut item, op, reply, now + shift) {
-                states.push(State::Known(item));
-                return;
+        // Whether it was put in as stale is not said, and versions are not known.
+        let marks = !self.rules.cas && may_mark(&op.request);
+        for newer in [false, true].into_iter().take(1 + usize::from(marks)) {
+            for shift in shifts {
+                let mut item = item.clone();
+                if self.carry_out(&mut item, op, reply, now + shift, newer) {
+                    states.push(State::Known(item));
+                    break;
+                }
             }
         }
     }
 
     /// Whether the reply could have been this one; `item` is what is there then.
-    fn carry_out(&self, item: &mut Option<Item>, op: &Op, reply: Option<&[u8]>, now: i64) -> bool {
+    /// `newer`: its version is higher than the one it is compared with.
+    fn carry_out(
+        &self,
+        item: &mut Option<Item>,
+        op: &Op,
+        reply: Option<&[u8]>,
+        now: i64,
+        newer: bool,
+    ) -> bool {
         let request = &op.request;
         let shown = reply.and_then(|reply| token(request, reply));
         let mut wild = false;
@@ -180,10 +192,14 @@ impl Search {
                 old.exp
             };
             wild = self.settle_version(old, request, reply, shown);
+            if newer {
+                old.cas = old.cas.saturating_add(1);
+            }
             let stored = reply.is_some_and(|reply| {
                 reply.starts_with(b"STORED") || reply.starts_with(b"HD") || reply.starts_with(b"VA")
             });
             if stored
+                && !newer
                 && op
                     .expects
                     .as_ref()
@@ -296,6 +312,11 @@ fn decisive(op: &Op) -> Option<Request> {
         plain.verb = Verb::Set;
     }
     decisive.then_some(plain)
+}
+
+/// Whether a request may mark what it stores as stale.
+fn may_mark(request: &Request) -> bool {
+    request.verb == Verb::Ms && request.flag(b'I').is_some() && compared(request).is_some()
 }
 
 /// The version that a request compares with.

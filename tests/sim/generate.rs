@@ -15,6 +15,7 @@ pub struct Generator {
     short: bool,
     pub(super) deadly_gats: bool,
     pub(super) vivify: bool,
+    marks: bool,
     /// Long values, and keys that are no words.
     pieces: bool,
     /// A time to live that not all runs outlast: copies do not forget an item at the same moment, as their seconds begin at
@@ -57,6 +58,7 @@ impl Generator {
             short: plan.short_times,
             deadly_gats: plan.deadly_gats,
             vivify: plan.vivify,
+            marks: plan.marks,
             pieces: plan.pieces,
             hours: if plan.profile.returns() { 40_000 } else { 100 },
             flushes: plan.flushes,
@@ -301,13 +303,17 @@ impl Generator {
                 give(rng, "F5", 3);
                 give(rng, "c", 3);
                 give(rng, &with_time, 3);
-                let compare = rng.one_in(5);
+                let compare = rng.one_in(if self.marks { 2 } else { 5 });
                 let value = match mode {
                     "MA" | "MP" => self.short_value(),
                     _ => self.value(),
                 };
                 if compare {
                     flags.push_str(&format!(" C{}", self.token(index)));
+                    if self.marks && self.rng.one_in(2) {
+                        // If the item is newer by now, this is put in as stale.
+                        flags.push_str(" I");
+                    }
                 }
                 format!("ms {name} {}{flags}\r\n{value}\r\n", value.len())
             }

@@ -128,7 +128,10 @@ impl World {
                     // A quiet meta command that says nothing had the nominal outcome; `noreply` may hide anything.
                     // So has a quiet frame.
                     let meta = sent.request.verb.is_meta() || sent.frame.is_some();
-                    let seen = if meta {
+                    let failed = sent.request.verb == Verb::Mg && self.may_have_failed(&sent);
+                    let seen = if failed {
+                        Seen::Never
+                    } else if meta {
                         Seen::Reply(Rc::from(&b""[..]))
                     } else {
                         self.silence()
@@ -187,7 +190,12 @@ impl World {
             }
         }
         let seen = if !ours {
-            Seen::Reply(Rc::from(reply))
+            let missed = request.verb == Verb::Mg && reply.starts_with(b"EN");
+            if missed && self.may_have_failed(sent) {
+                Seen::Never
+            } else {
+                Seen::Reply(Rc::from(reply))
+            }
         } else if reply == b"SERVER_ERROR no server for this key is up\r\n" {
             Seen::Refused
         } else {
@@ -225,8 +233,12 @@ impl World {
             let twin = |other: usize| !blocks[other].is_empty() && request.keys[other] == *key;
             // The same found twice says no more than once.
             let again = |other: usize| request.keys[other] == *key && blocks[other] == *block;
-            let seen = if (block.is_empty() && (0..blocks.len()).any(twin)) || (0..index).any(again)
-            {
+            let failed = block.is_empty() && self.may_have_failed(sent);
+            let twin = block.is_empty() && (0..blocks.len()).any(twin);
+            let touches = matches!(request.verb, Verb::Gat | Verb::Gats);
+            let seen = if failed && touches {
+                Seen::Unknown
+            } else if failed || twin || (0..index).any(again) {
                 Seen::Never
             } else {
                 Seen::Reply(Rc::from(*block))

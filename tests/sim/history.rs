@@ -61,6 +61,7 @@ impl History {
             .map(|n| Rc::from(generate::key(n, plan.pieces).as_bytes()))
             .collect();
         let ranks = 1 + plan.config.backups.len() as u64;
+        let lingers = if plan.lags { 6 } else { 0 };
         let keys = names.iter().map(|name| Key {
             name: Rc::clone(name),
             ops: Vec::new(),
@@ -81,6 +82,7 @@ impl History {
                 cas: guarantees.cas,
                 leases: guarantees.leases,
                 session: guarantees.session,
+                late: plan.lags,
                 lossy: guarantees.lossy,
                 times: plan.times,
                 item_max: plan.config.max_item_size,
@@ -94,7 +96,7 @@ impl History {
             linger: (40 + 2 * (plan.pipeline * plan.clients) as u64)
                 * (plan.delay_max + plan.service_max)
                 + 2000,
-            linger_most: 3 * ranks * plan.config.timeout.0 + 100 * plan.delay_max,
+            linger_most: (3 * ranks + lingers) * plan.config.timeout.0 + 100 * plan.delay_max,
             failing_until: 0,
             checked: 0,
             unchecked: 0,
@@ -172,11 +174,12 @@ impl History {
             seen => seen,
         };
         (op.until, op.lost_at) = match seen {
-            Seen::Unknown => {
+            Seen::Unheard if !self.rules.late => (now + self.linger, 0),
+            // Where servers are late, it may still be on its way.
+            Seen::Unknown | Seen::Unheard => {
                 let until = now.max(self.failing_until) + self.linger;
                 (until.min(now + self.linger_most), now)
             }
-            Seen::Unheard => (now + self.linger, 0),
             _ => (now, now),
         };
         let seen = match seen {

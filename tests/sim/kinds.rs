@@ -76,6 +76,7 @@ impl Waiting {
     pub(super) fn may_go(&self, op: &Op, kind: Kind, rules: Rules) -> bool {
         let before = match kind.class {
             Class::Write if !rules.session => self.writes,
+            Class::Touch | Class::Read if rules.late => self.writes,
             Class::Touch | Class::Read if !rules.session => self.writes | self.touches,
             _ => self.writes | self.touches | self.reads,
         };

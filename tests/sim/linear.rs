@@ -55,6 +55,8 @@ pub struct Rules {
     pub times: bool,
     /// A read does not see what its own client asked for behind it.
     pub session: bool,
+    /// Servers may be late, so that a `gat` is asked again, and a read behind it is not.
+    pub late: bool,
     pub item_max: usize,
     /// Seconds by which a remaining time to live may be off.
     pub drift: i64,

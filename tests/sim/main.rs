@@ -24,6 +24,7 @@ mod history;
 mod host;
 mod item;
 mod kinds;
+mod lags;
 mod linear;
 mod long;
 mod memcached;

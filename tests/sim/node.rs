@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lags::Lag;
 use super::memcached::{Memcached, Session};
 use super::net::Conn;
 use super::pieces;
@@ -32,6 +33,8 @@ struct Served {
     scheduled: bool,
     /// Complete commands may be left in the session.
     more: bool,
+    /// It has been waited for, and was not complete.
+    begun: bool,
     /// The other end has reset: what has come is carried out, then it is closed.
     doomed: bool,
 }
@@ -41,6 +44,8 @@ pub struct Node {
     pub process: Memcached,
     /// How much longer than usual it thinks.
     pub slowness: u64,
+    /// It is slow for a while, command by command.
+    pub lag: Lag,
     /// It was away or lost its items at least once in this run.
     pub was_hurt: bool,
     served: BTreeMap<Conn, Served>,
@@ -58,6 +63,7 @@ impl Node {
             health: Health::Running,
             process: Memcached::new(plan.version, 100 * index as u32, EPOCH - 100, plan.item_max),
             slowness: 1,
+            lag: Lag::default(),
             was_hurt: false,
             served: BTreeMap::new(),
             phase,
@@ -93,9 +99,11 @@ impl World {
         }
         let served = node.served.entry(conn).or_default();
         if !std::mem::replace(&mut served.scheduled, true) {
-            let pause = 1 + self
-                .rng
-                .below(self.plan.service_max * self.nodes[server].slowness);
+            // Half a command costs it nothing.
+            let lag = (!served.begun).then(|| node.lag.pause(self.now, &mut self.rng));
+            let pause = lag
+                .flatten()
+                .unwrap_or_else(|| 1 + self.rng.below(self.plan.service_max * node.slowness));
             self.after(pause, Event::Serve(server, conn));
         }
     }
@@ -131,7 +139,8 @@ impl World {
                 let text = bytes[..bytes.len().min(160)].escape_ascii();
                 println!("{:>12}   server {server} reads on {conn}: {text}", self.now);
             }
-            let commands = if self.rng.one_in(4) { 1 } else { 40 };
+            let slow = node.lag.is_slow(now);
+            let commands = if slow || self.rng.one_in(4) { 1 } else { 40 };
             let lie = self.sabotage.at_server(server, &self.plan);
             node.process.lie = lie;
             let backup = server >= self.plan.config.servers.len();
@@ -140,6 +149,7 @@ impl World {
             served.more =
                 node.process
                     .serve(&mut served.session, &bytes, commands, &mut served.out);
+            served.begun = slow && served.out.is_empty();
             self.scratch = bytes;
             self.made_room(conn, 0);
         }

@@ -4,7 +4,7 @@ use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
 use super::rng::Rng;
-use super::{ejecting, pieces};
+use super::{ejecting, lags, pieces};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +35,8 @@ pub enum Profile {
     /// As `FramesReturn` and `FramesSlow`; but with long values, servers that go in the middle of one, and more: see `pieces`.
     Pieces,
     PiecesSlow,
+    /// As `Return`; but servers that live are slow, one at a time: see `lags`.
+    Lags,
 }
 
 /// What the runs of a profile are like.
@@ -46,10 +48,12 @@ pub struct Circumstances {
     pub frames: bool,
     /// Values come in several pieces.
     pub pieces: bool,
+    /// Servers live, but are slow.
+    pub lags: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 15] = [
+    pub const ALL: [Profile; 16] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -65,6 +69,7 @@ impl Profile {
         Profile::FramesSlow,
         Profile::Pieces,
         Profile::PiecesSlow,
+        Profile::Lags,
     ];
 
     pub fn name(self) -> &'static str {
@@ -84,6 +89,7 @@ impl Profile {
             Profile::FramesSlow => "frames-slow",
             Profile::Pieces => "pieces",
             Profile::PiecesSlow => "pieces-slow",
+            Profile::Lags => "lags",
         }
     }
 
@@ -102,12 +108,14 @@ impl Profile {
             Profile::FramesSlow => (Profile::Slow, true, false),
             Profile::Pieces => (Profile::Return, true, true),
             Profile::PiecesSlow => (Profile::Slow, true, true),
+            Profile::Lags => (Profile::Return, false, false),
             profile => (profile, false, false),
         };
         Circumstances {
             base,
             frames,
             pieces,
+            lags: self == Profile::Lags,
         }
     }
 
@@ -242,6 +250,10 @@ pub struct Plan {
     pub item_max: usize,
     /// Long values, bytes cut where parts end, clients that rest, keys that are no words: see `pieces`.
     pub pieces: bool,
+    /// Servers that live may be slow: see `lags`.
+    pub lags: bool,
+    /// Values are put in as stale ones.
+    pub marks: bool,
 }
 
 impl Plan {
@@ -344,12 +356,17 @@ impl Plan {
             version: [1, 6, if rng.one_in(4) { 27 } else { 18 }],
             item_max: 1 << 20,
             pieces: false,
+            lags: false,
+            marks: false,
         };
         if profile == Profile::Eject {
             ejecting::configure(&mut plan.config, rng);
         }
         if circumstances.pieces {
             pieces::configure(&mut plan, rng);
+        }
+        if circumstances.lags {
+            lags::configure(&mut plan, rng);
         }
         plan
     }

@@ -175,6 +175,11 @@ fn pieces_slow() {
 }
 
 #[test]
+fn lags() {
+    sweep(Profile::Lags, 60);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

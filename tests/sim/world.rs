@@ -43,6 +43,8 @@ pub enum Event {
     Strike,
     /// A proxy crashes or starts, or the address moves.
     Handover,
+    /// A server is slow for a while.
+    Lag,
 }
 
 /// Counted over a run, to show that what should happen does happen.
@@ -159,6 +161,9 @@ impl World {
             let pause = world.faults.pause(&mut world.rng);
             world.at(pause, Event::Fault);
         }
+        if world.plan.lags {
+            world.at(200_000, Event::Lag);
+        }
         if proxies > 1 {
             // Servers return there, too: clients go on until all is whole.
             world.faults.settled = false;
@@ -206,6 +211,7 @@ impl World {
             Event::Fault => self.break_something(),
             Event::Strike => self.strike(),
             Event::Handover => self.hand_over(),
+            Event::Lag => self.slow_one_down(),
         }
     }
 
