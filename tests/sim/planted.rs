@@ -75,7 +75,7 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (Planted::Core(Sabotage::UnknownKept), Profile::Return, 13),
     (Planted::Core(Sabotage::NotSettled), Profile::Return, 0),
     (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 8),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 577),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 499),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 0),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
