@@ -5,7 +5,7 @@ use crate::common;
 use std::collections::HashMap;
 use std::process::Command;
 
-use common::{wait_for, Client, Magent, Memcached, PATIENCE};
+use common::{wait_for, Client, Magent, Memcached, Port, PATIENCE};
 
 fn stats(client: &mut Client) -> HashMap<String, String> {
     let reply = client.ask("stats");
@@ -26,18 +26,11 @@ fn stats(client: &mut Client) -> HashMap<String, String> {
     lines.split("\r\n").map(pair).collect()
 }
 
-/// magent 1.0's version, as memcached's clients want to read it.
+/// A version as memcached's clients want to read it: some take it for a number.
 #[track_caller]
 fn assert_version(text: &str) {
-    let digits = text
-        .strip_prefix("1.6.")
-        .unwrap_or_else(|| panic!("version {text}"));
-    let number = digits
-        .split(|c: char| !c.is_ascii_digit())
-        .next()
-        .unwrap_or("");
-    assert!(!number.is_empty(), "version {text}");
-    assert!(text.contains("-magent-"), "version {text}");
+    let parts: Vec<Result<u32, _>> = text.split('.').map(str::parse).collect();
+    assert!(parts.iter().all(Result::is_ok), "version {text}");
 }
 
 #[test]
@@ -67,6 +60,7 @@ fn the_lines_that_everybody_reads() {
     }
     assert_eq!(before["pid"], proxy.process().pid().to_string());
     assert_version(&before["version"]);
+    assert_eq!(before["magent_version"], env!("CARGO_PKG_VERSION"));
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
@@ -225,12 +219,38 @@ fn version_says_what_the_servers_can() {
     let mut client = proxy.client();
     let number = server.client().ask("version");
     let reply = client.ask("version");
-    assert!(reply.starts_with(&format!("{number}-magent-")), "{reply}");
+    assert_eq!(reply, number);
     assert_version(reply.strip_prefix("VERSION ").unwrap());
+    assert_eq!(
+        binary_version(proxy.port()),
+        reply["VERSION ".len()..],
+        "the binary protocol says the same"
+    );
     // The server is gone: many clients send nothing else to see whether there is anybody.
     server.kill();
     assert_eq!(client.get("key1"), None);
-    assert!(client.ask("version").starts_with("VERSION "));
+    assert_eq!(client.ask("version"), number);
+}
+
+#[test]
+fn version_is_a_number_before_any_server_has_answered() {
+    let nowhere = Port::claim();
+    let proxy = Magent::front(&[nowhere.number()], &[]).start();
+    let reply = proxy.client().ask("version");
+    assert_version(reply.strip_prefix("VERSION ").unwrap());
+    assert_eq!(binary_version(proxy.port()), reply["VERSION ".len()..]);
+}
+
+/// What is answered to `version` of the binary protocol.
+fn binary_version(port: u16) -> String {
+    let mut client = Client::connect(port);
+    let mut question = [0; 24];
+    (question[0], question[1]) = (0x80, 0x0b);
+    client.try_send(&question).expect("it is there");
+    let head = client.exactly(24);
+    assert_eq!(head[..2], [0x81, 0x0b]);
+    let length = u32::from_be_bytes(head[8..12].try_into().unwrap());
+    String::from_utf8(client.exactly(length as usize)).unwrap()
 }
 
 /// A tool of libmemcached, run on the port: what it prints.

@@ -173,7 +173,7 @@ pub fn meta_value_len(line: &[u8]) -> Option<usize> {
     usize::try_from(parse_decimal(length.of(line))?).ok()
 }
 
-/// The version numbers in `VERSION 1.6.18` or `VERSION 1.6.18-magent-1.0.0`; missing parts are 0.
+/// The version numbers in `VERSION 1.6.18`, whatever follows them; missing parts are 0.
 pub fn version(line: &[u8]) -> Option<[u32; 3]> {
     let text = line.strip_prefix(b"VERSION ")?;
     let mut numbers = [0u32; 3];

@@ -67,10 +67,12 @@ impl Proxy {
         let (Some(name), Some(value)) = (words.next(), words.next()) else {
             return;
         };
-        let Some(number) = parse_decimal(value) else {
+        let server = &mut self.servers[server];
+        // What a proxy counts is of its servers.
+        server.is_magent |= name.starts_with(b"magent_");
+        let Some(number) = parse_decimal(value).filter(|_| !server.is_magent) else {
             return;
         };
-        let server = &mut self.servers[server];
         let (start, pid) = server.process.unwrap_or_default();
         match name {
             b"pid" => server.process = Some((0, number)),
@@ -93,6 +95,7 @@ impl Proxy {
             if server.is_magent {
                 // Its process says nothing about what its servers hold, and its tokens name them already.
                 server.process = None;
+                server.items = None;
                 server.tag = Tag::none();
             } else {
                 let (start, pid) = server.process.unwrap_or_default();

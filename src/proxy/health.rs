@@ -163,6 +163,7 @@ impl Proxy {
         server.stamp = None;
         server.process = None;
         server.items = None;
+        server.is_magent = false;
         server.entry_due = 0;
         for (conn, link) in server.links[..server.conns].iter_mut().enumerate() {
             link.state = LinkState::Connecting;
@@ -184,8 +185,6 @@ impl Proxy {
         let server = &mut self.servers[index];
         if code == Code::Version {
             server.version = response::version(tail.trim_ascii_end());
-            let is_magent = memchr::memmem::find(tail, b"-magent-").is_some();
-            server.is_magent = is_magent;
         }
         // The first connection is ready when the stamp is known.
         let link = &mut server.links[usize::from(id.conn)];

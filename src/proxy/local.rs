@@ -27,7 +27,7 @@ impl Proxy {
             Verb::Stats => self.take_stats(id, request.line),
             _ => {
                 let mut reply = b"VERSION ".to_vec();
-                push_version(&mut reply, self.least_version().unwrap_or(VERSION_UNKNOWN));
+                push_numbers(&mut reply, self.least_version().unwrap_or(VERSION_UNKNOWN));
                 reply.extend_from_slice(b"\r\n");
                 self.say(id, &reply);
             }
@@ -101,7 +101,7 @@ impl Proxy {
         let uptime = self.now.since(self.started).0 / 1_000_000;
         let (user, system) = (self.facts.rusage)();
         let mut version = Vec::new();
-        push_version(
+        push_numbers(
             &mut version,
             self.least_version().unwrap_or(VERSION_UNKNOWN),
         );
@@ -110,6 +110,7 @@ impl Proxy {
         stat("uptime", uptime);
         stat("time", self.facts.unix(self.now));
         push_stat(out, "version", &String::from_utf8_lossy(&version));
+        push_stat(out, "magent_version", env!("CARGO_PKG_VERSION"));
         push_stat(out, "pointer_size", &usize::BITS.to_string());
         push_stat(out, "rusage_user", &seconds(user));
         push_stat(out, "rusage_system", &seconds(system));
@@ -435,12 +436,6 @@ fn push_numbers(out: &mut Vec<u8>, numbers: [u32; 3]) {
         }
         push_decimal(out, u64::from(number));
     }
-}
-
-/// `1.6.18-magent-1.0.0`: the least capable server's number first, for clients that look for features.
-fn push_version(out: &mut Vec<u8>, numbers: [u32; 3]) {
-    push_numbers(out, numbers);
-    out.extend_from_slice(concat!("-magent-", env!("CARGO_PKG_VERSION")).as_bytes());
 }
 
 fn seconds(micros: u64) -> String {
