@@ -278,3 +278,27 @@ fn record(server: &Memcached) {
         std::fs::write(path, out).expect("the table can be written");
     }
 }
+
+/// Tools read on until `END`, whatever comes: memcached's own among them. What is refused must end them all the same.
+#[test]
+fn a_refused_listing_ends() {
+    let server = Memcached::start();
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    for which in ["all", "hash", "1"] {
+        let mut client = proxy.client();
+        client.send(format!("lru_crawler metadump {which}\r\nmn\r\n"));
+        let expected = b"CLIENT_ERROR lru crawler disabled\r\nEND\r\n";
+        assert_eq!(client.read_to_end(), expected, "{which}");
+    }
+    let tool = "/usr/share/memcached/scripts/memcached-tool";
+    if !std::path::Path::new(tool).exists() {
+        return eprintln!("skipped: no {tool}");
+    }
+    for mode in ["keys", "dump", "settings", "sizes", "display", "stats"] {
+        let at = format!("127.0.0.1:{}", proxy.port());
+        let mut run = common::process::mortal(tool);
+        let mut run = common::process::Process::start(run.args([&at, mode]));
+        let status = run.wait(PATIENCE);
+        assert!(status.success(), "{mode}: {status}: {}", run.stderr());
+    }
+}

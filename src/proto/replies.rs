@@ -60,6 +60,16 @@ lines! {
     NO_REASSIGN = "CLIENT_ERROR slab reassignment disabled";
     /// `lru_crawler`, as where the crawler is off.
     NO_CRAWLER = "CLIENT_ERROR lru crawler disabled";
+    /// `lru_crawler enable`, as where it cannot run.
+    NO_CRAWLER_THREAD = "ERROR failed to start lru crawler thread";
+    /// `lru_crawler sleep`
+    SLEEP_TOO_LONG = "CLIENT_ERROR sleep must be one second or less";
+    /// `lru tune`
+    TUNE_SHARES = "ERROR hot and warm pcts must not exceed 80";
+    /// See `TUNE_SHARES`.
+    TUNE_FACTORS = "ERROR hot/warm age factors must be greater than 0";
+    /// `cache_memlimit` with a number of bytes.
+    MEMLIMIT_NOT_BYTES = "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes";
     /// `cache_memlimit` with too small a number.
     MEMLIMIT_TOO_SMALL = "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m";
     /// A value over the limit.
@@ -89,6 +99,8 @@ lines! {
     NO_META = "SERVER_ERROR the servers do not understand meta commands";
     /// The key of the proxy's own stamps.
     STAMP_IS_OURS = "CLIENT_ERROR this key is the proxy's own";
+    /// `lru_crawler metadump`: memcached's own tools read on until `END`, whatever comes.
+    NO_METADUMP = "CLIENT_ERROR lru crawler disabled\r\nEND";
     /// Over `-n`.
     TOO_MANY_CONNECTIONS = "SERVER_ERROR too many open connections";
 }

@@ -3,6 +3,8 @@
 //! Nothing is copied: a [`Request`] borrows the line and says where its parts are. A line that memcached would refuse
 //! yields the reply memcached gives, and how much of what follows must be swallowed.
 
+mod admin;
+
 use super::meta::{self, Meta};
 use super::replies;
 use super::token::{next_token, parse_i32, parse_u32, parse_u64, Token, Tokens};
@@ -45,6 +47,8 @@ pub enum Parsed<'a> {
         /// Bytes of data that belong to the line.
         swallow: usize,
     },
+    /// Say this, and take no more from this client.
+    Last(&'static [u8]),
     /// memcached closes the connection: HTTP, and other things that were never meant for it.
     Close,
 }
@@ -111,9 +115,8 @@ pub fn parse(line: &[u8], explicit_cas: bool) -> Parsed<'_> {
         b"shutdown" => refused(replies::NO_SHUTDOWN),
         b"cache_memlimit" => words.memlimit(),
         b"watch" => refused(replies::NO_WATCH),
-        b"slabs" if words.text(1) == b"reassign" && words.count() > 3 => {
-            refused(replies::NO_REASSIGN)
-        }
+        b"slabs" => words.slabs(),
+        b"lru" => words.lru(),
         b"lru_crawler" => words.crawler(),
         _ => words.unknown(command),
     }
@@ -357,46 +360,6 @@ impl<'a> Words<'a, '_> {
             exptime,
             ..blank(Verb::FlushAll, self.line)
         })
-    }
-
-    fn verbosity(&self) -> Parsed<'a> {
-        if self.count() != 2 && self.count() != 3 {
-            return refused(replies::ERROR);
-        }
-        let quiet = self.noreply();
-        if parse_u32(self.text(1)).is_none() {
-            return self.refuse(replies::BAD_FORMAT, quiet);
-        }
-        Parsed::Request(Request {
-            quiet,
-            ..blank(Verb::Verbosity, self.line)
-        })
-    }
-
-    /// The memory is the servers': taken note of, and without effect.
-    fn memlimit(&self) -> Parsed<'a> {
-        if self.count() != 2 && self.count() != 3 {
-            return refused(replies::ERROR);
-        }
-        let quiet = self.noreply();
-        match parse_u32(self.text(1)) {
-            None => self.refuse(replies::ERROR, quiet),
-            Some(megabytes) if megabytes < 8 => self.refuse(replies::MEMLIMIT_TOO_SMALL, quiet),
-            Some(_) => self.refuse(replies::OK, quiet),
-        }
-    }
-
-    /// The servers' crawlers are the proxy's own tool.
-    fn crawler(&self) -> Parsed<'a> {
-        match self.text(1) {
-            b"crawl" | b"metadump" if self.count() > 2 => refused(replies::NO_CRAWLER),
-            b"tocrawl" | b"sleep" if self.count() > 2 && parse_u32(self.text(2)).is_none() => {
-                refused(replies::BAD_FORMAT)
-            }
-            b"tocrawl" | b"sleep" if self.count() > 2 => refused(replies::NO_CRAWLER),
-            b"enable" | b"disable" => refused(replies::NO_CRAWLER),
-            _ => refused(replies::ERROR),
-        }
     }
 
     fn meta(&self, verb: Verb, command: meta::Command) -> Parsed<'a> {

@@ -199,6 +199,10 @@ impl Proxy {
                 self.refuse(id, if silent { b"" } else { reply }, swallow);
                 Step::Used(next)
             }
+            Parsed::Last(reply) => {
+                self.refuse(id, reply, 0);
+                Step::Close
+            }
             Parsed::Close => Step::Close,
         }
     }
