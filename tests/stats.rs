@@ -357,3 +357,181 @@ fn statistics_of_the_servers_are_added_up_and_copies_are_not() {
         client.ask("stats items") == "END" && client.ask("stats cachedump 1 0") == "END"
     });
 }
+
+/// The names and values of one `stats`.
+fn page(client: &mut Client, command: &str) -> HashMap<String, String> {
+    let reply = client.ask(command);
+    assert!(reply.ends_with("END"), "{command}: {reply}");
+    let pair = |line: &str| {
+        let (name, value) = line.strip_prefix("STAT ")?.split_once(' ')?;
+        Some((name.to_string(), value.to_string()))
+    };
+    let pairs: Vec<_> = reply.lines().filter_map(pair).collect();
+    let map: HashMap<_, _> = pairs.iter().cloned().collect();
+    assert_eq!(map.len(), pairs.len(), "each name once: {reply}");
+    assert_eq!(map.len() + 1, reply.lines().count(), "{reply}");
+    map
+}
+
+fn number(page: &HashMap<String, String>, name: &str) -> u64 {
+    let value = page.get(name).unwrap_or_else(|| panic!("no {name}"));
+    value
+        .parse()
+        .unwrap_or_else(|_| panic!("{name} is no number: {value}"))
+}
+
+/// The same by the binary protocol.
+fn binary_page(port: u16, what: &str) -> HashMap<String, String> {
+    let mut client = Client::connect(port);
+    let mut question = vec![0; 24];
+    (question[0], question[1], question[3], question[11]) =
+        (0x80, 0x10, what.len() as u8, what.len() as u8);
+    question.extend_from_slice(what.as_bytes());
+    client.try_send(&question).expect("it is there");
+    let mut map = HashMap::new();
+    loop {
+        let head = client.exactly(24);
+        assert_eq!(head[..2], [0x81, 0x10]);
+        assert_eq!(head[6..8], [0, 0], "a success");
+        let name = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let length = u32::from_be_bytes(head[8..12].try_into().unwrap());
+        let body = String::from_utf8(client.exactly(length as usize)).unwrap();
+        if body.is_empty() {
+            return map;
+        }
+        map.insert(body[..name].to_string(), body[name..].to_string());
+    }
+}
+
+#[track_caller]
+fn assert_has_all(page: &HashMap<String, String>, names: &HashMap<String, String>) {
+    let missing: Vec<_> = names
+        .keys()
+        .filter(|&name| !page.contains_key(name))
+        .collect();
+    assert!(missing.is_empty(), "memcached has them: {missing:?}");
+}
+
+#[test]
+fn memcacheds_general_fields_are_the_primaries_together() {
+    let mut servers = [(); 3].map(|()| Memcached::start());
+    let proxy = Magent::front(
+        &[servers[0].port(), servers[1].port()],
+        &[servers[2].port()],
+    )
+    .args(&["--timeout", "1500"])
+    .start();
+    let mut client = proxy.client();
+    let alone = page(&mut servers[0].client(), "stats");
+    // Each write is seen by the next question, however soon it comes.
+    for count in 1..=20 {
+        client.set(&format!("key{count}"), "value");
+        let got = page(&mut client, "stats");
+        assert_has_all(&got, &alone);
+        assert_eq!(number(&got, "curr_items"), count);
+        assert_eq!(number(&got, "total_items"), count);
+    }
+    let got = page(&mut client, "stats");
+    let own = [0, 1].map(|index: usize| page(&mut servers[index].client(), "stats"));
+    for name in [
+        "bytes",
+        "curr_items",
+        "limit_maxbytes",
+        "threads",
+        "hash_bytes",
+    ] {
+        let sum = own.iter().map(|page| number(page, name)).sum::<u64>();
+        assert_eq!(number(&got, name), sum, "{name}");
+    }
+    for name in ["accepting_conns", "hash_power_level"] {
+        assert_eq!(got[name], own[0][name], "{name}");
+    }
+    assert_eq!(got["pid"], proxy.process().pid().to_string());
+    assert_eq!(number(&got, "cmd_set"), 20);
+    let binary = binary_page(proxy.port(), "");
+    assert_has_all(&binary, &got);
+    assert_eq!(binary["curr_items"], got["curr_items"]);
+
+    // One that hangs is left out, and what comes behind the question waits for the time limit and no longer.
+    servers[1].freeze();
+    client.send("set key1 0 0 1\r\n1\r\n");
+    let _ = client.line();
+    let left = page(&mut client, "stats");
+    let first = page(&mut servers[0].client(), "stats");
+    assert_eq!(left["curr_items"], first["curr_items"]);
+    assert_eq!(left["limit_maxbytes"], own[0]["limit_maxbytes"]);
+    servers[1].thaw();
+
+    // With no primary left the backup is asked; with nobody left there are all the names.
+    servers[0].kill();
+    servers[1].kill();
+    wait_for("the backup is asked", PATIENCE, || {
+        let _ = client.ask("get key1");
+        page(&mut client, "stats")["curr_items"] != "0"
+    });
+    servers[2].kill();
+    wait_for("nobody is left", PATIENCE, || {
+        page(&mut client, "stats")["curr_items"] == "0"
+    });
+    let nobody = page(&mut client, "stats");
+    assert!(number(&nobody, "limit_maxbytes") > 0, "it is divided by");
+    let mut names = alone;
+    // A word, and names that came and went with versions.
+    names.retain(|name, value| value.parse::<f64>().is_ok() && !name.starts_with("slab_reassign_"));
+    assert_has_all(&nobody, &names);
+}
+
+#[test]
+fn settings_are_the_proxys_own_where_it_has_them() {
+    let servers = [
+        Memcached::with(&["-m", "32"]),
+        Memcached::with(&["-I", "2m"]),
+    ];
+    let proxy = Magent::front(&[servers[0].port(), servers[1].port()], &[])
+        .args(&["-n", "321", "--max-item-size", "4m"])
+        .start();
+    let mut client = proxy.client();
+    let own = [0, 1].map(|index: usize| page(&mut servers[index].client(), "stats settings"));
+    let got = page(&mut client, "stats settings");
+    assert_has_all(&got, &own[0]);
+    assert_eq!(
+        number(&got, "maxbytes"),
+        own.iter().map(|page| number(page, "maxbytes")).sum::<u64>()
+    );
+    for (name, value) in [
+        ("maxconns", "321"),
+        ("tcpport", &proxy.port().to_string()),
+        ("item_size_max", "1048576"),
+        ("num_threads", "1"),
+        ("domain_socket", "NULL"),
+        ("auth_enabled_sasl", "no"),
+        ("growth_factor", &own[0]["growth_factor"]),
+        ("evictions", "on"),
+    ] {
+        assert_eq!(got[name], value, "{name}");
+    }
+    assert_eq!(binary_page(proxy.port(), "settings"), got);
+}
+
+/// Who asks without end costs the servers little: one question serves all who wait, and what is known is used again.
+#[test]
+fn many_questions_are_few_for_the_servers() {
+    let server = Memcached::start();
+    let proxy = Magent::front(&[server.port()], &[]).start();
+    let mut client = proxy.client();
+    let requests = |client: &mut Client| -> u64 {
+        let reply = client.ask("stats servers");
+        let line = reply.lines().find_map(|line| line.split_once(":requests "));
+        line.expect("it is told").1.parse().expect("a number")
+    };
+    let before = requests(&mut client);
+    let many = "stats\r\n".repeat(500);
+    let mut reply = client.converse(many.as_bytes());
+    reply.retain(|&byte| byte != b'\r');
+    let ends = reply
+        .split(|&byte| byte == b'\n')
+        .filter(|line| line == b"END");
+    assert_eq!(ends.count(), 500);
+    let asked = requests(&mut client) - before;
+    assert!((1..50).contains(&asked), "{asked} for 500 questions");
+}

@@ -4,6 +4,7 @@
 use super::coverage::Coverage;
 use super::eject::Ejects;
 use super::events::Kind;
+use super::general::own_settings;
 use super::op::Held;
 use super::route::{Former, Routes};
 use super::server::Server;
@@ -93,6 +94,7 @@ impl Proxy {
         self.routes = routes;
         self.coverage = Coverage::new(&self.routes);
         self.settings = Settings::of(&config);
+        self.own_settings = own_settings(&config);
         self.memory.set_limit(config.memory_limit);
         // Connections that have something to write go by the new indices.
         self.dirty_links.retain_mut(|id| id.follow(&moves));

@@ -80,6 +80,7 @@ impl Proxy {
         self.pump_resync();
         self.tidy();
         self.advance_reload();
+        self.advance_censuses();
         self.look_at_limits();
         self.look_at_stuck();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
@@ -142,6 +143,7 @@ impl Proxy {
         self.stuck.due().into_iter().for_each(&mut earliest);
         self.resync_timeout().into_iter().for_each(&mut earliest);
         self.reload_timeout().into_iter().for_each(&mut earliest);
+        self.census_due().into_iter().for_each(&mut earliest);
         next
     }
 

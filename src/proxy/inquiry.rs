@@ -8,18 +8,17 @@
 //! Copies are not counted twice: the primaries are asked, and the backups only while a primary is down; an item that several
 //! servers list is shown once. A server that does not answer in time is left out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::census::Page;
 use super::client::Reply;
 use super::ids::ClientId;
 use super::server::{Role, Server};
+use super::sums::{of_counters, Sums};
 use super::Proxy;
 use crate::proto::response::Code;
-use crate::proto::token::{next_token, parse_decimal, Token};
+use crate::proto::token::{next_token, Token};
 use crate::proto::{replies, Verb};
-
-/// memcached has some 60 slab classes with some 25 lines each; more names than this are not kept.
-const NAMES_MAX: usize = 16 * 1024;
 
 /// Most bytes of a listing. memcached gives at most 2 MiB.
 const LISTING_MAX: usize = 8 * 1024 * 1024;
@@ -27,8 +26,7 @@ const LISTING_MAX: usize = 8 * 1024 * 1024;
 /// What is asked of all servers, and what has come.
 #[derive(Debug)]
 pub struct Inquiry {
-    client: ClientId,
-    seq: u32,
+    asker: Asker,
     /// Servers whose answer is due.
     due: usize,
     found: Found,
@@ -40,23 +38,22 @@ pub struct Inquiry {
 
 /// What servers said.
 #[derive(Debug)]
-enum Found {
+pub enum Found {
     /// Numbers under names, in the order in which the names came.
     Sums(Sums),
     /// Lines of items.
     Items(Vec<u8>),
 }
 
-#[derive(Debug, Default)]
-struct Sums {
-    lines: Vec<(Vec<u8>, Value)>,
-    places: HashMap<Vec<u8>, usize>,
-}
-
-#[derive(Debug)]
-enum Value {
-    Number(u64),
-    Text(Vec<u8>),
+/// Who wants to know.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker {
+    /// A client, for the reply at this place in its order.
+    Client(ClientId, u32),
+    /// All clients who wait for this page.
+    Census(Page),
+    /// Nobody any more.
+    Nobody,
 }
 
 impl Proxy {
@@ -69,28 +66,40 @@ impl Proxy {
         let found = if lists {
             Found::Items(Vec::new())
         } else {
-            Found::Sums(Sums::default())
+            Found::Sums(Sums::new(of_counters))
         };
+        let whole = self.servers.iter().all(|s| s.is_up() || !s.is_primary);
+        let asked = (0..self.servers.len()).filter(|&index| {
+            let server = &self.servers[index];
+            server.is_up() && (server.is_primary || !whole)
+        });
+        let asked: Vec<usize> = asked.collect();
+        self.ask_servers(Asker::Client(id, seq), line, found, &asked);
+    }
+
+    /// Asks the servers `asked` for `line`; the number of the inquiry.
+    pub(super) fn ask_servers(
+        &mut self,
+        asker: Asker,
+        line: &[u8],
+        found: Found,
+        asked: &[usize],
+    ) -> u32 {
         let inquiry = self.inquiries.insert(Inquiry {
-            client: id,
-            seq,
+            asker,
             // One more while they are being asked.
-            due: 1,
+            due: 1 + asked.len(),
             found,
             error: None,
             answered: false,
         });
-        let whole = self.servers.iter().all(|s| s.is_up() || !s.is_primary);
-        for server in 0..self.servers.len() {
-            let asked = self.servers[server].is_primary || !whole;
-            if asked && self.servers[server].is_up() {
-                self.inquiries[inquiry].due += 1;
-                let purpose = (Role::Inquire(inquiry as u32), Verb::Stats, None);
-                let link = Server::link_id(server, 0);
-                self.queue_bytes(link, line, None, Token::default(), purpose);
-            }
+        for &server in asked {
+            let purpose = (Role::Inquire(inquiry as u32), Verb::Stats, None);
+            let link = Server::link_id(server, 0);
+            self.queue_bytes(link, line, None, Token::default(), purpose);
         }
         self.end_share(inquiry as u32);
+        inquiry as u32
     }
 
     /// A line of a server's answer that is not the last one.
@@ -127,71 +136,44 @@ impl Proxy {
         if entry.due > 0 {
             return;
         }
-        let entry = self.inquiries.remove(inquiry as usize);
+        self.end_inquiry(inquiry);
+        self.inquiries.remove(inquiry as usize);
+    }
+
+    /// Whoever wants to know is told what has come so far.
+    pub(super) fn end_inquiry(&mut self, inquiry: u32) {
+        let entry = &mut self.inquiries[inquiry as usize];
+        let asker = std::mem::replace(&mut entry.asker, Asker::Nobody);
+        let nothing = Found::Sums(Sums::new(of_counters));
+        let found = std::mem::replace(&mut entry.found, nothing);
+        let (error, answered) = (entry.error.take(), entry.answered);
+        match (asker, found) {
+            (Asker::Client(id, seq), found) => {
+                let reply = self.inquiry_reply(found, error.filter(|_| !answered));
+                self.replace_reply(id, seq, Reply::Bytes(reply));
+                self.finish_slot(id, seq, 1, b"");
+            }
+            (Asker::Census(page), Found::Sums(sums)) => self.census_taken(page, sums, answered),
+            (Asker::Nobody | Asker::Census(_), _) => {}
+        }
+    }
+
+    fn inquiry_reply(&mut self, found: Found, error: Option<Vec<u8>>) -> Vec<u8> {
         let mut reply = self.memory.buffer();
-        match (entry.found, entry.error) {
-            (_, Some(error)) if !entry.answered => reply.extend_from_slice(&error),
-            (Found::Sums(sums), _) => {
-                sums.write(&mut reply);
+        match (found, error) {
+            (_, Some(error)) => reply.extend_from_slice(&error),
+            (Found::Sums(sums), None) => {
+                sums.write(&mut reply, |_| true);
                 reply.extend_from_slice(replies::END);
             }
-            (Found::Items(items), _) => {
+            (Found::Items(items), None) => {
                 self.memory.give(items.len());
                 write_items(&items, &mut reply);
                 reply.extend_from_slice(replies::END);
             }
         }
-        self.replace_reply(entry.client, entry.seq, Reply::Bytes(reply));
-        self.finish_slot(entry.client, entry.seq, 1, b"");
+        reply
     }
-}
-
-impl Sums {
-    /// `STAT name value`
-    fn add(&mut self, line: &[u8]) {
-        let Some(name) = next_token(line, 5) else {
-            return;
-        };
-        let value = &line[(name.end + 1).min(line.len())..];
-        let name = name.of(line);
-        let number = parse_decimal(value);
-        if let Some(&place) = self.places.get(name) {
-            if let (Value::Number(sum), Some(number)) = (&mut self.lines[place].1, number) {
-                *sum = if is_the_same_everywhere(name) {
-                    (*sum).max(number)
-                } else {
-                    sum.wrapping_add(number)
-                };
-            }
-        } else if self.lines.len() < NAMES_MAX {
-            self.places.insert(name.to_vec(), self.lines.len());
-            let value = number.map_or_else(|| Value::Text(value.to_vec()), Value::Number);
-            self.lines.push((name.to_vec(), value));
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        for (name, value) in &self.lines {
-            out.extend_from_slice(b"STAT ");
-            out.extend_from_slice(name);
-            out.push(b' ');
-            match value {
-                Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
-                Value::Text(text) => out.extend_from_slice(text),
-            }
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-}
-
-/// Whether a sum over servers would mean nothing: sizes of a class, ages. The highest is shown then.
-fn is_the_same_everywhere(name: &[u8]) -> bool {
-    let last = name.rsplit(|&byte| byte == b':').next().unwrap_or(name);
-    last.starts_with(b"age")
-        || matches!(
-            last,
-            b"chunk_size" | b"chunks_per_page" | b"evicted_time" | b"active_slabs"
-        )
 }
 
 /// `ITEM key [...]`: each key once.
@@ -207,30 +189,6 @@ fn write_items(items: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_added_and_what_is_one_for_all_is_not() {
-        let mut sums = Sums::default();
-        for line in [
-            "STAT items:1:number 5",
-            "STAT items:1:age 70",
-            "STAT sizes_status disabled",
-            "STAT 1:chunk_size 96",
-            "STAT items:1:number 7",
-            "STAT items:1:age 60",
-            "STAT 1:chunk_size 96",
-            "STAT sizes_status disabled",
-            "STAT",
-            "STAT empty",
-        ] {
-            sums.add(line.as_bytes());
-        }
-        let mut out = Vec::new();
-        sums.write(&mut out);
-        let expected = "STAT items:1:number 12\r\nSTAT items:1:age 70\r\n\
-            STAT sizes_status disabled\r\nSTAT 1:chunk_size 96\r\nSTAT empty \r\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
-    }
 
     #[test]
     fn an_item_is_listed_once() {

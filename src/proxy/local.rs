@@ -1,5 +1,6 @@
 //! Flow: what the proxy answers itself, and what it counts.
 
+use super::census::Page;
 use super::ids::{ClientId, CloseReason};
 use super::server::{Server, State};
 use super::stats::{Commands, Outcome};
@@ -10,7 +11,7 @@ use crate::proto::token::{parse_u32, push_decimal, Tokens};
 use crate::proto::{replies, Verb};
 
 /// What `version` says before any server has said its own.
-const VERSION_UNKNOWN: [u32; 3] = [1, 4, 0];
+pub(super) const VERSION_UNKNOWN: [u32; 3] = [1, 4, 0];
 
 /// memcached's highest slab class.
 const SLAB_CLASS_MAX: u32 = 63;
@@ -46,7 +47,8 @@ impl Proxy {
         let tokens = Tokens::split(line);
         let mut reply = Vec::new();
         match tokens.get(1).of(line) {
-            b"" => self.stats_general(&mut reply),
+            b"" => return self.take_census(id, Page::General),
+            b"settings" => return self.take_census(id, Page::Settings),
             b"servers" => self.stats_servers(&mut reply),
             b"health" => self.stats_health(&mut reply),
             b"replication" => self.stats_replication(&mut reply),
@@ -57,13 +59,12 @@ impl Proxy {
                 }
             }
             b"matrix" => self.stats_matrix(&mut reply),
-            b"settings" => self.stats_settings(&mut reply),
             b"items" => return self.inquire(id, b"stats items\r\n", false),
             b"slabs" => return self.inquire(id, b"stats slabs\r\n", false),
             b"sizes" => return self.inquire(id, b"stats sizes\r\n", false),
             b"cachedump" => return self.take_cachedump(id, line),
             // Those of the servers are the proxy's own.
-            b"conns" => {}
+            b"conns" | b"extstore" => {}
             b"reset" => {
                 self.reset_stats();
                 return self.say(id, replies::RESET);
@@ -96,94 +97,7 @@ impl Proxy {
         }
     }
 
-    fn stats_general(&self, out: &mut Vec<u8>) {
-        let counters = &self.counters;
-        let uptime = self.now.since(self.started).0 / 1_000_000;
-        let (user, system) = (self.facts.rusage)();
-        let mut version = Vec::new();
-        push_numbers(
-            &mut version,
-            self.least_version().unwrap_or(VERSION_UNKNOWN),
-        );
-        let mut stat = |name: &str, value: u64| push_stat(out, name, &value.to_string());
-        stat("pid", u64::from(self.facts.pid));
-        stat("uptime", uptime);
-        stat("time", self.facts.unix(self.now));
-        push_stat(out, "version", &String::from_utf8_lossy(&version));
-        push_stat(out, "magent_version", env!("CARGO_PKG_VERSION"));
-        push_stat(out, "pointer_size", &usize::BITS.to_string());
-        push_stat(out, "rusage_user", &seconds(user));
-        push_stat(out, "rusage_system", &seconds(system));
-        let up = self.servers.iter().filter(|server| server.is_up()).count();
-        let numbers = [
-            ("max_connections", self.settings.max_conns as u64),
-            ("curr_connections", self.clients.len() as u64),
-            ("total_connections", counters.total_connections),
-            ("rejected_connections", counters.rejected_connections),
-            ("cmd_get", counters.cmd_get),
-            ("cmd_set", counters.cmd_set),
-            ("cmd_flush", counters.cmd_flush),
-            ("cmd_touch", counters.cmd_touch),
-            ("cmd_meta", counters.cmd_meta),
-            ("get_hits", counters.get_hits),
-            ("get_misses", counters.get_misses),
-            ("delete_misses", counters.delete_misses),
-            ("delete_hits", counters.delete_hits),
-            ("incr_misses", counters.incr_misses),
-            ("incr_hits", counters.incr_hits),
-            ("decr_misses", counters.decr_misses),
-            ("decr_hits", counters.decr_hits),
-            ("cas_misses", counters.cas_misses),
-            ("cas_hits", counters.cas_hits),
-            ("cas_badval", counters.cas_badval),
-            ("touch_hits", counters.touch_hits),
-            ("touch_misses", counters.touch_misses),
-            ("store_too_large", counters.store_too_large),
-            ("store_no_memory", counters.store_no_memory),
-            ("bytes_read", counters.bytes_read),
-            ("bytes_written", counters.bytes_written),
-            ("threads", 1),
-            ("magent_servers", self.servers.len() as u64),
-            ("magent_servers_up", up as u64),
-            ("magent_in_flight", self.in_flight() as u64),
-            ("magent_buffered_bytes", self.memory.used() as u64),
-            ("magent_memory_limit", self.memory.limit() as u64),
-            ("magent_failovers", counters.failovers),
-            ("magent_failed_reads", counters.failed_reads),
-            ("magent_cut_off", counters.cut_off),
-            ("magent_set_aside", counters.set_aside),
-            ("magent_begun_anew", counters.begun_anew),
-            ("magent_failed_writes", counters.failed_writes),
-            ("magent_mirrored", counters.mirrored),
-            ("magent_disagreements", counters.disagreements),
-            ("magent_held", counters.held),
-        ];
-        for (name, value) in numbers {
-            push_stat(out, name, &value.to_string());
-        }
-    }
-
-    fn stats_settings(&self, out: &mut Vec<u8>) {
-        let settings = &self.settings;
-        let idle = settings.idle_timeout.map_or(0, |span| span.0 / 1_000_000);
-        let numbers = [
-            ("maxconns", settings.max_conns as u64),
-            ("maxbytes", self.memory.limit() as u64),
-            ("item_size_max", settings.max_item_size as u64),
-            ("num_threads", 1),
-            ("idle_timeout", idle),
-            ("magent_timeout_ms", settings.timeout.0 / 1000),
-        ];
-        for (name, value) in numbers {
-            push_stat(out, name, &value.to_string());
-        }
-        let eject = self.routes.ejects();
-        push_stat(out, "magent_eject", yes_no(eject));
-        push_stat(out, "cas_enabled", "yes");
-        push_stat(out, "flush_enabled", "yes");
-    }
-
-    fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.servers.iter().map(Server::in_flight).sum()
     }
 
@@ -417,7 +331,7 @@ pub(super) fn state_name(server: &Server) -> &'static str {
     }
 }
 
-fn yes_no(is: bool) -> &'static str {
+pub(super) fn yes_no(is: bool) -> &'static str {
     if is {
         "yes"
     } else {
@@ -425,19 +339,15 @@ fn yes_no(is: bool) -> &'static str {
     }
 }
 
-fn push_stat(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn push_stat(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(format!("STAT {name} {value}\r\n").as_bytes());
 }
 
-fn push_numbers(out: &mut Vec<u8>, numbers: [u32; 3]) {
+pub(super) fn push_numbers(out: &mut Vec<u8>, numbers: [u32; 3]) {
     for (index, number) in numbers.into_iter().enumerate() {
         if index > 0 {
             out.push(b'.');
         }
         push_decimal(out, u64::from(number));
     }
-}
-
-fn seconds(micros: u64) -> String {
-    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }

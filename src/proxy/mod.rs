@@ -4,16 +4,17 @@
 //! [`Proxy::poll_action`] and [`Proxy::poll_dirty`], and sleeps until [`Proxy::next_timeout`].
 //! The core opens no socket and reads no clock.
 //!
-//! Rooms own state (`client`, `long`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `stats`); flows are `impl Proxy` in their own
+//! Rooms own state (`client`, `long`, `server`, `txn`, `route`, `coverage`, `order`, `gathers`, `view`, `journal`, `eject`, `survey`, `census`, `sums`, `stats`); flows are `impl Proxy` in their own
 //! files and own nothing: `clients` (who comes and goes), `intake`, `blocks` and `keys` (bytes of clients), `aside` (what they do not read), `dispatch` (who may go), `read`, `gather`, `write`, `mirror`, `exact`, `heal`, `flush`,
 //! `answers` and `values` (bytes of servers), `health` and `loss` (up, down, time limits), `greet`, `enter`, `stamps`, `repair`, `refill`, `resync` (what
-//! returning servers missed), `reload` and `exchange` (another configuration), `local` (what the proxy answers itself).
+//! returning servers missed), `reload` and `exchange` (another configuration), `local` and `general` (what the proxy answers itself).
 
 mod anew;
 mod answers;
 mod aside;
 mod blocks;
 mod cas;
+mod census;
 mod classic;
 mod client;
 mod clients;
@@ -30,6 +31,7 @@ mod forget;
 mod frames;
 mod gather;
 mod gathers;
+mod general;
 mod greet;
 mod handover;
 mod heal;
@@ -62,6 +64,7 @@ mod slots;
 mod slow;
 mod stamps;
 pub mod stats;
+mod sums;
 mod survey;
 mod tail;
 mod touches;
@@ -86,6 +89,7 @@ use crate::config::{Ack, Config, ReadRepair, Rejoin};
 use crate::time::{Span, Time};
 
 use aside::Stuck;
+use census::{Census, Page};
 use client::Client;
 use coverage::{Address, Coverage};
 use eject::Ejects;
@@ -155,6 +159,9 @@ pub struct Proxy {
     barrier: Barrier,
     repairs: Slab<Repair>,
     inquiries: Slab<Inquiry>,
+    census: [Census; Page::ALL.len()],
+    /// What `stats settings` says of this proxy.
+    own_settings: Vec<(&'static str, String)>,
     resync: Resync,
     /// The present view, this proxy's name in views, and the key of stamps.
     view: View,
@@ -243,6 +250,8 @@ impl Proxy {
             barrier: Barrier::default(),
             repairs: Slab::new(),
             inquiries: Slab::new(),
+            census: Page::ALL.map(Census::new),
+            own_settings: general::own_settings(config),
             resync: Resync::default(),
             view: View::default(),
             origin: None,

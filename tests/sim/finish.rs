@@ -1,79 +1,56 @@
 //! The end of a run: nothing is under way, nothing is kept, and the copies agree.
 
+use magent::proxy::report::Report;
 use magent::proxy::ConnId;
 use magent::time::Time;
 
 use super::item::is_expired;
 use super::node::Health;
 use super::profile::Copied;
-use super::request::parse;
 use super::world::World;
-
-/// What `stats` says.
-pub struct Stats(Vec<u8>);
-
-impl Stats {
-    pub fn number(&self, name: &str) -> u64 {
-        let head = format!("STAT {name} ");
-        let lines = self.0.split(|&byte| byte == b'\n');
-        let mut values =
-            lines.filter_map(|line| line.trim_ascii_end().strip_prefix(head.as_bytes()));
-        values
-            .next()
-            .and_then(parse)
-            .unwrap_or_else(|| panic!("no {name} in stats"))
-    }
-}
 
 impl World {
     /// What a proxy says of its servers.
     pub fn replication(&mut self) -> String {
-        let Stats(text) = self.ask_stats(self.active, b"stats replication\r\n");
-        String::from_utf8(text).expect("statistics are text")
-    }
-
-    /// What a proxy counts.
-    pub fn stats(&mut self, host: usize) -> Stats {
-        self.ask_stats(host, b"stats\r\n")
-    }
-
-    /// Asks a proxy for its statistics, without the network.
-    fn ask_stats(&mut self, host: usize, request: &[u8]) -> Stats {
         let now = Time(self.now);
-        let proxy = self.proxy(host);
+        let proxy = self.proxy(self.active);
         let id = proxy
             .client_opened(now)
             .expect("there is room for one more client");
-        proxy.client_received(id, request, now);
+        proxy.client_received(id, b"stats replication\r\n", now);
         let mut reply = Vec::new();
         proxy
             .write_to(ConnId::Client(id), &mut reply, now)
             .expect("a vector takes everything");
         proxy.client_closed(id, now);
-        Stats(reply)
+        String::from_utf8(reply).expect("statistics are text")
+    }
+
+    /// What a proxy counts.
+    pub fn report(&mut self, host: usize) -> Report<'_> {
+        let now = Time(self.now);
+        self.proxy(host).report(now)
     }
 
     pub fn collect_tally(&mut self) {
-        let stats = self.stats(self.active);
+        let counters = *self.report(self.active).counters;
         let tally = &mut self.tally;
-        tally.failovers = stats.number("magent_failovers");
-        tally.failed_reads = stats.number("magent_failed_reads");
-        tally.held = stats.number("magent_held");
-        tally.mirrored = stats.number("magent_mirrored");
-        tally.disagreements = stats.number("magent_disagreements");
+        tally.failovers = counters.failovers;
+        tally.failed_reads = counters.failed_reads;
+        tally.held = counters.held;
+        tally.mirrored = counters.mirrored;
+        tally.disagreements = counters.disagreements;
         tally.checked = self.history.checked;
         tally.unchecked = self.history.unchecked;
         tally.lost = self.history.lost;
-        tally.cut_off = stats.number("magent_cut_off");
+        tally.cut_off = counters.cut_off;
     }
 
     /// True when all is at rest; what cannot come to rest any more is a failure.
     pub fn check_end(&mut self, late: bool) -> bool {
-        let stats = self.stats(self.active);
-        let (buffered, in_flight) = (
-            stats.number("magent_buffered_bytes"),
-            stats.number("magent_in_flight"),
-        );
+        let report = self.report(self.active);
+        let buffered = report.memory.0;
+        let in_flight: usize = report.servers.iter().map(|server| server.in_flight).sum();
         if buffered != 0 || in_flight != 0 {
             if late {
                 self.fail(format!(

@@ -153,7 +153,7 @@ impl World {
     }
 
     fn excuse_half(&mut self, client: usize) -> Result<(), &'static str> {
-        if self.stats(self.active).number("magent_cut_off") < self.tally.halves {
+        if self.report(self.active).counters.cut_off < self.tally.halves {
             return Err("half a reply, then the end");
         }
         let me = &self.clients[client];
