@@ -48,21 +48,21 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (
         Planted::Core(Sabotage::LossUnstamped),
         Profile::Takeover,
-        89,
+        67,
     ),
     (
         Planted::Core(Sabotage::ForeignStampIgnored),
         Profile::Takeover,
-        11,
+        8,
     ),
     (Planted::Core(Sabotage::MirroredEarly), Profile::Return, 1),
     (Planted::Core(Sabotage::HoldSkipped), Profile::Full, 1),
     (
         Planted::Core(Sabotage::RefillNotCancelled),
         Profile::Cold,
-        51,
+        48,
     ),
-    (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 18),
+    (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 13),
     (Planted::Core(Sabotage::ForeverAsNow), Profile::Return, 0),
     (Planted::Core(Sabotage::TimeForgotten), Profile::Return, 2),
     (Planted::Core(Sabotage::MonthAsRelative), Profile::Return, 2),
@@ -70,12 +70,12 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (
         Planted::Core(Sabotage::OverflowUnnoticed),
         Profile::Return,
-        0,
+        2,
     ),
-    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 13),
-    (Planted::Core(Sabotage::NotSettled), Profile::Return, 0),
-    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 8),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 499),
+    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 11),
+    (Planted::Core(Sabotage::NotSettled), Profile::Return, 3),
+    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 52),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 4629),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 0),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
@@ -87,7 +87,7 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (
         Planted::Core(Sabotage::TokenWithoutServer),
         Profile::Return,
-        88,
+        7,
     ),
     (
         Planted::Core(Sabotage::QuietFailureHidden),
@@ -99,18 +99,18 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
         Profile::FramesCalm,
         0,
     ),
-    (Planted::Core(Sabotage::PassedTwice), Profile::Pieces, 5),
+    (Planted::Core(Sabotage::PassedTwice), Profile::Pieces, 3),
     (
         Planted::Core(Sabotage::PassingUnchecked),
         Profile::Pieces,
-        1627,
+        1897,
     ),
     (
         Planted::Core(Sabotage::PassingOvertaken),
         Profile::Pieces,
         21,
     ),
-    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 12),
+    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 3),
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 4),
 ];
 
