@@ -48,7 +48,7 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (
         Planted::Core(Sabotage::LossUnstamped),
         Profile::Takeover,
-        67,
+        284,
     ),
     (
         Planted::Core(Sabotage::ForeignStampIgnored),
@@ -60,34 +60,34 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
     (
         Planted::Core(Sabotage::RefillNotCancelled),
         Profile::Cold,
-        48,
+        49,
     ),
     (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 13),
     (Planted::Core(Sabotage::ForeverAsNow), Profile::Return, 0),
     (Planted::Core(Sabotage::TimeForgotten), Profile::Return, 2),
     (Planted::Core(Sabotage::MonthAsRelative), Profile::Return, 2),
-    (Planted::Core(Sabotage::JournalIgnored), Profile::Return, 0),
+    (Planted::Core(Sabotage::JournalIgnored), Profile::Return, 2),
     (
         Planted::Core(Sabotage::OverflowUnnoticed),
         Profile::Return,
         2,
     ),
-    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 11),
-    (Planted::Core(Sabotage::NotSettled), Profile::Return, 3),
-    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 52),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 4629),
+    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 12),
+    (Planted::Core(Sabotage::NotSettled), Profile::Return, 11),
+    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 7),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 441),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 0),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
         Planted::Core(Sabotage::AnsweredEarly),
         Profile::Takeover,
-        218,
+        204,
     ),
     (Planted::Core(Sabotage::ReadNotOrdered), Profile::Full, 1),
     (
         Planted::Core(Sabotage::TokenWithoutServer),
         Profile::Return,
-        7,
+        22,
     ),
     (
         Planted::Core(Sabotage::QuietFailureHidden),
@@ -99,19 +99,19 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
         Profile::FramesCalm,
         0,
     ),
-    (Planted::Core(Sabotage::PassedTwice), Profile::Pieces, 3),
+    (Planted::Core(Sabotage::PassedTwice), Profile::Pieces, 4),
     (
         Planted::Core(Sabotage::PassingUnchecked),
         Profile::Pieces,
-        1897,
+        637,
     ),
     (
         Planted::Core(Sabotage::PassingOvertaken),
         Profile::Pieces,
         21,
     ),
-    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 3),
-    (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 4),
+    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 22),
+    (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 2),
 ];
 
 /// Whether one of these runs finds the bug. The same run without it must be sound.
