@@ -202,7 +202,7 @@ impl Proxy {
     fn finish_own(&mut self, id: LinkId, flight: &InFlight, code: Code, tail: &[u8]) {
         match flight.role {
             Role::Probe => self.probe_answered(id, code, tail),
-            Role::Stamp => self.stamp_answered(id, flight.queued, code),
+            Role::Stamp => self.stamp_answered(id, flight, code),
             Role::Restamp => self.restamp_answered(id, code),
             Role::Fetch(repair) => self.fetch_answered(repair, code, tail),
             Role::Tidy => {

@@ -139,9 +139,16 @@ impl Proxy {
         let mut said = Ejected::default();
         let connected = self.servers.iter().filter(|server| server.is_connected());
         let stamps = connected.filter_map(|server| server.stamp.as_ref());
+        let own = self.lists.own.key;
+        let mut elsewhere = false;
         for stamp in stamps.filter(|stamp| stamp.view == view) {
-            said.merge(&stamp.ejected);
+            elsewhere |= stamp.list != own && self.routes.ejects();
+            if stamp.list == own {
+                said.merge(&stamp.ejected);
+            }
         }
+        let last = self.routes.places() - 1;
+        let everywhere = Ejected::everywhere(self.routes.primaries(), last);
         // While two serve at the same time, the other may not have seen what this one has said.
         self.end_survey();
         let both = self.view.owner == self.me && self.is_active();
@@ -152,6 +159,10 @@ impl Proxy {
             ejects.known = said.clone();
         }
         ejects.said = said;
+        if elsewhere {
+            // Written under another list, they name other servers.
+            ejects.known.merge(&everywhere);
+        }
         ejects.record.clear();
         if !ejects.known.is_empty() {
             ejects.record.forget();
@@ -161,7 +172,8 @@ impl Proxy {
     /// With all servers in use, keys are deleted where they do not belong; when that is done, the stamps say that each key is
     /// at its primary. Called now and then.
     pub(super) fn tidy(&mut self) {
-        if self.ejects.known.is_empty() || self.reload.is_near() {
+        // While keys are handed over, what does not belong on a server is what its new one is to get.
+        if self.ejects.known.is_empty() || self.reload.is_near() || self.reload.handover.is_some() {
             return;
         }
         if self.recheck.is_some() || !self.servers.iter().all(Server::is_up) {

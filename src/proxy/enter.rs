@@ -10,6 +10,7 @@
 use super::events::Kind;
 use super::ids::LinkId;
 use super::journal::NotedKey;
+use super::lists::Named;
 use super::sabotage::{is, Sabotage};
 use super::server::{Role, Server, State};
 use super::view::{Stamp, View};
@@ -72,6 +73,7 @@ impl Proxy {
         }
         self.call_missing();
         self.check_stamps();
+        self.flush_when_due();
         self.consider();
     }
 
@@ -84,9 +86,10 @@ impl Proxy {
         if self.is_safe() {
             let connected = self.servers.iter().filter(|server| server.is_connected());
             let best = connected.map(Server::view).max().unwrap_or_default();
-            if best > self.view {
+            if best > self.view && self.has_views() {
                 self.adopt(best);
             }
+            self.view = self.view.max(best);
             let rechecked = self
                 .recheck
                 .is_some_and(|since| self.has_stamps_since(since));
@@ -119,6 +122,8 @@ impl Proxy {
             .filter_map(|server| server.stamp.as_ref());
         let stamp = stamps.find(|stamp| stamp.view == view);
         self.origin = stamp.and_then(|stamp| stamp.origin.clone());
+        let flush = stamp.and_then(|stamp| stamp.flush);
+        self.adopt_flush(flush);
         for server in &mut self.servers {
             if !server.is_up() && server.known_process.is_some() {
                 server.journal.note_others();
@@ -157,13 +162,14 @@ impl Proxy {
     }
 
     fn consider_one(&mut self, index: usize, all_empty: bool) {
-        let alone = !self.has_views();
-        let view = self.view;
         let server = &self.servers[index];
+        let alone = !self.has_views() && !server.joined;
+        let view = self.view;
         let known = server.known_process.is_some();
         let started_anew = known && server.known_process != server.process;
         let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty;
-        let took_part = server.view() == view || self.only_stamp_lost(server);
+        let stranger = !known && self.is_stranger(server);
+        let took_part = !stranger && (server.view() == view || self.only_stamp_lost(server));
         let current = !self.is_safe() || alone || took_part;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
@@ -180,15 +186,19 @@ impl Proxy {
             return;
         }
         self.servers[index].entry_due &= usize::from(!current && !empty);
-        if current && (started_anew || empty) {
+        if (current || stranger) && (started_anew || empty) {
             let cold = !alone && self.settings.read_repair != ReadRepair::Off;
             return self.let_in(index, cold);
         }
         let server = &self.servers[index];
         if current {
-            let cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
-            // By its stamp it took part in everything. Without stamps the journal says so.
-            if !self.is_safe() || !alone || server.journal.is_empty() {
+            // Under another ring it need not have had what belongs on it.
+            let moved = !known && !alone && self.lists.ring_differs(&server.named);
+            let says_cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
+            let cold = says_cold || (moved && self.settings.read_repair != ReadRepair::Off);
+            // By another proxy's stamp it took part in everything. Else the journal says so.
+            let others = !alone && view != View::default() && view.owner != self.me;
+            if !self.is_safe() || others || server.journal.is_empty() {
                 return self.let_in(index, cold);
             }
         }
@@ -212,6 +222,17 @@ impl Proxy {
             return;
         }
         self.begin_entry(index, known && !started_anew);
+    }
+
+    /// Whether nobody knows what a server holds that this proxy has not used yet: it has come with a reload, or others of this
+    /// pool name its list, or one before, and it names none. With stamps it is seen by them.
+    fn is_stranger(&self, server: &Server) -> bool {
+        if self.view != View::default() || server.is_magent {
+            return false;
+        }
+        let is_member = |server: &Server| self.lists.is_member(&server.named);
+        server.joined
+            || (!is_member(server) && self.has_views() && self.servers.iter().any(is_member))
     }
 
     /// Whether those that took part in the latest view are here, but may not be used yet. Another one, flushed and used in
@@ -273,6 +294,7 @@ impl Proxy {
         } else {
             let times = 1 + server.flush_repeats();
             server.entry_due = usize::from(times);
+            server.named = Named::default();
             server.journal.clear();
             self.counters.entry_flushes += 1;
             self.happened_to(index, Kind::ServerFlushed, "flushed, it missed writes");
@@ -295,7 +317,7 @@ impl Proxy {
         }
         if last {
             let cold = self.settings.read_repair != ReadRepair::Off;
-            self.let_in(index, cold && self.routes.ranks() > 1);
+            self.let_in(index, cold);
         }
     }
 
@@ -329,7 +351,7 @@ impl Proxy {
 
     /// From now on the server is used.
     fn let_in(&mut self, index: usize, cold: bool) {
-        let alone = self.routes.ranks() == 1;
+        let alone = self.routes.ranks() == 1 && !self.servers[index].joined;
         let cold = cold && !alone && !is(Sabotage::WarmTooEarly);
         let now = self.now;
         let (view, origin) = (self.view, self.origin.clone());
@@ -341,6 +363,7 @@ impl Proxy {
         let server = &mut self.servers[index];
         server.state = State::Up;
         server.settled = true;
+        server.joined = false;
         server.left_out = View::default();
         server.since = now;
         server.retry = super::server::RETRY_FIRST;
@@ -353,11 +376,19 @@ impl Proxy {
             origin,
             cold,
             ejected: self.ejects.said.clone(),
+            list: self.lists.own.key,
+            flush: self.flush_moment(),
         };
+        let server = &mut self.servers[index];
         let stamped = server.stamp == Some(stamp);
-        if view != View::default() && !stamped && self.is_active() && self.is_safe() {
+        let may = self.may_stamp() && self.is_active() && self.is_safe();
+        if view != View::default() && !stamped && may {
             self.restamp(index);
         }
+        if self.lists.settled && self.is_active() {
+            self.announce(index);
+        }
+        self.tell_flush(index);
         self.stamp_cold();
         self.note_abilities();
         self.plan_resync();

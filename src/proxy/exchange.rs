@@ -8,13 +8,21 @@ use super::general::own_settings;
 use super::op::Held;
 use super::route::{Former, Routes};
 use super::server::Server;
-use super::view::{self, View};
+use super::view;
 use super::{Proxy, Settings};
 use crate::config::{Config, ReadRepair};
 use crate::time::Span;
 
 /// Keys that are placed on both rings to tell what moves.
 const SAMPLE: usize = 16_384;
+
+/// A key that is placed on both rings. Numbers in a row would be neighbours on one.
+fn sample(n: usize) -> String {
+    format!(
+        "{:016x}",
+        (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    )
+}
 
 impl Proxy {
     /// Exchanges what there is for what was asked for. Nothing is under way.
@@ -25,6 +33,7 @@ impl Proxy {
         let config = *next.config;
         let mut routes = Routes::new(&config);
         let moved = self.moved_share(&routes, &next.servers);
+        let gained = self.gained(&routes, &next.servers);
         let hands_over = next.handover > Span(0) && moved > 0 && !self.routes.is_random();
         // What does not touch the ring does not end a handover that is under way.
         let kept = match moved == 0 && !next.ends {
@@ -65,21 +74,25 @@ impl Proxy {
             .iter()
             .filter_map(|&index| old[index].take())
             .collect();
-        for gone in old.into_iter().flatten() {
-            for mut link in gone.links {
+        for mut gone in old.into_iter().flatten() {
+            for link in &mut gone.links {
                 link.reset(&mut self.memory);
+            }
+            // The same server with another number of connections has missed the same.
+            let mut all = self.servers.iter_mut();
+            if let Some(server) = all.find(|server| server.name == gone.name) {
+                server.take_over(gone);
             }
         }
         let names = view::pool_names(&config);
         for (index, server) in self.servers.iter_mut().enumerate() {
             server.is_primary = index < config.servers.len();
-            server.place = names.binary_search(&server.name).unwrap_or_default() as u16;
+            server.place = view::place_among(&names, &server.name);
             server.journal.set_limit(config.journal_keys);
         }
         let former = std::mem::replace(&mut self.routes, Routes::none());
         if hands_over {
-            let places = (0..former.primaries()).map(|index| moves[index].unwrap_or_default());
-            let places = places.collect();
+            let places = (0..former.primaries()).map(|index| moves[index]).collect();
             routes.hand_over(Former::new(former, places));
             self.reload.handover = Some((self.now + next.handover, Box::new(config.clone())));
         } else if let Some(mut former) = kept {
@@ -99,7 +112,7 @@ impl Proxy {
         // Connections that have something to write go by the new indices.
         self.dirty_links.retain_mut(|id| id.follow(&moves));
         self.reload.moves = Some(moves);
-        self.renew_views(&config, moved > 0);
+        self.renew_views(&config, moved > 0, &gained);
         self.reroute_held();
         self.note_abilities();
         self.plan_resync();
@@ -123,11 +136,7 @@ impl Proxy {
     fn moved_share(&self, routes: &Routes, servers: &[usize]) -> usize {
         let mut moved = 0;
         for n in 0..SAMPLE {
-            // Numbers in a row would be neighbours on a ring.
-            let key = format!(
-                "{:016x}",
-                (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            );
+            let key = sample(n);
             let before = usize::from(self.routes.of(key.as_bytes()).primary());
             let after = servers[usize::from(routes.of(key.as_bytes()).primary())];
             moved += usize::from(self.servers[before].name != self.servers[after].name);
@@ -135,11 +144,29 @@ impl Proxy {
         (moved * 10_000).div_ceil(SAMPLE)
     }
 
-    /// Stamps go by which servers a pool has; and after a ring has changed, copies may lack what they are to hold.
-    fn renew_views(&mut self, config: &Config, moved: bool) {
-        let key = view::stamp_key(config);
-        let renamed = key != self.stamp_key;
-        self.stamp_key = key;
+    /// The servers, by their new index, that hold keys from now on of which they had no copy.
+    fn gained(&self, routes: &Routes, servers: &[usize]) -> Vec<usize> {
+        let mut gained = vec![false; servers.len()];
+        for n in 0..SAMPLE {
+            let key = sample(n);
+            let (before, after) = (self.routes.of(key.as_bytes()), routes.of(key.as_bytes()));
+            for server in (0..routes.ranks()).filter_map(|rank| routes.server(after, rank)) {
+                let name = &self.servers[servers[server]].name;
+                let mut ranks = 0..self.routes.ranks();
+                gained[server] |= !ranks.any(|rank| {
+                    let old = self.routes.server(before, rank);
+                    old.is_some_and(|old| self.servers[old].name == *name)
+                });
+            }
+        }
+        (0..servers.len()).filter(|&index| gained[index]).collect()
+    }
+
+    /// What is known of who missed what stays, under whatever list it was stamped. After a ring has changed, copies may lack
+    /// what they are to hold.
+    /// `gained`: the servers that have become copies of keys of others.
+    fn renew_views(&mut self, config: &Config, moved: bool, gained: &[usize]) {
+        let renamed = self.lists.change(config);
         self.me = view::owner(&config.proxy_id);
         self.origin = None;
         self.recheck = None;
@@ -154,31 +181,20 @@ impl Proxy {
             }
             self.ejects.record.forget();
         }
-        if renamed || !self.has_views() {
-            for server in &mut self.servers {
-                server.stamp = None;
-                server.left_out = View::default();
-            }
-        }
         if !self.has_views() {
-            self.view = View::default();
             self.servers
                 .iter_mut()
                 .for_each(|server| server.cold = false);
             return;
         }
-        if !self.is_active() {
-            // As after a start: what holds is on the servers.
-            self.view = if renamed { View::default() } else { self.view };
-            return;
-        }
         let repairs = self.meta && self.settings.read_repair != ReadRepair::Off;
-        if self.routes.ranks() > 1 && moved && repairs {
-            for server in self.servers.iter_mut().filter(|server| server.is_up()) {
-                server.cold = true;
+        if self.routes.ranks() > 1 && repairs {
+            for (index, server) in self.servers.iter_mut().enumerate() {
+                server.cold |= server.is_up() && (moved || gained.contains(&index));
             }
         }
-        if self.is_safe() && (renamed || moved) {
+        // Nobody may stamp before the first request: another proxy may serve. Ahead of the first write the view is raised.
+        if self.is_safe() && self.is_active() && (renamed || moved) {
             self.raise_view();
         }
     }

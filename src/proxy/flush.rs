@@ -15,7 +15,7 @@ use crate::proto::request::Request;
 use crate::proto::response::Code;
 use crate::proto::token::{push_decimal, Token};
 use crate::proto::{replies, Verb};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// A `flush_all` that waits for its turn.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ struct Flush {
     seq: u32,
     delay: i32,
     quiet: bool,
+    /// The proxy's own: the moment of one with a delay has come.
+    is_due: bool,
 }
 
 /// What stands at the barrier.
@@ -129,6 +131,7 @@ impl Proxy {
             seq,
             delay: request.exptime,
             quiet: request.quiet,
+            is_due: false,
         }));
         self.pass_barrier();
     }
@@ -137,6 +140,7 @@ impl Proxy {
     pub(super) fn pass_barrier(&mut self) {
         while self.barrier.sent.is_none() && !self.reload.has_moved() {
             match self.barrier.queue.pop_front() {
+                Some(Waiting::Flush(flush)) if flush.is_due && !self.is_flush_due() => {}
                 Some(Waiting::Flush(flush)) => {
                     if !self.txns.is_empty() || self.order.is_holding() {
                         self.barrier.queue.push_front(Waiting::Flush(flush));
@@ -176,6 +180,15 @@ impl Proxy {
     }
 
     fn send_flush(&mut self, flush: Flush) {
+        if !self.lists.settled {
+            self.settle_list();
+        }
+        let due = self.moment_of(flush.delay);
+        let before = std::mem::replace(&mut self.flush_due, due);
+        if (before.is_some() || due.is_some()) && self.has_views() && self.is_safe() {
+            // The stamps tell of it.
+            self.raise_view();
+        }
         let mut line = b"flush_all".to_vec();
         if flush.delay > 0 {
             line.push(b' ');
@@ -213,8 +226,9 @@ impl Proxy {
                     let purpose = (Role::Flush(more), Verb::FlushAll, Some(id));
                     self.queue_bytes(link_id, &line, None, Token::default(), purpose);
                 }
+                // The stamps are flushed with the rest.
+                self.name_list(server);
                 if self.servers[server].stamp.is_some() {
-                    // The stamps are flushed with the rest.
                     self.restamp(server);
                 }
             }
@@ -244,6 +258,7 @@ impl Proxy {
             let purpose = (Role::Flush(more - 1), Verb::FlushAll, Some(id));
             self.queue_bytes(link, b"flush_all\r\n", None, Token::default(), purpose);
             let server = usize::from(link.server);
+            self.name_list(server);
             if self.servers[server].stamp.is_some() {
                 self.restamp(server);
             }
@@ -274,5 +289,87 @@ impl Proxy {
                 self.end_ejection();
             }
         }
+    }
+}
+
+/// memcached takes a longer delay for a moment since 1970.
+const DELAY_MAX: u64 = super::refill::RELATIVE_MAX;
+
+/// What a `flush_all` with a delay needs besides: the servers know its moment, the last one told; but one that restarts within
+/// the delay forgets it, and one that was away has not heard of it. Both would be filled with what the others are about to forget.
+/// So a server that is let in is told of what is left of the delay; and when the moment has come, all are flushed once more.
+impl Proxy {
+    /// When a `flush_all` with this delay takes effect; `None`: at once, or it has done so long ago.
+    fn moment_of(&self, delay: i32) -> Option<Time> {
+        let delay = u64::try_from(delay).ok().filter(|&delay| delay > 0)?;
+        let unix = self.facts.unix(self.now);
+        let left = match delay > DELAY_MAX {
+            true => delay.checked_sub(unix).filter(|&left| left > 0)?,
+            false => delay,
+        };
+        Some(self.now + Span::from_millis(left * 1000))
+    }
+
+    /// The same for stamps, in seconds since 1970.
+    pub(super) fn flush_moment(&self) -> Option<u64> {
+        let left = self.flush_due?.since(self.now).0.div_ceil(1_000_000);
+        Some(self.facts.unix(self.now) + left)
+    }
+
+    /// The stamps of a view that another proxy has raised say when a flush takes effect, or that none does.
+    pub(super) fn adopt_flush(&mut self, moment: Option<u64>) {
+        let unix = self.facts.unix(self.now);
+        let due = |moment: u64| self.now + Span::from_millis(moment.saturating_sub(unix) * 1000);
+        self.flush_due = moment.map(due);
+    }
+
+    fn is_flush_due(&self) -> bool {
+        self.flush_due.is_some_and(|due| due <= self.now)
+    }
+
+    /// Flushes all servers when the moment of a delayed flush has come. Where there is one copy of each key only, each server
+    /// does that itself.
+    pub(super) fn flush_when_due(&mut self) {
+        if !self.is_flush_due() || !self.is_active() {
+            return;
+        }
+        if !self.has_views() || !self.is_safe() {
+            self.flush_due = None;
+            return;
+        }
+        let queued = |waiting: &Waiting| matches!(waiting, Waiting::Flush(flush) if flush.is_due);
+        if self.barrier.queue.iter().any(queued) {
+            return;
+        }
+        let nobody = ClientId {
+            index: u32::MAX,
+            generation: 0,
+        };
+        self.barrier.queue.push_back(Waiting::Flush(Flush {
+            client: nobody,
+            seq: 0,
+            delay: 0,
+            quiet: true,
+            is_due: true,
+        }));
+        self.pass_barrier();
+    }
+
+    /// A server that is let in hears of a flush that it may not know of.
+    pub(super) fn tell_flush(&mut self, index: usize) {
+        let Some(due) = self.flush_due else {
+            return;
+        };
+        if !self.is_active() || due <= self.now {
+            return;
+        }
+        let left = due.since(self.now).0.div_ceil(1_000_000);
+        let line = match left > DELAY_MAX {
+            true => format!("flush_all {}\r\n", self.facts.unix(self.now) + left),
+            false => format!("flush_all {left}\r\n"),
+        };
+        let purpose = (Role::Heal, Verb::FlushAll, None);
+        let link = Server::link_id(index, 0);
+        self.queue_bytes(link, line.as_bytes(), None, Token::default(), purpose);
     }
 }

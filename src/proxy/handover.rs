@@ -20,6 +20,16 @@ impl Proxy {
         (!copies.any(|copy| copy == former)).then_some(former)
     }
 
+    /// A write is about to go to the copies of a key. If the server of its old copy is away, it misses that its copy is old:
+    /// the others are stamped ahead of the write.
+    pub(super) fn leave_out_former(&mut self, op: &Op<'_>) {
+        let former = self.former_place(op.route);
+        let away = former.filter(|&former| !self.servers[former].is_up());
+        if let Some(former) = away {
+            self.leave_out(former);
+        }
+    }
+
     /// An unconditional write goes to the copies of its key: its old copy goes.
     pub(super) fn delete_former(&mut self, id: TxnId, op: &Op<'_>) {
         // Without a value of its own it needs the old one.
@@ -51,6 +61,12 @@ impl Proxy {
             self.delete_for(Some(id), former, route, &noted, Role::Behind);
         } else {
             self.servers[former].journal.note(noted);
+            let missed = self.is_safe() && self.has_views() && self.needs_view_without(former);
+            if missed {
+                // Lost since the write was sent.
+                self.leave_out(former);
+                self.fence(id);
+            }
         }
     }
 }

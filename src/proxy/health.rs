@@ -78,6 +78,7 @@ impl Proxy {
             }
         }
         self.pump_resync();
+        self.flush_when_due();
         self.tidy();
         self.advance_reload();
         self.advance_censuses();
@@ -139,6 +140,9 @@ impl Proxy {
         }
         if self.settings.idle_timeout.is_some() {
             earliest(self.next_idle_check);
+        }
+        if let Some(due) = self.flush_due.filter(|_| self.is_active()) {
+            earliest(due);
         }
         self.stuck.due().into_iter().for_each(&mut earliest);
         self.resync_timeout().into_iter().for_each(&mut earliest);

@@ -108,7 +108,7 @@ impl Proxy {
             Found::Sums(sums) => sums.add(line),
             Found::Items(items) if items.len() + line.len() < LISTING_MAX => {
                 let name = next_token(line, 5).unwrap_or_default();
-                if name.of(line) != self.stamp_key {
+                if !self.lists.is_reserved(name.of(line)) {
                     items.extend_from_slice(line);
                     items.extend_from_slice(b"\r\n");
                     self.memory.take(line.len() + 2);

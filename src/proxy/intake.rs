@@ -277,9 +277,9 @@ impl Proxy {
         let key = request.key.of(request.line);
         // In base64 it would be a way round.
         !reads
-            && (key == self.stamp_key
+            && (self.lists.is_reserved(key)
                 || (request.meta.has(b'b')
-                    && meta::decode_base64(key).is_some_and(|key| key == self.stamp_key)))
+                    && meta::decode_base64(key).is_some_and(|key| self.lists.is_reserved(&key))))
     }
 
     pub(super) fn begin(&mut self, id: ClientId, request: &Request<'_>, data: Data<'_>) {

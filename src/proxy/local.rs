@@ -168,7 +168,11 @@ impl Proxy {
         push_stat(out, "view_owner", &format!("{:016x}", self.view.owner));
         push_stat(out, "this_proxy", &format!("{:016x}", self.me));
         push_stat(out, "active", yes_no(self.is_active()));
-        push_stat(out, "stamp_key", &String::from_utf8_lossy(&self.stamp_key));
+        push_stat(
+            out,
+            "stamp_key",
+            &String::from_utf8_lossy(&super::view::stamp_key_of(self.lists.own.key)),
+        );
         let numbers = [
             ("views_raised", counters.views_raised),
             ("degraded_writes", counters.degraded_writes),

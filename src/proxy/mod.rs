@@ -42,6 +42,7 @@ mod intake;
 mod item;
 mod journal;
 mod keys;
+mod lists;
 mod local;
 mod long;
 mod loss;
@@ -97,6 +98,7 @@ use events::Events;
 use flush::Barrier;
 use gathers::Gathers;
 use inquiry::Inquiry;
+use lists::Lists;
 use order::Order;
 use reload::Reload;
 use repair::Repair;
@@ -157,18 +159,20 @@ pub struct Proxy {
     gathers: Gathers,
     order: Order,
     barrier: Barrier,
+    /// When a `flush_all` with a delay takes effect.
+    flush_due: Option<Time>,
     repairs: Slab<Repair>,
     inquiries: Slab<Inquiry>,
     census: [Census; Page::ALL.len()],
     /// What `stats settings` says of this proxy.
     own_settings: Vec<(&'static str, String)>,
     resync: Resync,
-    /// The present view, this proxy's name in views, and the key of stamps.
+    /// The present view, this proxy's name in views, and the lists under which stamps are written.
     view: View,
     /// How that view came to be, if known.
     origin: Option<Rc<Origin>>,
     me: u64,
-    stamp_key: Vec<u8>,
+    lists: Lists,
     /// A later view has been seen: since then all servers are asked whether they took part.
     recheck: Option<Time>,
     /// The view is to be raised once that is over.
@@ -222,7 +226,7 @@ impl Proxy {
             .chain(backups)
             .map(|(spec, is_primary)| {
                 let name = spec.address();
-                let place = names.binary_search(&name).unwrap_or_default() as u16;
+                let place = view::place_among(&names, &name);
                 Server::new(
                     (name, place),
                     is_primary,
@@ -248,6 +252,7 @@ impl Proxy {
             gathers: Gathers::default(),
             order: Order::new(),
             barrier: Barrier::default(),
+            flush_due: None,
             repairs: Slab::new(),
             inquiries: Slab::new(),
             census: Page::ALL.map(Census::new),
@@ -256,7 +261,7 @@ impl Proxy {
             view: View::default(),
             origin: None,
             me: view::owner(&config.proxy_id),
-            stamp_key: view::stamp_key(config),
+            lists: Lists::new(config),
             recheck: None,
             raise_due: false,
             ejects: Ejects::new(config.journal_keys),

@@ -11,7 +11,7 @@
 
 use super::events::Kind;
 use super::server::{Role, Server, State};
-use super::{view, Proxy};
+use super::{view, Proxy, Routes};
 use crate::config::Config;
 use crate::time::{Span, Time};
 
@@ -88,6 +88,7 @@ impl Proxy {
     fn begin_reload(&mut self, config: Config, handover: Span, ends: bool) -> Vec<usize> {
         let now = self.now;
         let names = view::pool_names(&config);
+        let copies = Routes::new(&config).places() > 1;
         let conns = config.server_conns.max(1);
         let mut taken = vec![false; self.servers.len()];
         let (mut servers, mut joining) = (Vec::new(), Vec::new());
@@ -103,11 +104,13 @@ impl Proxy {
                 servers.push(present);
                 continue;
             }
-            let place = names.binary_search(&name).unwrap_or_default() as u16;
+            let place = view::place_among(&names, &name);
             servers.push(self.servers.len());
             joining.push(position);
             taken.push(true);
-            let server = Server::new((name, place), is_primary, conns, config.journal_keys, now);
+            let mut server =
+                Server::new((name, place), is_primary, conns, config.journal_keys, now);
+            server.joined = copies;
             self.servers.push(server);
         }
         let until = now + config.timeout + config.timeout + JOIN_MAX;

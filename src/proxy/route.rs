@@ -87,28 +87,28 @@ pub struct Routes {
 #[derive(Debug)]
 pub struct Former {
     routes: Routes,
-    servers: Vec<u16>,
+    servers: Vec<Option<u16>>,
 }
 
 impl Former {
-    /// `servers`: by the index of a primary in `routes`, the present index of its server.
-    pub fn new(mut routes: Routes, servers: Vec<u16>) -> Former {
+    /// `servers`: by the index of a primary in `routes`, the present index of its server, if there is one.
+    pub fn new(mut routes: Routes, servers: Vec<Option<u16>>) -> Former {
         routes.former = None;
         Former { routes, servers }
     }
 
     /// The present indices of its servers, with repetitions.
     pub fn servers(&self) -> impl Iterator<Item = u16> + '_ {
-        let mut servers = self.servers.clone();
+        let mut servers: Vec<u16> = self.servers.iter().copied().flatten().collect();
         servers.sort_unstable();
         servers.dedup();
         servers.into_iter()
     }
 
-    /// Servers have other indices, by the old one; they all stay.
+    /// Servers have other indices, by the old one, or none.
     pub fn rename(&mut self, moves: &[Option<u16>]) {
         for server in &mut self.servers {
-            *server = moves[usize::from(*server)].unwrap_or_default();
+            *server = server.and_then(|old| moves[usize::from(old)]);
         }
     }
 }
@@ -180,7 +180,7 @@ impl Routes {
         };
         if let Some(former) = &self.former {
             let before = former.servers[usize::from(former.routes.of(key).primary())];
-            if before != route.primary() {
+            if let Some(before) = before.filter(|&before| before != route.primary()) {
                 route = route.was_at(before);
             }
         }

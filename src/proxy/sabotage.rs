@@ -68,6 +68,10 @@ pub enum Sabotage {
     PassingOvertaken,
     /// A long value does not go on from another copy.
     PassingGivenUp,
+    /// What was stamped under another list of servers is not heeded.
+    OtherListsIgnored,
+    /// After a change of the list no view is raised ahead of the first write.
+    ListUnsettled,
 }
 
 #[cfg(feature = "sabotage")]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::cas::Tag;
 use super::ids::{CloseReason, LinkId};
 use super::journal::Journal;
+use super::lists::Named;
 use super::stats::Latency;
 use super::txn::TxnId;
 use super::view::{Stamp, View};
@@ -264,8 +265,8 @@ impl Link {
 pub struct Server {
     /// `host:port`, as given.
     pub name: String,
-    /// Its place among the sorted names of the pool's servers.
-    pub place: u16,
+    /// Its place among the sorted names of the pool's servers; none when it is only left from the list before.
+    pub place: Option<u16>,
     /// How many of `links` carry requests; the one behind them lists keys now and then.
     pub conns: usize,
     /// Given by `-s` (else by `-b`).
@@ -292,6 +293,10 @@ pub struct Server {
     pub tag: Tag,
     /// The last stamp seen on it, or written to it.
     pub stamp: Option<Stamp>,
+    /// The lists of servers that it names.
+    pub named: Named,
+    /// It came with a reload: nothing is known of what it holds.
+    pub joined: bool,
     /// The view that was raised without it, since it was last used.
     pub left_out: View,
     /// When the stamp was last asked for, of the answers that came.
@@ -340,7 +345,7 @@ pub struct Server {
 impl Server {
     /// A server that has not been tried: name and place.
     pub fn new(
-        (name, place): (String, u16),
+        (name, place): (String, Option<u16>),
         is_primary: bool,
         conns: usize,
         journal_keys: usize,
@@ -362,6 +367,8 @@ impl Server {
             is_magent: false,
             tag: Tag::none(),
             stamp: None,
+            named: Named::default(),
+            joined: false,
             left_out: View::default(),
             stamp_asked: now,
             restamps: 0,
@@ -383,6 +390,24 @@ impl Server {
             failures: [0; CloseReason::ALL.len()],
             timeouts: 0,
             latency: Latency::default(),
+        }
+    }
+
+    /// It takes the place of `old`, which is the same server with other connections.
+    pub fn take_over(&mut self, old: Server) {
+        self.known_process = old.known_process;
+        self.doubtful |= old.doubtful;
+        self.left_out = old.left_out;
+        self.lost_in = old.lost_in;
+        self.cold |= old.cold;
+        self.called = old.called;
+        if old.is_up() && old.journal.is_empty() {
+            return;
+        }
+        self.journal = old.journal;
+        if self.is_up() {
+            // Not before what it missed has been deleted there.
+            self.state = State::Waiting;
         }
     }
 

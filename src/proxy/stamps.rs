@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use super::events::Kind;
 use super::ids::LinkId;
+use super::lists::{Named, LISTS_KEY};
 use super::op::Op;
 use super::sabotage::{is, Sabotage};
-use super::server::{LinkState, Role, Server};
+use super::server::{InFlight, LinkState, Role, Server};
 use super::txn::TxnId;
-use super::view::{Origin, Stamp, View};
+use super::view::{stamp_key_of, Ejected, Origin, Stamp, View};
 use super::Proxy;
 use crate::proto::response::Code;
 use crate::proto::token::{push_decimal, Token};
@@ -26,13 +27,11 @@ impl Proxy {
     }
 
     pub(super) fn ask_stamp(&mut self, server: usize) {
-        let mut line = b"get ".to_vec();
-        line.extend_from_slice(&self.stamp_key);
+        let line = self.lists.request();
         let key = Token {
             start: 4,
-            end: line.len(),
+            end: line.len() - 2,
         };
-        line.extend_from_slice(b"\r\n");
         self.servers[server].answer.clear();
         let purpose = (Role::Stamp, Verb::Get, None);
         self.queue_bytes(Server::link_id(server, 0), &line, None, key, purpose);
@@ -45,11 +44,21 @@ impl Proxy {
     }
 
     /// The server has answered for its stamp.
-    pub(super) fn stamp_answered(&mut self, id: LinkId, asked: Time, code: Code) {
+    pub(super) fn stamp_answered(&mut self, id: LinkId, flight: &InFlight, code: Code) {
+        let asked = flight.queued;
         let index = usize::from(id.server);
         let text = std::mem::take(&mut self.servers[index].answer);
-        let value = text.split(|&byte| byte == b'\n').nth(1);
-        let stamp = value.and_then(Stamp::parse).filter(|_| code == Code::End);
+        let trusted = !self.servers[index].is_magent;
+        let text = if code == Code::End { &text[..] } else { b"" };
+        let said = self.lists.read(text, trusted);
+        let length = (flight.end - flight.start) as usize;
+        if !self.lists.settled && length < self.lists.request().len() {
+            // Stamps under another list that has become known since count as well: they are asked for before anything is made
+            // of this.
+            return self.ask_stamp(index);
+        }
+        let stamp = said.stamp;
+        self.note_lists(index, said.named);
         let foreign = |stamp: &Stamp| stamp.view.owner != self.me;
         let stamp = stamp.filter(|stamp| !is(Sabotage::ForeignStampIgnored) || !foreign(stamp));
         let active = self.is_active();
@@ -58,15 +67,23 @@ impl Proxy {
             server.stamp_asked = server.stamp_asked.max(asked);
             match stamp {
                 Some(stamp) => {
-                    if server.is_up() && !active {
+                    // Not what it said before, too: a reload may have told this proxy more.
+                    let is_new = server.stamp.as_ref() != Some(&stamp);
+                    if server.is_up() && !active && is_new {
                         server.cold = stamp.cold;
                     }
+                    let lacks_own = server.is_up() && stamp.list != self.lists.own.key;
+                    let is_current = stamp.view == self.view;
                     server.stamp = Some(stamp);
+                    if lacks_own && is_current && active && self.lists.settled {
+                        self.restamp(index);
+                    }
                 }
                 // Flushed or evicted while the connection stood: the server has missed nothing, if it had the present
                 // stamp.
                 None if server.is_up() => {
-                    if active && self.view.number > 0 && server.view() == self.view {
+                    let may = self.lists.settled || !self.lists.has_others();
+                    if active && may && self.view.number > 0 && server.view() == self.view {
                         self.restamp(index);
                     }
                 }
@@ -87,6 +104,9 @@ impl Proxy {
 
     /// Stamps a server, on each of its connections: no write may stand before the stamp.
     pub(super) fn restamp(&mut self, index: usize) {
+        if !self.may_stamp() {
+            return;
+        }
         let server = &mut self.servers[index];
         if server.entry_due > 0 {
             // Another connection's deletions may still be on their way: it is stamped when they are done.
@@ -97,12 +117,33 @@ impl Proxy {
             origin: self.origin.clone(),
             cold: server.cold,
             ejected: self.ejects.said.clone(),
+            flush: self.flush_moment(),
+            list: self.lists.own.key,
         };
-        let conns = server.conns;
-        let value = stamp.value();
-        server.stamp = Some(stamp);
+        let keys: Vec<u64> = self.lists.written().collect();
+        for list in keys {
+            if list == stamp.list {
+                self.put_item(index, &stamp_key_of(list), &stamp.value());
+                continue;
+            }
+            // For proxies that have not been told of this list yet. Their places are others.
+            let mut other = Stamp {
+                origin: None,
+                ..stamp.clone()
+            };
+            if self.routes.ejects() {
+                let last = self.routes.places() - 1;
+                other.ejected = Ejected::everywhere(self.servers.len(), last);
+            }
+            self.put_item(index, &stamp_key_of(list), &other.value());
+        }
+        self.servers[index].stamp = Some(stamp);
+    }
+
+    /// Writes an item of the proxy's own, on each connection: no write may stand before it.
+    fn put_item(&mut self, index: usize, name: &[u8], value: &str) {
         let mut request = b"set ".to_vec();
-        request.extend_from_slice(&self.stamp_key);
+        request.extend_from_slice(name);
         let key = Token {
             start: 4,
             end: request.len(),
@@ -110,11 +151,85 @@ impl Proxy {
         request.extend_from_slice(b" 0 0 ");
         push_decimal(&mut request, value.len() as u64);
         request.extend_from_slice(format!("\r\n{value}\r\n").as_bytes());
-        for conn in 0..conns {
+        for conn in 0..self.servers[index].conns {
             self.servers[index].restamps += 1;
             let purpose = (Role::Restamp, Verb::Set, None);
             self.queue_bytes(Server::link_id(index, conn), &request, None, key, purpose);
         }
+    }
+
+    /// A server names these lists. It has lost this proxy's, if that has been written there.
+    fn note_lists(&mut self, index: usize, named: Named) {
+        let server = &mut self.servers[index];
+        if server.restamps > 0 || server.is_magent {
+            return;
+        }
+        server.named = named;
+        if server.is_up() && self.lists.settled && self.is_active() {
+            self.announce(index);
+        }
+    }
+
+    /// Names this proxy's list on a server, if it is not named there and others may have to find what was stamped under it.
+    pub(super) fn announce(&mut self, index: usize) {
+        let server = &self.servers[index];
+        if !self.lists.is_named(&server.named) {
+            self.name_list(index);
+        }
+    }
+
+    /// The same, whether it was named or not: a flush has taken that away.
+    pub(super) fn name_list(&mut self, index: usize) {
+        let server = &self.servers[index];
+        let matters = self.has_views() || self.lists.has_others();
+        if !matters || !self.is_safe() || server.is_magent || server.entry_due > 0 {
+            return;
+        }
+        let (named, text) = self.lists.announcement(&server.named);
+        self.servers[index].named = named;
+        self.put_item(index, LISTS_KEY, &text);
+    }
+
+    /// A first write is about to go to servers of this list. From now on what was stamped under others does not count: the view
+    /// is raised, so that whoever comes back to one of them sees which servers missed it.
+    #[cold]
+    pub(super) fn settle_list(&mut self) {
+        self.lists.settled = true;
+        if !self.is_safe() {
+            return;
+        }
+        let (list, view) = (self.lists.own.key, self.view);
+        let is_own = |server: &Server| {
+            let stamp = server.stamp.as_ref();
+            stamp.is_some_and(|stamp| stamp.list == list && stamp.view == view)
+        };
+        let continues = view != View::default() && self.servers.iter().any(is_own);
+        let named = self.servers.iter().map(|server| &server.named);
+        let moved = named
+            .into_iter()
+            .any(|named| self.lists.ring_differs(named));
+        if moved && self.routes.ejects() {
+            // By the ring before, keys were at other places.
+            let last = self.routes.places() - 1;
+            let everywhere = Ejected::everywhere(self.routes.primaries(), last);
+            self.ejects.known.merge(&everywhere);
+            self.ejects.record.forget();
+        }
+        if (self.lists.has_others() || moved) && !continues && !is(Sabotage::ListUnsettled) {
+            self.raise_view();
+        }
+        for index in 0..self.servers.len() {
+            if self.servers[index].is_up() {
+                self.announce(index);
+            }
+        }
+        self.stamp_cold();
+    }
+
+    /// Whether a view may be stamped under this list. One of another list may not: nobody could tell then whether anything has
+    /// been written under this one.
+    pub(super) fn may_stamp(&self) -> bool {
+        self.lists.settled || !self.lists.has_others()
     }
 
     /// A stamp has been taken.
@@ -129,7 +244,7 @@ impl Proxy {
     /// Other proxies, and this one after a restart, must see which servers are cold. Not before the stamps are known that
     /// another proxy may have written. So must they where a server took part in the present view and its stamp was lost.
     pub(super) fn stamp_cold(&mut self) {
-        let unsure = self.barrier.awaits_stamps() || self.recheck.is_some();
+        let unsure = self.barrier.awaits_stamps() || self.recheck.is_some() || !self.may_stamp();
         if !self.is_safe() || !self.is_active() || unsure {
             return;
         }
@@ -153,7 +268,11 @@ impl Proxy {
     /// Not where two proxies have raised views at the same time.
     pub(super) fn only_stamp_lost(&self, server: &Server) -> bool {
         let view = server.view();
-        let includes = |origin: &Rc<Origin>| origin.includes(server.place, view);
+        let includes = |origin: &Rc<Origin>| {
+            server
+                .place
+                .is_some_and(|place| origin.includes(place, view))
+        };
         let is_between = |other: &Server| {
             let other = other.view();
             other > view && other < self.view
@@ -172,11 +291,13 @@ impl Proxy {
             self.raise_due = true;
             return;
         }
+        // It is a view of this list.
+        self.lists.settled = true;
         self.ejects.said = self.ejects.known.clone();
         // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
         let unix_ms = self.facts.unix_micros(self.now) / 1000;
         let away = self.servers.iter().filter(|server| !server.is_up());
-        let mut without: Vec<u16> = away.map(|server| server.place).collect();
+        let mut without: Vec<u16> = away.filter_map(|server| server.place).collect();
         without.sort_unstable();
         self.origin = Some(Rc::new(Origin {
             before: self.view,
@@ -191,6 +312,7 @@ impl Proxy {
         self.happened(Kind::ViewRaised, "", detail, self.now);
         for index in 0..self.servers.len() {
             if self.servers[index].is_up() {
+                self.announce(index);
                 self.restamp(index);
             } else {
                 self.servers[index].left_out = self.view;
@@ -242,6 +364,9 @@ impl Proxy {
     /// Notes that the servers of `op`'s key that are not up miss it. Called before the write goes to the others, of which
     /// that of rank `acting` is the first.
     pub(super) fn leave_out_absent(&mut self, op: &Op<'_>, acting: usize) {
+        if !self.lists.settled {
+            self.settle_list();
+        }
         if self.routes.ejects() {
             return self.write_at(op, acting);
         }

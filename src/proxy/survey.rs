@@ -112,7 +112,7 @@ impl Proxy {
 
     /// A server has listed this key.
     pub(super) fn note_surveyed(&mut self, source: usize, key: &[u8]) {
-        if key == self.stamp_key || self.ejects.survey.source != Some(source) {
+        if self.lists.is_reserved(key) || self.ejects.survey.source != Some(source) {
             return;
         }
         if !self.routes.is_primary(source, self.routes.of(key)) {

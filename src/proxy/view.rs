@@ -6,7 +6,7 @@
 //!
 //! A stamp is an item `magent:stamp:<pool>` with the value `1 <number> <owner> <c|w>`: view number, proxy that raised it
 //! (64 bits, hexadecimal), cold or warm. With `--eject` ` e<primary>:<place>,...` may follow: where keys may lie, by index of
-//! their primary. Then ` p<number>.<owner>.<place>,...`: the view before, and which servers the view leaves out, by their
+//! their primary. ` f<second>` says when a `flush_all` with a delay takes effect. Then ` p<number>.<owner>.<place>,...`: the view before, and which servers the view leaves out, by their
 //! place among the sorted names.
 
 use std::rc::Rc;
@@ -64,6 +64,15 @@ impl Ejected {
                 true
             }
         }
+    }
+
+    /// Keys of any of so many primaries may lie at any place up to `place`.
+    pub fn everywhere(primaries: usize, place: usize) -> Ejected {
+        let mut ejected = Ejected::default();
+        for primary in 0..primaries {
+            ejected.note(primary as u16, place);
+        }
+        ejected
     }
 
     /// Takes over what `other` says, too.
@@ -136,6 +145,10 @@ pub struct Stamp {
     pub cold: bool,
     /// Which keys may lie elsewhere than at their primary, in that view.
     pub ejected: Ejected,
+    /// When a `flush_all` with a delay takes effect, in seconds since 1970.
+    pub flush: Option<u64>,
+    /// Under which list of servers it was written: see [`super::lists`]. Not part of the value.
+    pub list: u64,
 }
 
 impl Stamp {
@@ -151,12 +164,16 @@ impl Stamp {
             origin: None,
             cold: words.next()? == "c",
             ejected: Ejected::default(),
+            flush: None,
+            list: 0,
         };
         for word in words {
             if let Some(text) = word.strip_prefix('e') {
                 stamp.ejected = Ejected::parse(text)?;
             } else if let Some(text) = word.strip_prefix('p') {
                 stamp.origin = Some(Rc::new(Origin::parse(text)?));
+            } else if let Some(text) = word.strip_prefix('f') {
+                stamp.flush = Some(text.parse().ok()?);
             }
         }
         Some(stamp)
@@ -170,6 +187,9 @@ impl Stamp {
             value.push_str(" e");
             value.push_str(&self.ejected.text());
         }
+        if let Some(moment) = self.flush {
+            value.push_str(&format!(" f{moment}"));
+        }
         if let Some(origin) = &self.origin {
             value.push_str(" p");
             value.push_str(&origin.text());
@@ -179,7 +199,7 @@ impl Stamp {
 }
 
 /// FNV-1a, 64 bits.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -190,11 +210,10 @@ pub fn owner(proxy_id: &str) -> u64 {
     fnv1a(proxy_id.as_bytes()).max(1)
 }
 
-/// The key of this pool's stamps. Pools with the same servers, in whatever roles, share it; a pool of proxies in front
-/// of this one has another.
-pub fn stamp_key(config: &Config) -> Vec<u8> {
-    let names = pool_names(config);
-    format!("magent:stamp:{:016x}", fnv1a(names.join(" ").as_bytes())).into_bytes()
+/// The key of the stamps under a list of servers. Pools with the same servers, in whatever roles, share it; a pool of proxies
+/// in front of this one has another.
+pub fn stamp_key_of(list: u64) -> Vec<u8> {
+    format!("magent:stamp:{list:016x}").into_bytes()
 }
 
 /// The names of all servers, sorted: the same list for all proxies of a pool.
@@ -204,6 +223,12 @@ pub fn pool_names(config: &Config) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The place of a server among [`pool_names`].
+pub fn place_among(names: &[String], name: &String) -> Option<u16> {
+    let found = names.binary_search(name).ok();
+    found.map(|place| place as u16)
 }
 
 #[cfg(test)]
@@ -221,6 +246,8 @@ mod tests {
             origin: None,
             cold: true,
             ejected: Ejected::default(),
+            flush: Some(1_800_000_000),
+            list: 0,
         };
         assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp.clone()));
         let mut ejected = Ejected::default();
@@ -228,7 +255,11 @@ mod tests {
             ejected.note(primary, place);
         }
         let stamp = Stamp { ejected, ..stamp };
-        assert!(stamp.value().ends_with(" c e3:15,7:2"), "{}", stamp.value());
+        assert!(
+            stamp.value().ends_with(" c e3:15,7:2 f1800000000"),
+            "{}",
+            stamp.value()
+        );
         assert_eq!(Stamp::parse(stamp.value().as_bytes()), Some(stamp.clone()));
         let before = View {
             number: 7,
@@ -295,8 +326,9 @@ mod tests {
             backups: backups.iter().map(|&port| spec(port)).collect(),
             ..Config::default()
         };
-        let one = stamp_key(&config(&[1], &[2]));
-        assert_eq!(one, stamp_key(&config(&[2], &[1])));
-        assert_ne!(one, stamp_key(&config(&[1], &[3])));
+        let key = |config: &Config| crate::proxy::lists::List::of(config).key;
+        let one = key(&config(&[1], &[2]));
+        assert_eq!(one, key(&config(&[2], &[1])));
+        assert_ne!(one, key(&config(&[1], &[3])));
     }
 }

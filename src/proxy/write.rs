@@ -30,6 +30,7 @@ impl Proxy {
             return;
         };
         self.leave_out_absent(op, first);
+        self.leave_out_former(op);
         self.order.passes(bucket(op.route.hash));
         let id = self.txns.open(op);
         self.txns.at(id).exclusive = self.claim(op.route, server);
@@ -67,6 +68,7 @@ impl Proxy {
         txn.rank = rank as u8;
         txn.undecided = true;
         self.leave_out_absent(op, rank);
+        self.leave_out_former(op);
         self.delete_behind(id, op.route, || op.noted(), rank);
         self.order.passes(bucket(op.route.hash));
         // With one copy the order of its stream is all the order there is.

@@ -110,7 +110,7 @@ impl Proxy {
         let Some(target) = self.resync.target else {
             return;
         };
-        if key == self.stamp_key {
+        if self.lists.is_reserved(key) {
             return;
         }
         let route = self.routes.of(key);
