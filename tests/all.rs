@@ -24,6 +24,7 @@ mod ha;
 mod large;
 mod late;
 mod limits;
+mod lists;
 mod mirror;
 mod mutants;
 mod old_servers;
