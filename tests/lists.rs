@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 const IDLE: Duration = Duration::from_millis(1500);
 
 /// A server that was stopped is used again after this: a probe, the grace, the entry.
-const OVER_THE_RETURN: Duration = Duration::from_secs(4);
+const OVER_THE_RETURN: Duration = Duration::from_secs(5);
 
 /// A proxy with a file that the test rewrites.
 struct Proxy {
@@ -46,7 +46,7 @@ impl Proxy {
 
     fn text(port: &Port, pool: &str) -> String {
         let number = port.number();
-        format!("p:\n  listen: 127.0.0.1:{number}\n  hash: md5\n  timeout: 300\n{pool}")
+        format!("p:\n  listen: 127.0.0.1:{number}\n  hash: md5\n  timeout: 1000\n{pool}")
     }
 
     fn client(&self) -> Client {
@@ -155,7 +155,12 @@ fn a_reload_of_an_idle_pool_marks_where_keys_have_moved_to() {
 /// A process with one list, then one with another while a server is away.
 #[track_caller]
 fn restart(before: (&[u16], &[u16]), after: (&[u16], &[u16]), away: &Memcached, asks: bool) {
-    let first = Magent::front(before.0, before.1).start();
+    // A machine that is busy must not make servers late.
+    let front = |(servers, backups): (&[u16], &[u16])| {
+        let patient = ["--timeout", "1000"];
+        Magent::front(servers, backups).args(&patient).start()
+    };
+    let first = front(before);
     let mut client = first.client();
     // Each of them has what is written then.
     wait_for("all are up", PATIENCE, || {
@@ -167,7 +172,7 @@ fn restart(before: (&[u16], &[u16]), after: (&[u16], &[u16]), away: &Memcached, 
     away.freeze();
     write_new(&mut client);
     first.end(Signal::SIGTERM);
-    let second = Magent::front(after.0, after.1).start();
+    let second = front(after);
     let mut client = second.client();
     if asks {
         // The other one may have been slow to answer at first, and is not used then for a second.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::item::Item;
 use super::node::Health;
 use super::profile::{Plan, Profile};
-use super::request::Bytes;
+use super::request::{parse, Bytes};
 use super::rng::Rng;
 use super::world::{Event, World};
 
@@ -184,7 +184,7 @@ impl World {
 
     /// Whether the serving proxy uses all servers, and none is cold.
     pub fn is_whole(&mut self) -> bool {
-        let servers = self.nodes.len();
+        let servers = self.listed();
         // What it has not noticed yet is not over either: a silent connection is found by a probe, after a time limit.
         let noticed = self.faults.mended_at + 2 * self.faults.timeout + 500_000;
         self.faults.mends.is_empty()
@@ -198,13 +198,20 @@ impl World {
     /// proxy has perhaps not looked yet.
     fn stamps_agree(&self) -> bool {
         let stamp = |items: &BTreeMap<Bytes, Item>| {
-            let mut stamps = items
+            // Under whatever list of servers; the item that names the lists is none.
+            let stamps = items
                 .iter()
-                .filter(|(key, _)| key.starts_with(b"magent:stamp:"));
-            let view = |value: &[u8]| value.split(|&byte| byte == b' ').nth(1).map(<[u8]>::to_vec);
-            stamps.next().and_then(|(_, item)| view(&item.value))
+                .filter(|(key, _)| key.starts_with(b"magent:stamp:") && !key.ends_with(b"lists"));
+            let view = |value: &[u8]| {
+                value
+                    .split(|&byte| byte == b' ')
+                    .nth(1)
+                    .and_then(parse::<u64>)
+            };
+            stamps.filter_map(|(_, item)| view(&item.value)).max()
         };
-        let mut stamps = self.nodes.iter().map(|node| stamp(&node.process.items));
+        let listed = self.nodes[..self.listed()].iter();
+        let mut stamps = listed.map(|node| stamp(&node.process.items));
         let first = stamps.next();
         stamps.all(|other| Some(other) == first)
     }

@@ -91,7 +91,8 @@ impl World {
                 continue;
             }
             let mut copies = self.faults.copies(&name);
-            copies.retain(|&copy| self.nodes[copy].health == Health::Running);
+            let listed = self.listed();
+            copies.retain(|&copy| copy < listed && self.nodes[copy].health == Health::Running);
             let Some((&acting, others)) = copies.split_first() else {
                 continue;
             };

@@ -19,6 +19,10 @@ impl World {
         self.armed = false;
         if self.budget > 0 && idle {
             self.tally.moves += 1;
+            if self.plan.lists && self.rng.one_in(3) {
+                self.change_list(old, other);
+                return self.move_later();
+            }
             match self.rng.below(5) {
                 // The address moves, by hand.
                 0 => {
@@ -59,6 +63,10 @@ impl World {
                 }
             }
         }
+        self.move_later();
+    }
+
+    fn move_later(&mut self) {
         if self.budget > 0 {
             let pause = self.rng.range(1, 4_000_000);
             self.after(pause, Event::Handover);
@@ -72,14 +80,14 @@ impl World {
     }
 
     /// The serving proxy dies. What was under way in it may be done at some copies and not at others.
-    fn kill_serving(&mut self, loud: bool) {
+    pub(super) fn kill_serving(&mut self, loud: bool) {
         self.history.tear(self.now);
         let host = self.active;
         self.kill_proxy(host, loud);
     }
 
     /// The clients are sent to `host`, after a while.
-    fn move_address(&mut self, host: usize) {
+    pub(super) fn move_address(&mut self, host: usize) {
         let ranks = 1 + self.plan.config.backups.len() as u64;
         let gap = 2 * ranks * self.plan.config.timeout.0 + 100 * self.plan.delay_max;
         self.moved_at = self.now + gap + self.rng.below(2_000_000);

@@ -340,7 +340,7 @@ impl World {
 
     pub fn start_proxy(&mut self, host: usize) {
         self.log(|| format!("proxy {host} starts"));
-        self.hosts[host] = Host::new(&self.plan.config, host, self.now);
+        self.hosts[host] = Host::new(&self.list(), host, self.now);
         self.at(self.now, Event::Turn(host));
     }
 

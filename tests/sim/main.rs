@@ -26,6 +26,7 @@ mod item;
 mod kinds;
 mod lags;
 mod linear;
+mod lists;
 mod long;
 mod memcached;
 mod meta;

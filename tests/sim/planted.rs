@@ -43,8 +43,8 @@ fn outcome(planted: Planted, profile: Profile, seed: u64) -> Result<(), String> 
 
 /// Each bug with the kind of run that meets it soonest, and a seed that was seen to find it. That one is tried first; when
 /// the runs have changed, another finds it.
-const SOONEST: [(Planted, Profile, u64); 28] = [
-    (Planted::Core(Sabotage::StampSkipped), Profile::Return, 0),
+const SOONEST: [(Planted, Profile, u64); 30] = [
+    (Planted::Core(Sabotage::StampSkipped), Profile::Takeover, 0),
     (
         Planted::Core(Sabotage::LossUnstamped),
         Profile::Takeover,
@@ -111,6 +111,12 @@ const SOONEST: [(Planted, Profile, u64); 28] = [
         21,
     ),
     (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 22),
+    (
+        Planted::Core(Sabotage::OtherListsIgnored),
+        Profile::Lists,
+        0,
+    ),
+    (Planted::Core(Sabotage::ListUnsettled), Profile::Lists, 9),
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 2),
 ];
 

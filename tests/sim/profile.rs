@@ -4,7 +4,7 @@ use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
 use super::rng::Rng;
-use super::{ejecting, lags, pieces};
+use super::{ejecting, lags, lists, pieces};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +37,8 @@ pub enum Profile {
     PiecesSlow,
     /// As `Return`; but servers that live are slow, one at a time: see `lags`.
     Lags,
+    /// As `Takeover`; but the list of servers changes when a proxy is started: see `lists`.
+    Lists,
 }
 
 /// What the runs of a profile are like.
@@ -50,10 +52,12 @@ pub struct Circumstances {
     pub pieces: bool,
     /// Servers live, but are slow.
     pub lags: bool,
+    /// The list of servers changes.
+    pub lists: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 16] = [
+    pub const ALL: [Profile; 17] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -70,6 +74,7 @@ impl Profile {
         Profile::Pieces,
         Profile::PiecesSlow,
         Profile::Lags,
+        Profile::Lists,
     ];
 
     pub fn name(self) -> &'static str {
@@ -90,6 +95,7 @@ impl Profile {
             Profile::Pieces => "pieces",
             Profile::PiecesSlow => "pieces-slow",
             Profile::Lags => "lags",
+            Profile::Lists => "lists",
         }
     }
 
@@ -109,6 +115,7 @@ impl Profile {
             Profile::Pieces => (Profile::Return, true, true),
             Profile::PiecesSlow => (Profile::Slow, true, true),
             Profile::Lags => (Profile::Return, false, false),
+            Profile::Lists => (Profile::Takeover, false, false),
             profile => (profile, false, false),
         };
         Circumstances {
@@ -116,6 +123,7 @@ impl Profile {
             frames,
             pieces,
             lags: self == Profile::Lags,
+            lists: self == Profile::Lists,
         }
     }
 
@@ -254,6 +262,8 @@ pub struct Plan {
     pub lags: bool,
     /// Values are put in as stale ones.
     pub marks: bool,
+    /// Proxies are started with another list of servers: see `lists`.
+    pub lists: bool,
 }
 
 impl Plan {
@@ -358,9 +368,13 @@ impl Plan {
             pieces: false,
             lags: false,
             marks: false,
+            lists: circumstances.lists,
         };
         if profile == Profile::Eject {
             ejecting::configure(&mut plan.config, rng);
+        }
+        if circumstances.lists {
+            lists::configure(&mut plan.config);
         }
         if circumstances.pieces {
             pieces::configure(&mut plan, rng);

@@ -180,6 +180,11 @@ fn lags() {
 }
 
 #[test]
+fn lists() {
+    sweep(Profile::Lists, 60);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

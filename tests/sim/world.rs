@@ -84,6 +84,8 @@ pub struct World {
     pub active: usize,
     /// Something is about to happen to the proxies.
     pub armed: bool,
+    /// The list of servers is without its last one: see `lists`.
+    pub is_short: bool,
     /// From then on it can be reached.
     pub moved_at: u64,
     pub clients: Vec<Client>,
@@ -130,6 +132,7 @@ impl World {
                 .collect(),
             active: 0,
             armed: false,
+            is_short: false,
             moved_at: 0,
             clients: (0..plan.clients)
                 .map(|_| Client::new(rng.next(), &plan, frames))
