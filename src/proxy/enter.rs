@@ -196,9 +196,9 @@ impl Proxy {
             let moved = !known && !alone && self.lists.ring_differs(&server.named);
             let says_cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
             let cold = says_cold || (moved && self.settings.read_repair != ReadRepair::Off);
-            // By another proxy's stamp it took part in everything. Else the journal says so.
-            let others = !alone && view != View::default() && view.owner != self.me;
-            if !self.is_safe() || others || server.journal.is_empty() {
+            // By its stamp it took part in everything. Without stamps the journal says so.
+            let trusted = !alone && !server.owes;
+            if !self.is_safe() || trusted || server.journal.is_empty() {
                 return self.let_in(index, cold);
             }
         }
@@ -364,6 +364,7 @@ impl Proxy {
         server.state = State::Up;
         server.settled = true;
         server.joined = false;
+        server.owes = false;
         server.left_out = View::default();
         server.since = now;
         server.retry = super::server::RETRY_FIRST;

@@ -297,6 +297,8 @@ pub struct Server {
     pub named: Named,
     /// It came with a reload: nothing is known of what it holds.
     pub joined: bool,
+    /// It was stamped while another set of connections to it, now gone, had missed something.
+    pub owes: bool,
     /// The view that was raised without it, since it was last used.
     pub left_out: View,
     /// When the stamp was last asked for, of the answers that came.
@@ -369,6 +371,7 @@ impl Server {
             stamp: None,
             named: Named::default(),
             joined: false,
+            owes: false,
             left_out: View::default(),
             stamp_asked: now,
             restamps: 0,
@@ -404,6 +407,7 @@ impl Server {
         if old.is_up() && old.journal.is_empty() {
             return;
         }
+        self.owes = !old.journal.is_empty();
         self.journal = old.journal;
         if self.is_up() {
             // Not before what it missed has been deleted there.
