@@ -48,7 +48,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::LossUnstamped),
         Profile::Takeover,
-        284,
+        74,
     ),
     (
         Planted::Core(Sabotage::ForeignStampIgnored),
@@ -60,7 +60,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::RefillNotCancelled),
         Profile::Cold,
-        49,
+        148,
     ),
     (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 13),
     (Planted::Core(Sabotage::ForeverAsNow), Profile::Return, 0),
@@ -75,7 +75,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (Planted::Core(Sabotage::UnknownKept), Profile::Return, 12),
     (Planted::Core(Sabotage::NotSettled), Profile::Return, 11),
     (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 7),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 441),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 813),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 0),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
@@ -87,7 +87,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::TokenWithoutServer),
         Profile::Return,
-        22,
+        73,
     ),
     (
         Planted::Core(Sabotage::QuietFailureHidden),
@@ -114,7 +114,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::OtherListsIgnored),
         Profile::Lists,
-        0,
+        3,
     ),
     (Planted::Core(Sabotage::ListUnsettled), Profile::Lists, 9),
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 2),
