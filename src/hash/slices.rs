@@ -56,6 +56,11 @@ impl<T> Slices<T> {
         self.waiting.pop_front().map(|(_, what)| what)
     }
 
+    /// Puts back what has been taken out.
+    pub fn put_back(&mut self, what: T) {
+        self.waiting.push_back((self.first, what));
+    }
+
     /// None waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -204,7 +204,15 @@ impl Proxy {
             Role::Probe => self.probe_answered(id, code, tail),
             Role::Stamp => self.stamp_answered(id, flight, code),
             Role::Restamp => self.restamp_answered(id, code),
-            Role::Fetch(repair) => self.fetch_answered(repair, code, tail),
+            Role::Fetch(repair) => {
+                self.note_pace(repair, flight.queued);
+                self.fetch_answered(repair, code, tail);
+            }
+            Role::Bring(repair) => {
+                // Not taken: it was there already, or this server cannot hold it.
+                self.note_pace(repair, flight.queued);
+                self.end_repair(repair, true);
+            }
             Role::Tidy => {
                 self.tidied();
                 self.tidy();

@@ -30,6 +30,13 @@ pub(super) fn listed_expiry(line: &[u8]) -> Option<u64> {
     }
 }
 
+/// How much of a server's memory the item in a line of the listing takes.
+pub(super) fn listed_size(line: &[u8]) -> Option<u32> {
+    let at = memchr::memmem::rfind(line, b" size=")? + 6;
+    let end = memchr::memchr(b' ', &line[at..]).map_or(line.len(), |length| at + length);
+    parse_decimal(&line[at..end])?.try_into().ok()
+}
+
 impl Proxy {
     /// Asks a server of the old kind for the key of the repair `id`.
     pub(super) fn fetch_classic(&mut self, id: u32, server: usize) {
@@ -61,6 +68,7 @@ impl Proxy {
             self.resync.note_skipped();
         } else if self.servers[target].is_up() && self.write_classic(id, answer) {
             self.counters.refills += 1;
+            return;
         } else {
             return self.fetch_next(id);
         }
@@ -70,10 +78,10 @@ impl Proxy {
     /// Puts the item in `answer` on the target of the repair `id`. False: it holds none.
     fn write_classic(&mut self, id: u32, answer: &[u8]) -> bool {
         let repair = &self.repairs[id as usize];
-        let &Then::Resync {
-            expires: Some(expires),
-        } = repair.then()
-        else {
+        let Then::Resync(listed) = repair.then() else {
+            return false;
+        };
+        let Some(expires) = listed.expires else {
             return false;
         };
         let Some((data, flags)) = split(answer) else {
@@ -104,7 +112,7 @@ impl Proxy {
             &request,
             None,
             key,
-            (Role::Refill, Verb::Add, None),
+            (Role::Bring(id), Verb::Add, None),
         );
         true
     }
@@ -138,6 +146,8 @@ mod tests {
         assert_eq!(listed_expiry(b"key=k exp=-1 la=5"), Some(0));
         assert_eq!(listed_expiry(b"key=k exp=-94 la=5"), None);
         assert_eq!(listed_expiry(b"key=k"), None);
+        assert_eq!((listed_size(line), listed_size(b"key=k")), (Some(64), None));
+        assert_eq!(listed_size(b"key=k size=7 x=1"), Some(7));
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Proxy {
     pub(super) fn decided(&mut self, bucket: usize) {
         if self.routes.ranks() > 1 {
             self.order.decided(bucket);
+            self.unpark(bucket);
             self.release(bucket);
         }
     }

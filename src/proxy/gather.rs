@@ -20,6 +20,7 @@ use super::Proxy;
 use crate::buf::RequestLog;
 use crate::proto::token::{next_token, Token};
 use crate::proto::{replies, Verb};
+use crate::time::Time;
 
 impl Proxy {
     /// Asks for the keys of a retrieval of more than one.
@@ -236,11 +237,18 @@ impl Proxy {
     }
 
     /// A key that a retrieval missed has been brought over, or is nowhere.
-    pub(super) fn regather_key(&mut self, gather: u32, index: u16, key: &[u8], found: bool) {
+    pub(super) fn regather_key(
+        &mut self,
+        gather: u32,
+        index: u16,
+        place: (usize, Time),
+        key: &[u8],
+        found: bool,
+    ) {
         let entry = self.gathers.at(gather);
         entry.due -= 1;
         if found {
-            entry.again.push((index, key.to_vec()));
+            entry.again.push((index, place, key.to_vec()));
         }
         self.finish_gather(gather);
     }
@@ -253,7 +261,7 @@ impl Proxy {
         let verb = gather.verb;
         let mut line = Vec::new();
         let mut targets = Vec::with_capacity(again.len());
-        for (index, key) in again {
+        for (index, (brought_to, since), key) in again {
             let start = line.len();
             line.extend_from_slice(&key);
             let token = Token {
@@ -262,6 +270,12 @@ impl Proxy {
             };
             line.push(b' ');
             let route = self.gathers.at(id).keys[usize::from(index)].route;
+            let acting = self.acting(route, 0);
+            let stays = |server: usize| server == brought_to && self.servers[server].since == since;
+            if acting.is_some_and(|(_, server)| !stays(server)) {
+                // It was lost meanwhile; what acts now may lack the key, too.
+                self.gathers.at(id).repaired = false;
+            }
             targets.extend(self.target(verb, usize::from(index), route, 0, token));
         }
         self.ask_parts(id, &line, &targets);
@@ -307,6 +321,8 @@ impl Proxy {
                 let gather = self.gathers.at(part_id.gather);
                 gather.due -= 1;
                 gather.verb = without_touch(gather.verb);
+                // What was brought over was brought to the one that failed.
+                gather.repaired = false;
                 let part = &gather.parts[usize::from(part_id.part)];
                 let (seen, mut index) = (part.seen, part.at);
                 let mut at = usize::from(flight.key_at);

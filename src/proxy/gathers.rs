@@ -7,6 +7,7 @@ use super::op::Op;
 use super::route::Route;
 use crate::proto::token::Token;
 use crate::proto::Verb;
+use crate::time::Time;
 
 /// No key, no part.
 pub const NONE: u16 = u16::MAX;
@@ -63,8 +64,8 @@ pub struct Gather {
     pub parts: Vec<Part>,
     /// Parts whose answer is due, and keys that are being brought over.
     pub due: usize,
-    /// Keys that have been brought over: to be asked for again.
-    pub again: Vec<(u16, Vec<u8>)>,
+    /// Keys that have been brought over, to which server, and since when that had been in use: to be asked for again.
+    pub again: Vec<(u16, (usize, Time), Vec<u8>)>,
     /// They have been asked for again; what is missing now is missing.
     pub repaired: bool,
 }

@@ -41,20 +41,41 @@ impl Proxy {
             self.note_ejected(route, &noted, rank);
             self.delete_behind(id, route, || noted, rank);
         }
-        let link_id = self.link_for(server, route);
-        let body: Option<&Body> = flight.body.as_ref();
-        let purpose = (Role::Decide, flight.verb, Some(id));
+        // What was brought over was brought to the one that is lost.
+        self.txns.at(id).repaired = false;
         let line_end = memchr::memchr(b'\n', bytes).map_or(0, |newline| newline - 1);
         let Some(token) = cas::condition(flight.verb, &bytes[..line_end]) else {
-            self.queue_bytes(link_id, bytes, body, key_token(flight), purpose);
-            return;
+            return self.decide_at(id, flight, bytes, server);
         };
         // The token was given by the server that is lost.
         let mut request = std::mem::take(&mut self.scratch);
         request.clear();
         cas::open_request(bytes, token, None, false, &mut request);
-        self.queue_bytes(link_id, &request, body, key_token(flight), purpose);
+        self.decide_at(id, flight, &request, server);
         self.scratch = request;
+    }
+
+    /// Asks another server to decide. If that may lack the key, it gets it first, whatever the verb: so those that were in
+    /// flight one behind the other stay in their order.
+    fn decide_at(&mut self, id: TxnId, flight: &InFlight, bytes: &[u8], server: usize) {
+        let route = self.txns.at(id).route;
+        if self.may_lack(server, route) {
+            self.claim_late(id, server);
+            return self.repair_and_redo(id, flight, bytes, server);
+        }
+        let link_id = self.link_for(server, route);
+        let body: Option<&Body> = flight.body.as_ref();
+        let purpose = (Role::Decide, flight.verb, Some(id));
+        self.queue_bytes(link_id, bytes, body, key_token(flight), purpose);
+    }
+
+    /// From now on nothing may overtake a request whose new server may lack the key.
+    fn claim_late(&mut self, id: TxnId, server: usize) {
+        let txn = self.txns.at(id);
+        let (route, exclusive) = (txn.route, txn.exclusive);
+        if !exclusive {
+            self.txns.at(id).exclusive = self.claim(route, server);
+        }
     }
 
     /// A write got no answer in time, but its connection lives: the client hears that the outcome is unknown, or what

@@ -55,6 +55,7 @@ impl Proxy {
             self.doubt_unknown(index);
         }
         self.note_abilities();
+        self.resync.note_loss(index);
         if self.resync.target == Some(index) {
             self.end_resync();
         } else if self.resync.source() == Some(index) {
@@ -94,6 +95,7 @@ impl Proxy {
             | Role::Echo
             | Role::Heal
             | Role::Refill
+            | Role::Bring(_)
             | Role::Behind
             | Role::Tidy
             | Role::Entry => {}
@@ -130,7 +132,8 @@ impl Proxy {
         self.note_unknown(flight, bytes, server);
         let Some(id) = flight.txn else {
             match flight.role {
-                Role::Fetch(repair) => self.fetch_next(repair),
+                Role::Fetch(repair) => self.fetch_failed(repair),
+                Role::Bring(repair) => self.end_repair(repair, true),
                 Role::Tidy => self.tidied(),
                 Role::Inquire(inquiry) => self.end_share(inquiry),
                 _ => {}

@@ -162,6 +162,8 @@ pub struct Proxy {
     /// When a `flush_all` with a delay takes effect.
     flush_due: Option<Time>,
     repairs: Slab<Repair>,
+    /// Those that wait until nothing is undecided on their bucket.
+    parked: Vec<u32>,
     inquiries: Slab<Inquiry>,
     census: [Census; Page::ALL.len()],
     /// What `stats settings` says of this proxy.
@@ -254,6 +256,7 @@ impl Proxy {
             barrier: Barrier::default(),
             flush_due: None,
             repairs: Slab::new(),
+            parked: Vec::new(),
             inquiries: Slab::new(),
             census: Page::ALL.map(Census::new),
             own_settings: general::own_settings(config),

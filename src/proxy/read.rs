@@ -121,7 +121,10 @@ impl Proxy {
             return;
         };
         self.counters.failovers += 1;
-        self.txns.at(id).rank = rank as u8;
+        let txn = self.txns.at(id);
+        txn.rank = rank as u8;
+        // What was brought over was brought to another one.
+        txn.repaired = false;
         let link_id = self.link_for(server, route);
         let key = key_token(flight);
         if flight.verb.is_gat() {

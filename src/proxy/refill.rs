@@ -61,6 +61,7 @@ impl Proxy {
         };
         let role = match repair.then() {
             Then::Over(_) => Role::Exact,
+            Then::Resync(_) => Role::Bring(id),
             _ => Role::Refill,
         };
         let purpose = (role, Verb::MetaSet, txn);
@@ -75,14 +76,7 @@ impl Proxy {
     /// The copy that was asked for a stale item took that for a client who is going to refill it: it is told that nobody is.
     pub(super) fn give_back(&mut self, id: u32, version: Option<u64>) {
         let repair = &self.repairs[id as usize];
-        let rank = repair.asked_rank();
-        let asked = match rank == self.routes.ranks() {
-            true => repair.route().former(),
-            false => self.routes.server(repair.route(), rank),
-        };
-        let Some(server) = asked else {
-            return;
-        };
+        let server = repair.asked();
         let name = repair.key().key();
         let version = version.filter(|_| self.explicit_cas);
         let line = stale_mark(name, repair.key().is_base64(), version);

@@ -12,6 +12,7 @@ use super::item::Item;
 use super::journal::NotedKey;
 use super::order::bucket;
 use super::read::key_token;
+use super::resync::Listed;
 use super::route::Route;
 use super::sabotage::{is, Sabotage};
 use super::server::{InFlight, Role};
@@ -22,18 +23,16 @@ use crate::config::ReadRepair;
 use crate::proto::response::Code;
 use crate::proto::token::{next_token, Token};
 use crate::proto::Verb;
+use crate::time::Time;
 
-/// A key that is written all the time is not brought over for ever.
-const TRIES_MAX: u8 = 10;
+/// A repair that writes have passed so often holds back those that follow.
+const TRIES_MAX: u8 = 3;
 
 /// What happens once the key is there, or nowhere.
 #[derive(Debug)]
 pub enum Then {
     /// The background copy goes on.
-    Resync {
-        /// Servers without meta commands: when the item expires, seconds since 1970; 0: never.
-        expires: Option<u64>,
-    },
+    Resync(Listed),
     /// The client of a write is answered.
     Answer(TxnId),
     /// The same; the item takes the place of what is there.
@@ -66,20 +65,33 @@ pub struct Redo {
     pub body: Option<Body>,
 }
 
+impl Redo {
+    fn noted(&self) -> NotedKey {
+        let base64 = is_base64(self.verb, &self.request);
+        NotedKey::new(self.key.of(&self.request), base64)
+    }
+}
+
 /// A key on its way from one copy to another.
 #[derive(Debug)]
 pub struct Repair {
     key: NotedKey,
     route: Route,
     target: usize,
+    /// When the target came into use: with another time it has been lost since.
+    since: Time,
+    /// The server that is being asked.
+    asked: usize,
     /// Copies of lower rank have been asked.
     next_rank: usize,
     epoch: (u32, u64),
     tries: u8,
-    /// A copy that may have the key has not said so in time.
+    /// A copy that may have the key has not told.
     unsure: bool,
     /// An answer for a copy did not come in time, and is still waited for.
     late: bool,
+    /// Nothing on the bucket may begin before the key is on its way to the target.
+    claims: bool,
     then: Then,
     /// The answer of the copy that is being asked.
     answer: Vec<u8>,
@@ -101,9 +113,14 @@ impl Repair {
         self.target
     }
 
-    /// The rank of the copy that was asked last; as many as there are ranks: the place where the key was before.
-    pub fn asked_rank(&self) -> usize {
-        self.next_rank.saturating_sub(1)
+    /// The server it is brought to, and since when that has been in use.
+    fn place(&self) -> (usize, Time) {
+        (self.target, self.since)
+    }
+
+    /// The server that was asked last.
+    pub fn asked(&self) -> usize {
+        self.asked
     }
 
     /// Whether a copy gets what another one holds, however late that comes; not a client.
@@ -165,11 +182,14 @@ impl Proxy {
             key: key.clone(),
             route,
             target,
+            since: self.servers[target].since,
+            asked: target,
             next_rank: 0,
             epoch: self.order.epoch(bucket(route.hash)),
             tries: 0,
             unsure: false,
             late: false,
+            claims: false,
             then,
             answer: Vec::new(),
         };
@@ -184,7 +204,9 @@ impl Proxy {
         self.memory.give(repair.answer.len());
         repair.answer.clear();
         let (route, target) = (repair.route, repair.target);
-        if !self.meta && !matches!(repair.then, Then::Resync { expires: Some(_) }) {
+        let expiry_is_known =
+            matches!(&repair.then, Then::Resync(listed) if listed.expires.is_some());
+        if !self.meta && !expiry_is_known {
             // It cannot be exact, so it is not done.
             return self.end_repair(id, false);
         }
@@ -210,6 +232,10 @@ impl Proxy {
             repair.next_rank <= last && server != target && self.servers[server].is_up()
         });
         let Some((rank, server)) = found.or(before.map(|server| (last, server))) else {
+            if let Then::Resync(listed) = &self.repairs[id as usize].then {
+                let away = self.is_source_away(listed);
+                self.repairs[id as usize].unsure |= away;
+            }
             return self.end_repair(id, false);
         };
         let repair = &mut self.repairs[id as usize];
@@ -227,7 +253,8 @@ impl Proxy {
     }
 
     fn fetch_from(&mut self, id: u32, server: usize) {
-        let repair = &self.repairs[id as usize];
+        let repair = &mut self.repairs[id as usize];
+        repair.asked = server;
         let route = repair.route;
         let mut line = b"mg ".to_vec();
         line.extend_from_slice(repair.key.key());
@@ -243,7 +270,7 @@ impl Proxy {
         if repair.key.is_base64() {
             line.extend_from_slice(b" b");
         }
-        if matches!(repair.then, Then::Resync { .. }) {
+        if matches!(repair.then, Then::Resync(_)) {
             // A background copy is no use of the item.
             line.extend_from_slice(b" u");
         }
@@ -251,6 +278,55 @@ impl Proxy {
         let link_id = self.link_for(server, route);
         let purpose = (Role::Fetch(id), Verb::MetaGet, None);
         self.queue_bytes(link_id, &line, None, key, purpose);
+    }
+
+    /// A write has passed a key on its way: what it left is looked at anew. After a few times nothing on the bucket may begin,
+    /// so only what is under way can still pass.
+    fn fetch_anew(&mut self, id: u32) {
+        self.counters.refills_cancelled += 1;
+        let repair = &mut self.repairs[id as usize];
+        let bucket = bucket(repair.route.hash);
+        repair.tries = repair.tries.saturating_add(1);
+        let exclusive = matches!(repair.then, Then::Redo(_) | Then::Gather { .. });
+        if repair.tries >= TRIES_MAX && is(Sabotage::OvertakenDropped) {
+            return self.end_repair(id, true);
+        }
+        if repair.tries >= TRIES_MAX && !exclusive && !repair.claims {
+            repair.claims = true;
+            self.order.begin_exclusive(bucket);
+        }
+        repair.next_rank = 0;
+        if repair.claims && self.order.is_deciding(bucket) {
+            // Whatever is fetched before that is decided is too old.
+            return self.parked.push(id);
+        }
+        repair.epoch = self.order.epoch(bucket);
+        self.fetch_next(id);
+    }
+
+    /// Nothing is undecided on the bucket any more: repairs that waited for that go on.
+    pub(super) fn unpark(&mut self, decided: usize) {
+        if self.parked.is_empty() || self.order.is_deciding(decided) {
+            return;
+        }
+        for id in std::mem::take(&mut self.parked) {
+            let repair = &mut self.repairs[id as usize];
+            if bucket(repair.route.hash) == decided {
+                repair.epoch = self.order.epoch(decided);
+                self.fetch_next(id);
+            } else {
+                self.parked.push(id);
+            }
+        }
+    }
+
+    /// Lets go what waits for a repair that writes had passed.
+    fn let_pass(&mut self, id: u32) {
+        let repair = &mut self.repairs[id as usize];
+        let route = repair.route;
+        if std::mem::take(&mut repair.claims) {
+            self.unclaim(route);
+        }
     }
 
     /// Bytes of the answer that is being waited for.
@@ -277,20 +353,10 @@ impl Proxy {
         };
         let repair = &self.repairs[id as usize];
         let target = repair.target;
-        let fresh = self.is_fresh(repair);
-        if !fresh {
-            self.counters.refills_cancelled += 1;
-            let repair = &mut self.repairs[id as usize];
-            // Nothing new passes what is exclusive, but a false neighbour may.
-            let ends = matches!(repair.then, Then::Over(_));
-            if repair.tries < TRIES_MAX || ends {
-                // A write has passed: what it left is looked at anew.
-                repair.tries = repair.tries.saturating_add(1);
-                repair.next_rank = 0;
-                repair.epoch = self.order.epoch(bucket(repair.route.hash));
-                return self.fetch_next(id);
-            }
-        } else if self.servers[target].is_up() {
+        if !self.is_fresh(repair) {
+            return self.fetch_anew(id);
+        }
+        if self.servers[target].is_up() {
             self.counters.refills += 1;
             let from_former = self.repairs[id as usize].next_rank > self.routes.ranks();
             self.counters.handed_over += u64::from(from_former);
@@ -298,6 +364,10 @@ impl Proxy {
                 self.give_back(id, item.version);
             }
             self.write_item(id, &item);
+            if matches!(self.repairs[id as usize].then, Then::Resync(_)) {
+                // What follows stands behind it in the target's stream; it is done when it is answered.
+                return self.let_pass(id);
+            }
         }
         self.end_repair(id, true);
     }
@@ -316,19 +386,22 @@ impl Proxy {
     pub(super) fn end_repair(&mut self, id: u32, found: bool) {
         let repair = self.repairs.remove(id as usize);
         self.memory.give(repair.answer.len());
-        let unsure = repair.unsure && !found;
+        if repair.claims {
+            self.unclaim(repair.route);
+        }
+        let (unsure, place) = (repair.unsure && !found, repair.place());
         match repair.then {
             Then::Over(over) => self.end_over(over, &repair, found),
             Then::Redo(redo) if unsure => self.refuse_redo(&redo),
-            Then::Resync { .. } => self.resynced(),
+            Then::Resync(listed) => self.resynced(listed, repair.key, unsure),
             Then::Answer(txn) => self.stop_waiting(txn, found),
-            Then::Redo(redo) => self.redo(*redo, repair.target),
+            Then::Redo(redo) => self.redo(*redo, place),
             Then::Gather { gather, index } => {
                 if unsure {
                     let verb = self.gathers.at(gather).verb;
                     self.count_failed_reads(verb, 1);
                 }
-                self.regather_key(gather, index, repair.key.key(), found);
+                self.regather_key(gather, index, place, repair.key.key(), found);
             }
         }
     }
@@ -349,8 +422,8 @@ impl Proxy {
         self.close_txn(redo.txn);
     }
 
-    /// Asks a request that has waited for its key. `target`: the server it was made for.
-    fn redo(&mut self, redo: Redo, target: usize) {
+    /// Asks a request that has waited for its key. `target`: the server it was made for, and since when that was in use.
+    fn redo(&mut self, mut redo: Redo, (target, since): (usize, Time)) {
         let txn = self.txns.at(redo.txn);
         txn.repaired = true;
         let route = txn.route;
@@ -364,7 +437,7 @@ impl Proxy {
             start: 0,
             end: redo.request.len() as u64,
             queued: self.now,
-            body: redo.body,
+            body: redo.body.clone(),
         };
         let Some((rank, server)) = self.acting(route, 0) else {
             let txn = self.txns.at(redo.txn);
@@ -378,20 +451,30 @@ impl Proxy {
             return;
         };
         self.txns.at(redo.txn).rank = rank as u8;
-        let link_id = self.link_for(server, route);
-        let purpose = (redo.role, redo.verb, Some(redo.txn));
-        let key = key_token(&flight);
-        let line_end = memchr::memchr(b'\n', &redo.request).map_or(0, |newline| newline - 1);
-        let token = cas::condition(redo.verb, &redo.request[..line_end]);
-        match token {
-            // The token was opened for the server that has been lost meanwhile.
-            Some(token) if server != target => {
+        if server != target {
+            let line_end = memchr::memchr(b'\n', &redo.request).map_or(0, |newline| newline - 1);
+            if let Some(token) = cas::condition(redo.verb, &redo.request[..line_end]) {
+                // It was opened for the server that has been lost meanwhile.
                 let mut request = Vec::with_capacity(redo.request.len() + 20);
                 cas::open_request(&redo.request, token, None, false, &mut request);
-                self.queue_bytes(link_id, &request, flight.body.as_ref(), key, purpose);
+                redo.request = request;
             }
-            _ => self.queue_bytes(link_id, &redo.request, flight.body.as_ref(), key, purpose),
         }
+        let was_lost = server != target || self.servers[target].since != since;
+        if was_lost && self.may_lack(server, route) {
+            // The key was brought to another one, or to what that was before; this one may lack it, too.
+            let noted = redo.noted();
+            return self.begin_repair(&noted, route, server, Then::Redo(Box::new(redo)));
+        }
+        let link_id = self.link_for(server, route);
+        let purpose = (redo.role, redo.verb, Some(redo.txn));
+        self.queue_bytes(
+            link_id,
+            &redo.request,
+            redo.body.as_ref(),
+            redo.key,
+            purpose,
+        );
     }
 
     /// Asks other copies for the key of a request that missed on `server`, then asks it again.

@@ -4,6 +4,10 @@
 //! server is brought over as a read repair would. When all peers have been listed, the server is warm. One server is
 //! filled at a time.
 //!
+//! A listed key is done when the target has answered for it, or when its copies say that they do not have it. One that could
+//! not be had waits once more. What a listing names need not be brought over only if a warm copy has been listed before: a
+//! cold one may lack it.
+//!
 //! A listing is read as fast as it comes. While its reader is slow, memcached holds the lock of the keys that it is about to
 //! list, and commands for them wait; so what does not fit is not left unread, but left out and listed once more.
 //!
@@ -11,20 +15,20 @@
 //! (`metadump all`), which passes over items that are in use at that moment, so they are listed twice.
 
 mod listing;
+mod pace;
 
 use super::events::Kind;
 use super::ids::Action;
 use super::journal::NotedKey;
 use super::repair::Then;
+use super::sabotage::{is, Sabotage};
 use super::server::LinkState;
 use super::Proxy;
 pub(super) use listing::is_busy;
+use pace::Window;
 
 use crate::hash::Slices;
 use crate::time::{Span, Time};
-
-/// Keys on their way at the same time.
-const WINDOW: usize = 128;
 
 /// Listed keys that may wait; with more, they are listed again.
 pub(super) const LISTED_MAX: usize = 500_000;
@@ -38,12 +42,20 @@ const STEP: Span = Span::from_millis(10);
 /// A listing that left keys out is repeated after this.
 const AGAIN: Span = Span::from_millis(10_000);
 
-/// A key that waits to be brought over.
-#[derive(Debug)]
-struct Listed {
-    key: NotedKey,
-    /// See [`Then::Resync`].
-    expires: Option<u64>,
+/// After a key that could not be had the copy pauses for this long.
+const FAILED: Span = Span::from_millis(100);
+
+/// What is known of a key that is to be brought over.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    /// When the item expires, seconds since 1970; 0: never. Servers without meta commands do not tell it otherwise.
+    pub expires: Option<u64>,
+    /// About how many bytes it takes.
+    size: u32,
+    /// Which copy it belongs to.
+    round: u32,
+    /// Who listed it.
+    source: u16,
 }
 
 /// The background copy.
@@ -61,14 +73,20 @@ pub struct Resync {
     source: Option<usize>,
     /// The present listing has ended.
     listed: bool,
-    backlog: Slices<Listed>,
+    /// Servers that have been listed, and have been warm since: they named what they and the target hold.
+    vouchers: Vec<usize>,
+    backlog: Slices<(NotedKey, Listed)>,
     /// Whose keys the backlog holds.
     sliced: Option<usize>,
     /// Servers without meta commands: what had been written when the present listing began, and how many keys were left
     /// out since, as they were written to.
     epochs: (Vec<u32>, u64),
     skipped: u64,
-    in_flight: usize,
+    window: Window,
+    /// Counts copies: what is still on its way for an earlier one is not counted for this one.
+    round: u32,
+    /// Nothing more goes on its way before.
+    rests_until: Time,
     /// Keys listed that belong on the target; brought over or found nowhere any more.
     pub total: u64,
     /// See `total`.
@@ -92,11 +110,14 @@ impl Default for Resync {
             again: false,
             source: None,
             listed: false,
+            vouchers: Vec::new(),
             backlog: Slices::new(LISTED_MAX),
             sliced: None,
             epochs: (Vec::new(), 0),
             skipped: 0,
-            in_flight: 0,
+            window: Window::default(),
+            round: 0,
+            rests_until: Time(0),
             total: 0,
             done: 0,
             began: Time(0),
@@ -118,6 +139,19 @@ impl Resync {
     pub fn epoch_at_listing(&self, bucket: usize) -> Option<(u32, u64)> {
         let epoch = *self.epochs.0.get(bucket)?;
         Some((epoch, self.epochs.1))
+    }
+
+    /// A copy that follows this one.
+    fn next(&self) -> Resync {
+        Resync {
+            round: self.round.wrapping_add(1),
+            ..Resync::default()
+        }
+    }
+
+    /// A server is lost: whatever it holds when it returns, it does not vouch for keys any more.
+    pub fn note_loss(&mut self, server: usize) {
+        self.vouchers.retain(|&other| other != server);
     }
 
     /// The server that is listing its keys.
@@ -148,7 +182,7 @@ impl Proxy {
             sources: sources.collect(),
             began: self.now,
             paced: self.now,
-            ..Resync::default()
+            ..self.resync.next()
         };
         self.happened_to(target, Kind::ResyncBegun, "background copy begins");
         self.next_source();
@@ -230,23 +264,55 @@ impl Proxy {
         self.resync.again = true;
         let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
         self.resync.sources = sources.collect();
+        self.resync.vouchers.clear();
         self.resync.skipped = 0;
         self.resync.sent = None;
         self.resync.retry = Some(self.now + pause);
     }
 
-    /// One key more has been dealt with.
-    pub(super) fn resynced(&mut self) {
-        self.resync.in_flight = self.resync.in_flight.saturating_sub(1);
-        self.resync.done += 1;
+    /// A key has been dealt with; `failed`: a copy that may have it did not tell.
+    pub(super) fn resynced(&mut self, listed: Listed, key: NotedKey, failed: bool) {
+        if listed.round != self.resync.round {
+            return;
+        }
+        let resync = &mut self.resync;
+        resync.window.leave(listed.size);
+        let source = usize::from(listed.source);
+        if !failed {
+            resync.done += 1;
+        } else if resync.source == Some(source) {
+            resync.rests_until = self.now + FAILED;
+            resync.backlog.put_back((key, listed));
+        }
+        // Else the source is going to be listed once more.
         self.check_listed();
     }
 
+    /// An answer for a key on its way tells what the links carry.
+    pub(super) fn note_pace(&mut self, repair: u32, asked: Time) {
+        if let Then::Resync(listed) = self.repairs[repair as usize].then() {
+            let patience = Span(self.settings.timeout.0 / 4);
+            let (listed, now) = (*listed, self.now);
+            self.resync
+                .window
+                .answered(listed.size, asked, now, patience);
+        }
+    }
+
+    /// Whether the server that listed a key is away, so that nobody can say whether it is still there.
+    pub(super) fn is_source_away(&self, listed: &Listed) -> bool {
+        !self.servers[usize::from(listed.source)].is_up()
+    }
+
     fn check_listed(&mut self) {
+        let servers = &self.servers;
         let resync = &mut self.resync;
-        if resync.listed && resync.backlog.is_empty() && resync.in_flight == 0 {
+        if resync.listed && resync.backlog.is_empty() && resync.window.is_empty() {
             let source = resync.source.take();
             if !resync.backlog.advance() {
+                resync.vouchers.extend(
+                    source.filter(|&source| !servers[source].cold || is(Sabotage::ColdVouches)),
+                );
                 resync.sources.retain(|&other| Some(other) != source);
                 resync.sliced = None;
             }
@@ -272,23 +338,22 @@ impl Proxy {
             self.next_source();
         }
         self.grant();
-        while self.resync.in_flight < WINDOW && self.resync.allowance > 0 {
-            let Some(listed) = self.resync.backlog.pop() else {
+        if self.resync.rests_until > self.now {
+            return;
+        }
+        while self.resync.window.has_room() && self.resync.allowance > 0 {
+            let Some((noted, listed)) = self.resync.backlog.pop() else {
                 break;
             };
-            let noted = listed.key;
             self.resync.allowance -= 1;
-            self.resync.in_flight += 1;
+            self.resync.window.enter(listed.size);
             let route = self.route_of_noted(&noted);
             if !self.meta && self.is_overtaken(route.hash) {
                 self.resync.note_skipped();
-                self.resynced();
+                self.resynced(listed, noted, false);
                 continue;
             }
-            let then = Then::Resync {
-                expires: listed.expires,
-            };
-            self.begin_repair(&noted, route, target, then);
+            self.begin_repair(&noted, route, target, Then::Resync(listed));
         }
     }
 
@@ -317,8 +382,8 @@ impl Proxy {
         if self.resync.source.is_none() {
             return self.resync.retry;
         }
-        let waits = !self.resync.backlog.is_empty() && self.resync.in_flight < WINDOW;
-        waits.then(|| self.resync.paced + STEP)
+        let waits = !self.resync.backlog.is_empty() && self.resync.window.has_room();
+        waits.then(|| self.resync.rests_until.max(self.resync.paced + STEP))
     }
 
     fn finish_resync(&mut self) {
@@ -333,7 +398,7 @@ impl Proxy {
             self.happened_to(target, Kind::ResyncEnded, &detail);
             self.happened_to(target, Kind::ServerWarm, format!("warm, {detail}"));
         }
-        self.resync = Resync::default();
+        self.resync = self.resync.next();
         self.plan_resync();
     }
 
@@ -346,7 +411,8 @@ impl Proxy {
             }
         }
         // Keys still on their way count for nobody.
-        let over = std::mem::take(&mut self.resync);
+        let next = self.resync.next();
+        let over = std::mem::replace(&mut self.resync, next);
         if let Some(target) = over.target {
             let detail = format!("background copy given up after {} keys", over.done);
             self.happened_to(target, Kind::ResyncEnded, detail);

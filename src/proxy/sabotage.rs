@@ -60,6 +60,10 @@ pub enum Sabotage {
     QuietFailureHidden,
     /// A reply that waits its turn is put into the frame of the request behind.
     FrameMisplaced,
+    /// The background copy takes a cold copy for one that has what it is asked for.
+    ColdVouches,
+    /// A repair that writes have passed a few times is dropped.
+    OvertakenDropped,
     /// A long value goes on from another copy with what the client has had already.
     PassedTwice,
     /// What another copy says is not compared with what the client has had.

@@ -62,6 +62,8 @@ pub enum Role {
     Fetch(u32),
     /// A key is brought to a copy that lacks it.
     Refill,
+    /// The same by the background copy, which waits for the answer.
+    Bring(u32),
     /// What a returning server missed is taken from it.
     Entry,
     /// A key is deleted where it does not belong any more, as it is written where it belongs.

@@ -1,6 +1,6 @@
 //! Flow: a server lists its keys, on a connection of its own.
 
-use super::super::classic::listed_expiry;
+use super::super::classic::{listed_expiry, listed_size};
 use super::super::ids::{Action, LinkId};
 use super::super::journal::NotedKey;
 use super::super::server::{LinkState, Role, Server};
@@ -9,6 +9,9 @@ use super::{Listed, RETRY};
 use crate::proto::token::Token;
 use crate::proto::Verb;
 use crate::time::Span;
+
+/// Taken for the size of an item of which the listing does not tell it.
+const SIZE_UNTOLD: u32 = 1024;
 
 impl Proxy {
     pub(in crate::proxy) fn listing_link(&self, source: usize) -> LinkId {
@@ -117,23 +120,24 @@ impl Proxy {
         let ranks = 0..self.routes.ranks();
         let copies = ranks.filter_map(|rank| self.routes.server(route, rank));
         let mut belongs = false;
-        let mut first_source = None;
+        let mut listed_before = false;
         for server in copies {
             belongs |= server == target;
-            if server != target && first_source.is_none() && self.servers[server].is_up() {
-                first_source = Some(server);
-            }
+            listed_before |= self.resync.vouchers.contains(&server);
         }
-        // Each key is copied once, though several sources list it; the first is asked, then the others.
-        let listed_before = first_source
-            .is_some_and(|first| first != source && !self.resync.sources.contains(&first));
+        // Each key is copied once, though several sources list it.
         if belongs && !listed_before {
             // In later slices the same keys are listed again.
             self.resync.total += u64::from(self.resync.backlog.is_first());
-            let expires = listed_expiry(line).filter(|_| !self.meta);
-            self.resync.backlog.offer(key, || Listed {
-                key: NotedKey::listed(key),
-                expires,
+            let round = self.resync.round;
+            self.resync.backlog.offer(key, || {
+                let listed = Listed {
+                    expires: listed_expiry(line),
+                    size: listed_size(line).unwrap_or(SIZE_UNTOLD),
+                    round,
+                    source: source as u16,
+                };
+                (NotedKey::listed(key), listed)
             });
         }
     }
