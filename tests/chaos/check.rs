@@ -54,6 +54,7 @@ pub mod profile {
         pub times: bool,
         pub short_times: bool,
         pub deadly_gats: bool,
+        pub twins: bool,
         pub vivify: bool,
         pub marks: bool,
         pub pieces: bool,
@@ -131,7 +132,7 @@ pub struct History {
 impl History {
     pub fn new(keys: usize) -> History {
         let names: Vec<Bytes> = (0..keys)
-            .map(|n| Rc::from(generate::key(n, false).as_bytes()))
+            .map(|n| Rc::from(generate::key(n, false, false).as_bytes()))
             .collect();
         let keys = names.iter().map(|name| Key {
             name: Rc::clone(name),

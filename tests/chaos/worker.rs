@@ -91,6 +91,7 @@ pub fn plan(keys: usize) -> Plan {
         // Copies do not expire in the same moment.
         short_times: false,
         deadly_gats: false,
+        twins: false,
         vivify: true,
         marks: true,
         pieces: false,
@@ -127,7 +128,7 @@ impl Worker<'_> {
             // The high bits name the writer in each value.
             generator: Generator::new((client as u64) << 44 | rng.next() >> 20, &plan(keys)),
             rng,
-            keys: (0..keys).map(|n| key(n, false)).collect(),
+            keys: (0..keys).map(|n| key(n, false, false)).collect(),
             log,
             number: 0,
         }

@@ -147,7 +147,13 @@ impl World {
         if whole {
             self.faults.whole_at = self.now;
         } else if self.faults.mends.is_empty()
-            && self.now > self.faults.whole_at.max(self.moved_at) + PATIENCE
+            && self.now
+                > self
+                    .faults
+                    .whole_at
+                    .max(self.moved_at)
+                    .max(self.faults.mended_at)
+                    + PATIENCE
         {
             let state = self.replication();
             return self.fail(format!("the servers do not become whole:\n{state}"));
@@ -162,6 +168,13 @@ impl World {
         }
         // One that waits for a long value need not wait for ever.
         let lurks = self.faults.lurks && !self.rng.one_in(200);
+        if self.plan.overlap {
+            if self.budget > LAST {
+                self.send_away_overlapping();
+            }
+            let pause = self.overlap_pause();
+            return self.next_fault(pause);
+        }
         if whole && self.budget > LAST && !lurks && self.rng.one_in(4) {
             self.faults.left = self.faults.left.saturating_sub(1);
             self.tally.faults += 1;
@@ -294,7 +307,13 @@ impl World {
     pub(super) fn send_away(&mut self) {
         self.faults.lurks = false;
         let away = self.rng.range(1, 2_000_000);
+        self.send_away_for(away);
+    }
+
+    /// The same for so long.
+    pub(super) fn send_away_for(&mut self, away: u64) {
         let Some(server) = self.running() else { return };
+        self.overlap.hurt(server, self.now);
         match self.rng.below(4) {
             0 => self.stop(server, Health::Cut),
             1 => self.stop(server, Health::Stopped),
@@ -307,6 +326,7 @@ impl World {
         if self.nodes[server].health != Health::Running {
             self.history.returned();
         }
+        self.overlap.mended(server, self.now);
         self.nodes[server].slowness = 1;
         match self.nodes[server].health {
             Health::Running => {}

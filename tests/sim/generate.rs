@@ -18,6 +18,7 @@ pub struct Generator {
     marks: bool,
     /// Long values, and keys that are no words.
     pieces: bool,
+    twins: bool,
     /// A time to live that not all runs outlast: copies do not forget an item at the same moment, as their seconds begin at
     /// different times.
     hours: i64,
@@ -30,9 +31,10 @@ pub struct Generator {
     pub tokens: Vec<u64>,
 }
 
-/// The name of a key. `odd`: some are no words.
-pub fn key(index: usize, odd: bool) -> String {
+/// The name of a key. `odd`: some are no words; `twins`: they share buckets.
+pub fn key(index: usize, odd: bool, twins: bool) -> String {
     match index % 5 {
+        _ if twins => twin(index),
         _ if odd && is_odd(index) => format!("no\tword\x01{index}"),
         0 => format!("k{index}"),
         1 => format!("user:{index}"),
@@ -40,6 +42,12 @@ pub fn key(index: usize, odd: bool) -> String {
         3 => format!("a-rather-long-key-with-number-{index}"),
         _ => format!("x/{index}"),
     }
+}
+
+/// A key of a list in which all of them are in one of two buckets: `ab` and `bA` have the same hash.
+fn twin(index: usize) -> String {
+    let bits = (0..6).map(|bit| if index >> bit & 1 == 0 { "ab" } else { "bA" });
+    format!("t{}{}", index % 2, bits.collect::<String>())
 }
 
 /// Whether it is no word where there are such.
@@ -60,6 +68,7 @@ impl Generator {
             vivify: plan.vivify,
             marks: plan.marks,
             pieces: plan.pieces,
+            twins: plan.twins,
             hours: if plan.profile.returns() { 40_000 } else { 100 },
             flushes: plan.flushes,
             flush_next: false,
@@ -84,7 +93,7 @@ impl Generator {
 
     /// The name of a key.
     pub(super) fn key(&self, index: usize) -> String {
-        key(index, self.pieces)
+        key(index, self.pieces, self.twins)
     }
 
     /// Whether only frames and meta commands can name a key.

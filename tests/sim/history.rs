@@ -58,7 +58,7 @@ pub struct History {
 impl History {
     pub fn new(plan: &Plan, guarantees: Guarantees) -> History {
         let names: Vec<Bytes> = (0..plan.keys)
-            .map(|n| Rc::from(generate::key(n, plan.pieces).as_bytes()))
+            .map(|n| Rc::from(generate::key(n, plan.pieces, plan.twins).as_bytes()))
             .collect();
         let ranks = 1 + plan.config.backups.len() as u64;
         let lingers = if plan.lags { 6 } else { 0 };

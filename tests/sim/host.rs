@@ -152,6 +152,9 @@ impl World {
             return;
         }
         self.hosts[host].turn_at = None;
+        if self.plan.overlap {
+            self.check_warm();
+        }
         let news = std::mem::take(&mut self.hosts[host].news);
         for one in news {
             self.take_news(host, one, now);
@@ -252,6 +255,15 @@ impl World {
     pub fn holds_all_links(&self, host: usize) -> bool {
         let mut links = self.hosts[host].links.values();
         links.all(|link| self.net.holds(link.conn, 1))
+    }
+
+    /// Whether a server holds the other ends of all of a proxy's connections to it.
+    pub fn holds_links_of(&self, host: usize, server: usize) -> bool {
+        let links = &self.hosts[host].links;
+        let mut its = links
+            .iter()
+            .filter(|((of, _), _)| usize::from(*of) == server);
+        its.all(|(_, link)| self.net.holds(link.conn, 1))
     }
 
     pub(super) fn link_of(&self, host: usize, conn: Conn) -> Option<LinkId> {

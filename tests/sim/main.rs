@@ -1,7 +1,7 @@
 //! The simulator: the proxy core between model clients and model servers, in virtual time, driven by a seed.
 //!
 //! A run draws its circumstances from the seed (`profile`), lets clients ask (`clients`, `generate`) through links that
-//! delay and cut (`net`) while servers and proxies fail (`faults`, `handover`, `node`, `host`, `pieces`), and checks every reply (`hear`,
+//! delay and cut (`net`) while servers and proxies fail (`faults`, `handover`, `node`, `host`, `pieces`, `overlap`), and checks every reply (`hear`,
 //! `reply`, `frames`, `responses`, `history`, `linear`, `explore`, `explain`) and the end (`finish`). `item` says what memcached does, and `real` that it does.
 //!
 //! Knobs: `MAGENT_SIM_SEEDS` how many seeds, `MAGENT_SIM_STEPS` requests per seed, `MAGENT_SIM_TIME` as many seeds as fit into
@@ -34,6 +34,7 @@ mod mix;
 mod net;
 mod node;
 mod op;
+mod overlap;
 mod pieces;
 #[cfg(feature = "sabotage")]
 mod planted;

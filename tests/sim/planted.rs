@@ -44,11 +44,17 @@ fn outcome(planted: Planted, profile: Profile, seed: u64) -> Result<(), String> 
 /// Each bug with the kind of run that meets it soonest, and a seed that was seen to find it. That one is tried first; when
 /// the runs have changed, another finds it.
 const SOONEST: [(Planted, Profile, u64); 30] = [
-    (Planted::Core(Sabotage::StampSkipped), Profile::Takeover, 0),
+    (Planted::Core(Sabotage::ColdVouches), Profile::Overlap, 12),
+    (
+        Planted::Core(Sabotage::OvertakenDropped),
+        Profile::Overlap,
+        239,
+    ),
+    (Planted::Core(Sabotage::StampSkipped), Profile::Return, 1),
     (
         Planted::Core(Sabotage::LossUnstamped),
         Profile::Takeover,
-        74,
+        32,
     ),
     (
         Planted::Core(Sabotage::ForeignStampIgnored),
@@ -60,7 +66,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::RefillNotCancelled),
         Profile::Cold,
-        148,
+        12,
     ),
     (Planted::Core(Sabotage::MirrorNotHealed), Profile::Full, 13),
     (Planted::Core(Sabotage::ForeverAsNow), Profile::Return, 0),
@@ -72,10 +78,10 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
         Profile::Return,
         2,
     ),
-    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 12),
-    (Planted::Core(Sabotage::NotSettled), Profile::Return, 11),
-    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 7),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 813),
+    (Planted::Core(Sabotage::UnknownKept), Profile::Return, 69),
+    (Planted::Core(Sabotage::NotSettled), Profile::Return, 17),
+    (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 8),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 891),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 0),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
@@ -87,7 +93,7 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::TokenWithoutServer),
         Profile::Return,
-        73,
+        26,
     ),
     (
         Planted::Core(Sabotage::QuietFailureHidden),
@@ -103,20 +109,14 @@ const SOONEST: [(Planted, Profile, u64); 30] = [
     (
         Planted::Core(Sabotage::PassingUnchecked),
         Profile::Pieces,
-        637,
+        1897,
     ),
     (
         Planted::Core(Sabotage::PassingOvertaken),
         Profile::Pieces,
         21,
     ),
-    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 22),
-    (
-        Planted::Core(Sabotage::OtherListsIgnored),
-        Profile::Lists,
-        3,
-    ),
-    (Planted::Core(Sabotage::ListUnsettled), Profile::Lists, 9),
+    (Planted::Core(Sabotage::PassingGivenUp), Profile::Pieces, 12),
     (Planted::Edge(Bug::ClosedWithoutReset), Profile::Return, 2),
 ];
 

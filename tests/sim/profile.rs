@@ -4,7 +4,7 @@ use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
 use super::rng::Rng;
-use super::{ejecting, lags, lists, pieces};
+use super::{ejecting, lags, lists, overlap, pieces};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +39,8 @@ pub enum Profile {
     Lags,
     /// As `Takeover`; but the list of servers changes when a proxy is started: see `lists`.
     Lists,
+    /// As `Return`; but faults overlap: see `overlap`.
+    Overlap,
 }
 
 /// What the runs of a profile are like.
@@ -54,10 +56,12 @@ pub struct Circumstances {
     pub lags: bool,
     /// The list of servers changes.
     pub lists: bool,
+    /// Faults overlap.
+    pub overlap: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 17] = [
+    pub const ALL: [Profile; 18] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -75,6 +79,7 @@ impl Profile {
         Profile::PiecesSlow,
         Profile::Lags,
         Profile::Lists,
+        Profile::Overlap,
     ];
 
     pub fn name(self) -> &'static str {
@@ -96,6 +101,7 @@ impl Profile {
             Profile::PiecesSlow => "pieces-slow",
             Profile::Lags => "lags",
             Profile::Lists => "lists",
+            Profile::Overlap => "overlap",
         }
     }
 
@@ -116,6 +122,7 @@ impl Profile {
             Profile::PiecesSlow => (Profile::Slow, true, true),
             Profile::Lags => (Profile::Return, false, false),
             Profile::Lists => (Profile::Takeover, false, false),
+            Profile::Overlap => (Profile::Return, false, false),
             profile => (profile, false, false),
         };
         Circumstances {
@@ -124,6 +131,7 @@ impl Profile {
             pieces,
             lags: self == Profile::Lags,
             lists: self == Profile::Lists,
+            overlap: self == Profile::Overlap,
         }
     }
 
@@ -264,6 +272,9 @@ pub struct Plan {
     pub marks: bool,
     /// Proxies are started with another list of servers: see `lists`.
     pub lists: bool,
+    /// Faults overlap, and all keys are in two buckets: see `overlap`.
+    pub overlap: bool,
+    pub twins: bool,
 }
 
 impl Plan {
@@ -369,12 +380,17 @@ impl Plan {
             lags: false,
             marks: false,
             lists: circumstances.lists,
+            overlap: false,
+            twins: false,
         };
         if profile == Profile::Eject {
             ejecting::configure(&mut plan.config, rng);
         }
         if circumstances.lists {
             lists::configure(&mut plan.config);
+        }
+        if circumstances.overlap {
+            overlap::configure(&mut plan, rng);
         }
         if circumstances.pieces {
             pieces::configure(&mut plan, rng);

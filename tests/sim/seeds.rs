@@ -8,7 +8,7 @@ use super::sabotage::Sabotage;
 use super::sweep::run;
 
 /// Profile, seed, requests, and what was wrong.
-const MENDED: [(Profile, u64, u64, &str); 22] = [
+const MENDED: [(Profile, u64, u64, &str); 23] = [
     // In the core.
     (
         Profile::Slow,
@@ -73,6 +73,12 @@ const MENDED: [(Profile, u64, u64, &str); 22] = [
         24_113,
         400,
         "a proxy whose address had moved copied a key behind what its successor wrote",
+    ),
+    (
+        Profile::Overlap,
+        19,
+        400,
+        "a key was brought to a server that had started anew before it was asked again",
     ),
     // In the simulator.
     (

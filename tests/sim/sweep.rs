@@ -188,6 +188,11 @@ fn lists() {
 }
 
 #[test]
+fn overlap() {
+    sweep(Profile::Overlap, 60);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

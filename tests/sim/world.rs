@@ -9,6 +9,7 @@ use super::history::History;
 use super::host::Host;
 use super::net::{Conn, Delivered, End, Net, Side, State};
 use super::node::Node;
+use super::overlap::Overlap;
 use super::profile::{Guarantees, Plan, Profile};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
@@ -91,6 +92,7 @@ pub struct World {
     pub clients: Vec<Client>,
     pub history: History,
     pub faults: Faults,
+    pub overlap: Overlap,
     pub sabotage: Sabotage,
     pub tally: Tally,
     /// Requests that clients may still send.
@@ -139,6 +141,7 @@ impl World {
                 .collect(),
             history: History::new(&plan, guarantees),
             faults: Faults::new(&plan, steps, &mut rng),
+            overlap: Overlap::new(servers),
             sabotage,
             tally: Tally::default(),
             budget: steps,
