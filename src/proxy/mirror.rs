@@ -29,8 +29,10 @@ impl Proxy {
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.outcome);
         let won = self.link_mut(id).won;
-        let line = request_line(self.flight_bytes(id, flight));
-        let untold = is_untold(flight.verb, line, number, won) && !is(Sabotage::MadeAnew);
+        let untold = flight.verb.is_meta() && {
+            let line = request_line(self.flight_bytes(id, flight));
+            is_untold(flight.verb, line, number, won) && !is(Sabotage::MadeAnew)
+        };
         let mut missed = false;
         for rank in 0..self.routes.ranks() {
             let server = self.routes.server(route, rank);
