@@ -65,9 +65,13 @@ impl Server {
                 let Some(pair) = pair else {
                     continue;
                 };
-                let mut source = SourceFd(&pair.as_raw_fd());
+                let descriptor = pair.as_raw_fd();
                 if registry
-                    .register(&mut source, token::TAKEOVER, Interest::READABLE)
+                    .register(
+                        &mut SourceFd(&descriptor),
+                        token::TAKEOVER,
+                        Interest::READABLE,
+                    )
                     .is_ok()
                 {
                     self.askers.push(pair);
