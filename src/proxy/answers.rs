@@ -184,13 +184,14 @@ impl Proxy {
             }
         }
         match flight.txn {
-            Some(txn) => {
+            Some(txn_id) => {
+                let txn = self.txns.at(txn_id);
+                txn.outstanding -= 1;
                 if !is_late || is(Sabotage::LateCountedTwice) {
                     // Nobody waits any more for one that is late.
-                    let txn = self.txns.at(txn);
                     txn.waiting = txn.waiting.saturating_sub(1);
                 }
-                self.finish_role(id, txn, &flight, code, tail, hits);
+                self.finish_role(id, txn_id, &flight, code, tail, hits);
             }
             None => self.finish_own(id, &flight, code, tail.text),
         }
@@ -233,8 +234,6 @@ impl Proxy {
         tail: &Tail<'_>,
         hits: u16,
     ) {
-        let txn = self.txns.at(txn_id);
-        txn.outstanding -= 1;
         match flight.role {
             Role::Read => self.read_answered(id, txn_id, flight, code, tail, hits),
             Role::Decide => self.decide_answered(id, txn_id, flight, code, tail),

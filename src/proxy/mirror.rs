@@ -25,11 +25,12 @@ impl Proxy {
     /// Mirrors what the server on `id` has just done for `flight`. Servers that are not up miss it.
     pub(super) fn mirror_outcome(&mut self, id: LinkId, txn_id: TxnId, flight: &InFlight) {
         let txn = self.txns.at(txn_id);
-        let (route, number) = (txn.route, txn.number);
+        let (route, number, asked) = (txn.route, txn.number, txn.verb);
         let decider = usize::from(id.server);
         let mut request = std::mem::take(&mut self.outcome);
         let won = self.link_mut(id).won;
-        let untold = flight.verb.is_meta() && {
+        // What the proxy has turned into a meta command has nothing of that kind in it.
+        let untold = asked.is_meta() && {
             let line = request_line(self.flight_bytes(id, flight));
             is_untold(flight.verb, line, number, won) && !is(Sabotage::MadeAnew)
         };
@@ -44,24 +45,20 @@ impl Proxy {
             let Some((verb, key)) = compose(flight, bytes, won, untold, &mut request) else {
                 break;
             };
-            let noted = || {
-                let key = key_token(flight).of(bytes);
-                NotedKey::new(key, is_base64(flight.verb, bytes))
-            };
             if !self.servers[server].is_up() {
                 // Lost since the request was sent to the decider.
-                let noted = noted();
+                let noted = self.noted_key(id, flight);
                 missed |= self.misses_outcome(server, noted);
                 continue;
             }
-            let noted = untold.then(noted);
             self.counters.mirrored += 1;
             let link_id = self.link_for(server, route);
             let role = if untold { Role::Exact } else { Role::Mirror };
             let purpose = (role, verb, Some(txn_id));
             let body = flight.body.as_ref().map(Rc::clone);
             self.queue_bytes(link_id, &request, body.as_ref(), key, purpose);
-            if let Some(noted) = noted {
+            if untold {
+                let noted = self.noted_key(id, flight);
                 let won = won && flight.verb == Verb::MetaGet;
                 self.copy_outcome(txn_id, server, &noted, won);
             }
@@ -70,6 +67,12 @@ impl Proxy {
         if missed {
             self.fence(txn_id);
         }
+    }
+
+    /// The key of what is in flight on `link`.
+    fn noted_key(&self, link: LinkId, flight: &InFlight) -> NotedKey {
+        let bytes = self.flight_bytes(link, flight);
+        NotedKey::new(key_token(flight).of(bytes), is_base64(flight.verb, bytes))
     }
 
     /// A server that is not up misses an outcome. True: the view has been raised for that.
@@ -97,9 +100,7 @@ impl Proxy {
         let same_number = txn.number == counter(flight.verb, code, tail);
         let differs = !took_effect(code) || !same_number;
         if differs && !is(Sabotage::MirrorNotHealed) {
-            let bytes = self.flight_bytes(link, flight);
-            let key = key_token(flight).of(bytes);
-            let noted = NotedKey::new(key, is_base64(flight.verb, bytes));
+            let noted = self.noted_key(link, flight);
             if !says_absent(flight.verb, code) {
                 self.heal(server, route, &noted);
             }
