@@ -149,6 +149,11 @@ impl Rig {
         self.proxy
             .client_received(first, b"get nothing\r\n", self.now);
         self.pass(&mut Vec::new())?;
+        // So does the first write: it names the list of servers on them.
+        self.settle_down(AWAKE)?;
+        self.proxy
+            .client_received(first, b"delete nothing\r\n", self.now);
+        self.pass(&mut Vec::new())?;
         self.replies[0].clear();
         // The first request in a while makes the core look at its servers: that is no part of a turn.
         self.settle_down(AWAKE)?;
