@@ -423,13 +423,18 @@ fn memcacheds_general_fields_are_the_primaries_together() {
     .start();
     let mut client = proxy.client();
     let alone = page(&mut servers[0].client(), "stats");
-    // Each write is seen by the next question, however soon it comes.
+    // Each write is seen by the next question, however soon it comes. With the first one the proxy's own items come.
+    let mut ours = 0;
     for count in 1..=20 {
         client.set(&format!("key{count}"), "value");
         let got = page(&mut client, "stats");
         assert_has_all(&got, &alone);
-        assert_eq!(number(&got, "curr_items"), count);
-        assert_eq!(number(&got, "total_items"), count);
+        if count == 1 {
+            ours = number(&got, "curr_items") - 1;
+            assert!(ours <= 4, "{ours}");
+        }
+        assert_eq!(number(&got, "curr_items"), ours + count);
+        assert_eq!(number(&got, "total_items"), ours + count);
     }
     let got = page(&mut client, "stats");
     let own = [0, 1].map(|index: usize| page(&mut servers[index].client(), "stats"));
