@@ -174,7 +174,9 @@ fn the_end_of_the_drill_ends_what_it_started_again() {
     let directory = TempDir::new();
     let said = directory.path("said");
     let mut drill = Process::start(
-        mortal("sh")
+        // A shell ignores Ctrl-C for what it starts in the background, perhaps these tests, and so would the drill.
+        mortal("env")
+            .args(["--default-signal=INT", "sh"])
             .args(["-c", "exec \"$0\" \"$1\" 23700 >\"$2\""])
             .arg(repository("tests/scripts/run.sh"))
             .args([env!("CARGO_BIN_EXE_magent"), &said]),
