@@ -281,8 +281,6 @@ impl History {
             Verb::Cas => Some(op.request.cas),
             // These store where nothing is, whatever the token says.
             _ if op.request.mode() == b'E' || op.request.flag(b'N').is_some() => None,
-            // An older token stores, too, and marks the item as stale.
-            Verb::Ms if op.request.flag(b'I').is_some() => None,
             _ => op.request.flag(b'C').and_then(request::parse),
         };
         if let Some(token) = compared.filter(|_| !self.blind) {
