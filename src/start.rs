@@ -209,7 +209,11 @@ impl Heritage {
             let asked = takeover::ask(&name).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => SystemError::new(
                     "--takeover",
-                    "the magent there hands nothing over (it runs as another user, has just begun, or is about to end)",
+                    "the magent there hands nothing over (it runs as another user, or is about to end)",
+                ),
+                io::ErrorKind::WouldBlock => SystemError::new(
+                    "--takeover",
+                    "the magent there does not answer (it has perhaps just begun, and waits for its servers)",
                 ),
                 _ => failed(error),
             });

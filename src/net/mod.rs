@@ -155,6 +155,8 @@ pub struct Server {
     newcomer: Option<Pair>,
     /// Those who have connected to a mark and not asked for anything yet.
     askers: Vec<Pair>,
+    /// Those who have asked to take over, before this one serves.
+    asked: Vec<Pair>,
     clock: Clock,
 }
 
@@ -203,6 +205,7 @@ impl Server {
             predecessor: parts.predecessor,
             newcomer: None,
             askers: Vec::new(),
+            asked: Vec::new(),
             clock,
         };
         server.notifier.warn();

@@ -52,6 +52,7 @@ impl Server {
                 log::info!("serving clients");
                 self.notifier.say("READY=1");
                 self.succeed();
+                self.answer_asked();
             }
             Phase::Draining if pools.next().is_none() => self.phase = Phase::Over,
             _ => {}

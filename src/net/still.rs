@@ -17,7 +17,7 @@ const STOOD_STILL: Span = Span::from_millis(900);
 /// The same where somebody asks for this proxy's health many times a second, so that the address moves sooner.
 const STOOD_STILL_WATCHED: Span = Span::from_millis(250);
 
-/// Longest sleep while somebody does, or while anything is under way: of a stop during a longer one it could not be told
+/// Longest sleep while somebody does, at the start, or while anything is under way: of a stop during a longer one it could not be told
 /// how long it was.
 const SLEEP_MAX: Span = Span::from_millis(50);
 
@@ -79,7 +79,9 @@ impl Pool {
         if due.is_some_and(|due| due <= most) {
             return due;
         }
-        let short = self.proxy.is_watched(now) || self.proxy.has_unsettled();
+        // Clients at the door wait, too, for servers that have not answered yet.
+        let opening = matches!(self.door, Door::Opening(_));
+        let short = opening || self.proxy.is_watched(now) || self.proxy.has_unsettled();
         if short {
             Some(most)
         } else {

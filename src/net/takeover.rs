@@ -44,7 +44,16 @@ impl Server {
             }
         }
         self.let_askers_in();
-        for pair in self.those_who_ask() {
+        let asking = self.those_who_ask();
+        self.asked.extend(asking);
+        if self.phase != Phase::Starting {
+            self.answer_asked();
+        }
+    }
+
+    /// Hands over to the first of those who have asked; the others are sent away. While this one does not serve yet they wait.
+    pub(super) fn answer_asked(&mut self) {
+        for pair in std::mem::take(&mut self.asked) {
             if self.newcomer.is_some() || self.phase != Phase::Serving {
                 continue;
             }
@@ -78,8 +87,10 @@ impl Server {
                 }
             }
         }
-        let surplus = self.askers.len().saturating_sub(ASKERS_MAX);
-        self.askers.drain(..surplus);
+        for some in [&mut self.askers, &mut self.asked] {
+            let surplus = some.len().saturating_sub(ASKERS_MAX);
+            some.drain(..surplus);
+        }
     }
 
     fn those_who_ask(&mut self) -> Vec<Pair> {

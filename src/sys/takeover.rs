@@ -28,8 +28,8 @@ const ASK: &[u8] = b"magent takeover 1";
 const END: &[u8] = b"end";
 const GO: &[u8] = b"go";
 
-/// How long the old one may take to hand everything over.
-const PATIENCE_SECONDS: i64 = 5;
+/// How long the old one may take to hand everything over; it may just have begun, and wait for its servers.
+const PATIENCE_SECONDS: i64 = 15;
 
 /// Longest name of a descriptor.
 const NAME_MAX: usize = 4096;
