@@ -431,3 +431,48 @@ fn the_last_flush_counts() {
     assert_eq!(client.get("k"), None);
     common::assert_idle(&proxy);
 }
+
+/// Weights are changed, and changed back: what lay on its old server meanwhile is not found there again, and nothing is lost.
+#[test]
+fn keys_that_go_elsewhere_and_come_back_are_as_they_were_left() {
+    for (idle, restart) in [(false, false), (true, false), (false, true)] {
+        let servers = [(); 3].map(|()| Memcached::start());
+        let [one, other, backup] = &servers;
+        let even = pool(&[(one, 1), (other, 1)], &[backup], "");
+        let uneven = pool(&[(one, 1), (other, 1000)], &[backup], "");
+        let mut proxy = Proxy::start(&even, &[]);
+        let mut client = proxy.client();
+        let keys: Vec<String> = (0..60).map(|n| format!("key{n}")).collect();
+        for key in &keys {
+            client.set(key, "old");
+        }
+        let change = |proxy: &mut Proxy, client: &mut Client, pool: &str| {
+            if restart {
+                *proxy = Proxy::start(pool, &[]);
+                *client = proxy.client();
+            } else {
+                // Reloaded while nobody asks, or while somebody does.
+                if idle {
+                    std::thread::sleep(IDLE);
+                } else {
+                    let _ = client.get("key0");
+                }
+                proxy.reload(client, pool);
+            }
+        };
+        change(&mut proxy, &mut client, &uneven);
+        for (n, key) in keys.iter().enumerate() {
+            if n % 2 == 0 {
+                client.set(key, "new");
+            } else {
+                assert_eq!(client.ask(&format!("delete {key}")), "DELETED");
+            }
+        }
+        change(&mut proxy, &mut client, &even);
+        for (n, key) in keys.iter().enumerate() {
+            let expected = (n % 2 == 0).then_some("new");
+            let got = client.get(key);
+            assert_eq!(got.as_deref(), expected, "{key}, {idle}, {restart}");
+        }
+    }
+}

@@ -173,7 +173,13 @@ impl Proxy {
     /// at its primary. Called now and then.
     pub(super) fn tidy(&mut self) {
         // While keys are handed over, what does not belong on a server is what its new one is to get.
-        if self.ejects.known.is_empty() || self.reload.is_near() || self.reload.handover.is_some() {
+        if self.reload.is_near() || self.reload.handover.is_some() {
+            return;
+        }
+        if !self.routes.ejects() {
+            return self.tidy_leftovers();
+        }
+        if self.ejects.known.is_empty() {
             return;
         }
         if self.recheck.is_some() || !self.servers.iter().all(Server::is_up) {

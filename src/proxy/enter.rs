@@ -169,11 +169,17 @@ impl Proxy {
         let started_anew = known && server.known_process != server.process;
         let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty;
         let stranger = !known && self.is_stranger(server);
-        let took_part = !stranger && (server.view() == view || self.only_stamp_lost(server));
+        // Under another ring it need not have had what belongs on it.
+        let moved = !known && !alone && self.lists.ring_differs(&server.named);
+        let kept_all = server.named.share.all && self.share(index).all;
+        let regains = moved && !kept_all && server.leftovers;
+        let trusted = !stranger && !regains;
+        let took_part = trusted && (server.view() == view || self.only_stamp_lost(server));
         let current = !self.is_safe() || alone || took_part;
         if started_anew {
             // Its memory is new, and so are its sockets: nothing old can come of it.
             self.servers[index].doubtful = false;
+            self.servers[index].leftovers = false;
         }
         // Of a process that was not seen to start, having nothing says nothing: it may have been stopped, with writes
         // that its kernel holds.
@@ -192,13 +198,12 @@ impl Proxy {
         }
         let server = &self.servers[index];
         if current {
-            // Under another ring it need not have had what belongs on it.
-            let moved = !known && !alone && self.lists.ring_differs(&server.named);
             let says_cold = server.stamp.as_ref().is_some_and(|stamp| stamp.cold);
             let cold = says_cold || (moved && self.settings.read_repair != ReadRepair::Off);
             // By its stamp it took part in everything. Without stamps the journal says so.
             let trusted = !alone && !server.owes;
             if !self.is_safe() || trusted || server.journal.is_empty() {
+                self.servers[index].leftovers |= moved && !kept_all;
                 return self.let_in(index, cold);
             }
         }
@@ -295,6 +300,7 @@ impl Proxy {
             let times = 1 + server.flush_repeats();
             server.entry_due = usize::from(times);
             server.named = Named::default();
+            server.leftovers = false;
             server.journal.clear();
             self.counters.entry_flushes += 1;
             self.happened_to(index, Kind::ServerFlushed, "flushed, it missed writes");

@@ -7,6 +7,7 @@ use super::events::Kind;
 use super::general::own_settings;
 use super::op::Held;
 use super::route::{Former, Routes};
+use super::sabotage::{is, Sabotage};
 use super::server::Server;
 use super::view;
 use super::{Proxy, Settings};
@@ -33,7 +34,7 @@ impl Proxy {
         let config = *next.config;
         let mut routes = Routes::new(&config);
         let moved = self.moved_share(&routes, &next.servers);
-        let gained = self.gained(&routes, &next.servers);
+        let (gained, lost) = self.shifts(&routes, &next.servers);
         let hands_over = next.handover > Span(0) && moved > 0 && !self.routes.is_random();
         // What does not touch the ring does not end a handover that is under way.
         let kept = match moved == 0 && !next.ends {
@@ -111,8 +112,10 @@ impl Proxy {
         self.memory.set_limit(config.memory_limit);
         // Connections that have something to write go by the new indices.
         self.dirty_links.retain_mut(|id| id.follow(&moves));
+        let moved_to = |old: usize| moves[old].map(usize::from);
+        let lost: Vec<usize> = lost.iter().filter_map(|&old| moved_to(old)).collect();
         self.reload.moves = Some(moves);
-        self.renew_views(&config, moved > 0, &gained);
+        self.renew_views(&config, moved > 0, &gained, &lost);
         self.reroute_held();
         self.note_abilities();
         self.plan_resync();
@@ -144,28 +147,39 @@ impl Proxy {
         (moved * 10_000).div_ceil(SAMPLE)
     }
 
-    /// The servers, by their new index, that hold keys from now on of which they had no copy.
-    fn gained(&self, routes: &Routes, servers: &[usize]) -> Vec<usize> {
-        let mut gained = vec![false; servers.len()];
+    /// The servers, by their new index, that hold keys from now on of which they had no copy; and those, by their present
+    /// index, that held keys of which they have none from now on.
+    fn shifts(&self, routes: &Routes, servers: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let (mut gained, mut lost) = (vec![false; servers.len()], vec![false; self.servers.len()]);
+        let name = |index: usize| &self.servers[index].name;
+        let (mut held, mut holds) = (Vec::new(), Vec::new());
         for n in 0..SAMPLE {
             let key = sample(n);
             let (before, after) = (self.routes.of(key.as_bytes()), routes.of(key.as_bytes()));
-            for server in (0..routes.ranks()).filter_map(|rank| routes.server(after, rank)) {
-                let name = &self.servers[servers[server]].name;
-                let mut ranks = 0..self.routes.ranks();
-                gained[server] |= !ranks.any(|rank| {
-                    let old = self.routes.server(before, rank);
-                    old.is_some_and(|old| self.servers[old].name == *name)
-                });
+            held.clear();
+            held.extend(
+                (0..self.routes.ranks()).filter_map(|rank| self.routes.server(before, rank)),
+            );
+            holds.clear();
+            holds.extend((0..routes.ranks()).filter_map(|rank| routes.server(after, rank)));
+            for &new in &holds {
+                let same = |&old: &usize| name(old) == name(servers[new]);
+                gained[new] |= !held.iter().any(same);
+            }
+            for &old in &held {
+                let same = |&new: &usize| name(old) == name(servers[new]);
+                lost[old] |= !holds.iter().any(same);
             }
         }
-        (0..servers.len()).filter(|&index| gained[index]).collect()
+        let all = |flags: Vec<bool>| (0..flags.len()).filter(|&index| flags[index]).collect();
+        (all(gained), all(lost))
     }
 
     /// What is known of who missed what stays, under whatever list it was stamped. After a ring has changed, copies may lack
     /// what they are to hold.
-    /// `gained`: the servers that have become copies of keys of others.
-    fn renew_views(&mut self, config: &Config, moved: bool, gained: &[usize]) {
+    /// `gained`: the servers that have become copies of keys of others; `lost`: those that are no copies any more of keys
+    /// that they hold.
+    fn renew_views(&mut self, config: &Config, moved: bool, gained: &[usize], lost: &[usize]) {
         let renamed = self.lists.change(config);
         self.me = view::owner(&config.proxy_id);
         self.origin = None;
@@ -192,6 +206,16 @@ impl Proxy {
             for (index, server) in self.servers.iter_mut().enumerate() {
                 server.cold |= server.is_up() && (moved || gained.contains(&index));
             }
+        }
+        for &index in gained {
+            if self.servers[index].leftovers {
+                self.servers[index].distrust();
+                let detail = "gets keys back that it held before";
+                self.happened_to(index, Kind::ServerStale, detail);
+            }
+        }
+        for &index in lost {
+            self.servers[index].leftovers = !is(Sabotage::LeftoversForgotten);
         }
         // Nobody may stamp before the first request: another proxy may serve. Ahead of the first write the view is raised.
         if self.is_safe() && self.is_active() && (renamed || moved) {

@@ -1,5 +1,6 @@
 //! Flow: while keys are handed over after a reload, what is written at a key's new place is deleted at its old one.
 
+use super::ids::LinkId;
 use super::journal::NotedKey;
 use super::op::Op;
 use super::read::key_token;
@@ -32,9 +33,18 @@ impl Proxy {
 
     /// An unconditional write goes to the copies of its key: its old copy goes.
     pub(super) fn delete_former(&mut self, id: TxnId, op: &Op<'_>) {
-        // Without a value of its own it needs the old one.
+        // Without a value of its own it needs the old one; see `touched`.
         if op.verb != Verb::Touch {
             self.forget_former(id, op.route, || op.noted());
+        }
+    }
+
+    /// A copy at the key's new place has another time to live: with the one from before the old copy could outlive it.
+    pub(super) fn touched(&mut self, link: LinkId, id: TxnId, flight: &InFlight) {
+        let route = self.txns.at(id).route;
+        if route.former().is_some() {
+            let bytes = self.flight_bytes(link, flight).to_vec();
+            self.delete_former_of(id, route, flight, &bytes);
         }
     }
 

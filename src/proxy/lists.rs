@@ -8,6 +8,9 @@
 //! - `pool`: hash of the pool's name. Lists of the same name are one pool, whose list has been changed.
 //! - `ring`: hash of all that places keys. Under another ring servers may lack what belongs on them.
 //!
+//! The word `all` behind them says that all keys belong on the server, so that it has lost none by another ring. `leftovers` says that keys have gone elsewhere with another ring: what the server holds of them is not
+//! theirs any more. Before it gets keys back, all that it holds is flushed.
+//!
 //! Until this proxy has written for the first time, what other lists say counts like its own. Ahead of that write the view
 //! is raised under its own list.
 
@@ -82,27 +85,53 @@ impl List {
 
 /// What the item on one server says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Named(Vec<List>);
+pub struct Named {
+    lists: Vec<List>,
+    /// What it was to hold under the latest of them.
+    pub share: Share,
+}
+
+/// What a server holds under a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Share {
+    /// All keys belong on it.
+    pub all: bool,
+    /// It may hold keys that lay on it under another ring, as they were then.
+    pub leftovers: bool,
+}
+
+/// These words say so among the lists.
+const ALL: &str = "all";
+const LEFTOVERS: &str = "leftovers";
 
 impl Named {
     /// Reads the item's value; what is no list is passed over.
     fn parse(value: &[u8]) -> Named {
         let text = std::str::from_utf8(value).unwrap_or("");
-        Named(
-            text.split_whitespace()
-                .filter_map(List::parse)
-                .take(LISTS_MAX)
-                .collect(),
-        )
+        let words = || text.split_whitespace();
+        Named {
+            lists: words().filter_map(List::parse).take(LISTS_MAX).collect(),
+            share: Share {
+                all: words().any(|word| word == ALL),
+                leftovers: words().any(|word| word == LEFTOVERS),
+            },
+        }
     }
 
     /// The value that names `list` besides, as the latest.
-    fn with(&self, list: List) -> (Named, String) {
+    fn with(&self, list: List, share: Share) -> (Named, String) {
         let mut lists = vec![list];
-        let others = self.0.iter().filter(|other| other.key != list.key);
+        let others = self.lists.iter().filter(|other| other.key != list.key);
         lists.extend(others.take(LISTS_MAX - 1));
-        let text: Vec<String> = lists.iter().map(List::text).collect();
-        (Named(lists), text.join(" "))
+        let mut text: Vec<String> = lists.iter().map(List::text).collect();
+        let words = [(share.all, ALL), (share.leftovers, LEFTOVERS)];
+        text.extend(
+            words
+                .iter()
+                .filter(|(so, _)| *so)
+                .map(|(_, word)| (*word).to_owned()),
+        );
+        (Named { lists, share }, text.join(" "))
     }
 }
 
@@ -207,7 +236,7 @@ impl Lists {
                 }
             }
         }
-        for list in &said.named.0 {
+        for list in &said.named.lists {
             if !self.known.contains(&list.key) && self.known.len() < 64 {
                 self.known.push(list.key);
             }
@@ -229,24 +258,24 @@ impl Lists {
     /// Whether a server names this list, or one that was in force before.
     pub fn is_member(&self, named: &Named) -> bool {
         let others = &self.others;
-        let mut lists = named.0.iter();
+        let mut lists = named.lists.iter();
         lists.any(|list| others.contains(&list.key) || self.written().any(|key| key == list.key))
     }
 
     /// Whether a server names this list as it is.
     pub fn is_named(&self, named: &Named) -> bool {
-        named.0.contains(&self.own)
+        named.lists.contains(&self.own)
     }
 
     /// Whether keys were placed otherwise on a server than they are now.
     pub fn ring_differs(&self, named: &Named) -> bool {
-        let mut own = named.0.iter().filter(|list| list.pool == self.own.pool);
+        let mut own = named.lists.iter().filter(|list| list.pool == self.own.pool);
         own.next().is_some_and(|list| list.ring != self.own.ring)
     }
 
     /// What is written to a server that names `named`.
-    pub fn announcement(&self, named: &Named) -> (Named, String) {
-        named.with(self.own)
+    pub fn announcement(&self, named: &Named, share: Share) -> (Named, String) {
+        named.with(self.own, share)
     }
 
     /// Whether clients must not write this key, and it is never copied.
@@ -309,7 +338,7 @@ mod tests {
     fn a_new_list_finds_the_stamps_of_the_one_before() {
         let old = Lists::new(&config(&[1, 2], None));
         let mut new = Lists::new(&config(&[1, 2, 3], None));
-        let (_, names) = old.announcement(&Named::default());
+        let (_, names) = old.announcement(&Named::default(), Share::default());
         let item = (LISTS_KEY.to_vec(), names);
         let before = new.request().len();
         let said = new.read(&answer(std::slice::from_ref(&item)), true);
@@ -329,7 +358,7 @@ mod tests {
     fn pools_of_other_names_are_others() {
         let one = Lists::new(&config(&[1, 2], Some("one")));
         let mut two = Lists::new(&config(&[2, 3], Some("two")));
-        let (named, names) = one.announcement(&Named::default());
+        let (named, names) = one.announcement(&Named::default(), Share::default());
         let said = two.read(&answer(&[(LISTS_KEY.to_vec(), names)]), true);
         assert!(!two.has_others() && !two.is_member(&said.named));
         assert_eq!(said.named, named);
@@ -344,12 +373,17 @@ mod tests {
         let mut named = Named::default();
         for port in 1..20 {
             let lists = Lists::new(&config(&[port], None));
-            let (next, text) = lists.announcement(&named);
+            let share = Share {
+                all: port % 2 == 0,
+                leftovers: port % 3 == 0,
+            };
+            let (next, text) = lists.announcement(&named, share);
             assert_eq!(Named::parse(text.as_bytes()), next);
             assert!(lists.is_named(&next) && !lists.ring_differs(&next));
+            assert_eq!(next.share, share);
             named = next;
         }
-        assert_eq!(named.0.len(), LISTS_MAX);
+        assert_eq!(named.lists.len(), LISTS_MAX);
         assert_eq!(Named::parse(b"x y.z 1.2.3.4 \xff"), Named::default());
     }
 }

@@ -42,6 +42,7 @@ mod intake;
 mod item;
 mod journal;
 mod keys;
+mod leftovers;
 mod lists;
 mod local;
 mod long;

@@ -129,6 +129,11 @@ impl Proxy {
         joining
     }
 
+    /// Whether a configuration is not in force yet, or keys are handed over.
+    pub fn is_reloading(&self) -> bool {
+        self.reload.next.is_some() || self.reload.handover.is_some()
+    }
+
     /// A reload failed before the core heard of it; `error` says why. Nothing has changed.
     pub fn reload_failed(&mut self, error: &str, now: Time) {
         self.now = now;
@@ -175,7 +180,10 @@ impl Proxy {
                 State::Connecting => server.tried,
             }
         };
-        if next.at_barrier || !(next.until <= self.now || next.servers.iter().all(ready)) {
+        // What a former ring has left would be old where its keys come back.
+        let tidied = !(active && self.has_leftovers());
+        let ready = tidied && next.servers.iter().all(ready);
+        if next.at_barrier || !(next.until <= self.now || ready) {
             return;
         }
         self.end_resync();
@@ -191,10 +199,11 @@ impl Proxy {
     pub(super) fn reload_timeout(&self) -> Option<Time> {
         let next = self.reload.next.as_ref().filter(|next| !next.at_barrier);
         let handover = self.reload.handover.as_ref().map(|(until, _)| *until);
-        next.map(|next| next.until)
-            .into_iter()
-            .chain(handover)
-            .min()
+        // A handover ends behind a reload that waits.
+        match &self.reload.next {
+            Some(_) => next.map(|next| next.until),
+            None => handover,
+        }
     }
 
     /// Nothing is under way that knows servers by their index.

@@ -176,6 +176,8 @@ impl Proxy {
         let Some(target) = self.servers.iter().position(|s| s.is_up() && s.cold) else {
             return;
         };
+        // It goes over the same connections, and can wait.
+        self.end_survey();
         let sources = (0..self.servers.len()).filter(|&source| self.shares_keys(source, target));
         self.resync = Resync {
             target: Some(target),

@@ -38,6 +38,8 @@ pub enum Sabotage {
     NotSettled,
     /// A `flush_all` that a server missed is not made up for.
     FlushForgotten,
+    /// It is not noted that keys have gone elsewhere with another ring.
+    LeftoversForgotten,
     /// `flush_all` goes over one connection of each server only.
     FlushOvertaken,
     /// The refusal of a copy counts though its client has been told that another one took the write.

@@ -301,6 +301,9 @@ pub struct Server {
     pub joined: bool,
     /// It was stamped while another set of connections to it, now gone, had missed something.
     pub owes: bool,
+    /// Keys that it held have gone elsewhere, with another ring, and it may hold what they were then. Should they come back to
+    /// it, that is old.
+    pub leftovers: bool,
     /// The view that was raised without it, since it was last used.
     pub left_out: View,
     /// When the stamp was last asked for, of the answers that came.
@@ -374,6 +377,7 @@ impl Server {
             named: Named::default(),
             joined: false,
             owes: false,
+            leftovers: false,
             left_out: View::default(),
             stamp_asked: now,
             restamps: 0,
@@ -405,6 +409,7 @@ impl Server {
         self.left_out = old.left_out;
         self.lost_in = old.lost_in;
         self.cold |= old.cold;
+        self.leftovers |= old.leftovers;
         self.called = old.called;
         if old.is_up() && old.journal.is_empty() {
             return;
@@ -413,6 +418,15 @@ impl Server {
         self.journal = old.journal;
         if self.is_up() {
             // Not before what it missed has been deleted there.
+            self.state = State::Waiting;
+        }
+    }
+
+    /// It is not used before all that it holds is gone.
+    pub fn distrust(&mut self) {
+        self.owes = true;
+        self.journal.forget();
+        if self.is_up() {
             self.state = State::Waiting;
         }
     }

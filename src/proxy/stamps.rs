@@ -70,7 +70,9 @@ impl Proxy {
                     // Not what it said before, too: a reload may have told this proxy more.
                     let is_new = server.stamp.as_ref() != Some(&stamp);
                     if server.is_up() && !active && is_new {
-                        server.cold = stamp.cold;
+                        // Nor what it says under another ring: it may lack what belongs on it now.
+                        let knows_ring = self.lists.is_named(&server.named);
+                        server.cold = stamp.cold || (server.cold && !knows_ring);
                     }
                     let lacks_own = server.is_up() && stamp.list != self.lists.own.key;
                     let is_current = stamp.view == self.view;
@@ -164,6 +166,8 @@ impl Proxy {
         if server.restamps > 0 || server.is_magent {
             return;
         }
+        server.leftovers =
+            named.share.leftovers || (server.leftovers && !self.lists.is_named(&named));
         server.named = named;
         if server.is_up() && self.lists.settled && self.is_active() {
             self.announce(index);
@@ -173,7 +177,7 @@ impl Proxy {
     /// Names this proxy's list on a server, if it is not named there and others may have to find what was stamped under it.
     pub(super) fn announce(&mut self, index: usize) {
         let server = &self.servers[index];
-        if !self.lists.is_named(&server.named) {
+        if server.named.share != self.share(index) || !self.lists.is_named(&server.named) {
             self.name_list(index);
         }
     }
@@ -185,7 +189,7 @@ impl Proxy {
         if !matters || !self.is_safe() || server.is_magent || server.entry_due > 0 {
             return;
         }
-        let (named, text) = self.lists.announcement(&server.named);
+        let (named, text) = self.lists.announcement(&server.named, self.share(index));
         self.servers[index].named = named;
         self.put_item(index, LISTS_KEY, &text);
     }

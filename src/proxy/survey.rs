@@ -3,6 +3,8 @@
 //! Each server lists its keys, by its hash table (`lru_crawler metadump hash`): unlike a listing by its LRU, that leaves no
 //! item out that is there all the while. Those that belong to another primary are deleted. All servers are up meanwhile, so
 //! that no new ones come, and what was on its way before has arrived. In the end each key is at its primary.
+//!
+//! In pools with copies it is what a former ring has left that is looked for, on the servers that have some (`leftovers`).
 
 use super::ids::{Action, LinkId};
 use super::journal::NotedKey;
@@ -38,6 +40,13 @@ pub struct Survey {
     retry: Time,
 }
 
+impl Survey {
+    /// The server that is being listed.
+    pub fn source(&self) -> Option<usize> {
+        self.source
+    }
+}
+
 impl Default for Survey {
     fn default() -> Survey {
         Survey {
@@ -60,15 +69,20 @@ impl Proxy {
             if !self.is_calm() {
                 return;
             }
-            log::info!("keys away from their primaries are looked for on all servers");
-            self.ejects.survey.left = Some((0..self.servers.len()).collect());
+            self.ejects.survey.left = Some(if self.routes.ejects() {
+                log::info!("keys away from their primaries are looked for on all servers");
+                (0..self.servers.len()).collect()
+            } else {
+                self.with_leftovers()
+            });
         }
         loop {
             let survey = &mut self.ejects.survey;
             let Some(source) = survey.source else {
                 match survey.left.as_ref().and_then(|left| left.last()) {
                     Some(&source) => self.survey_server(source),
-                    None => self.end_ejection(),
+                    None if self.routes.ejects() => self.end_ejection(),
+                    None => self.end_survey(),
                 }
                 return;
             };
@@ -88,6 +102,9 @@ impl Proxy {
             survey.source = None;
             if !survey.backlog.advance() {
                 survey.left.as_mut().and_then(Vec::pop);
+                if !self.routes.ejects() {
+                    self.end_leftovers(source);
+                }
             }
         }
     }
@@ -115,10 +132,20 @@ impl Proxy {
         if self.lists.is_reserved(key) || self.ejects.survey.source != Some(source) {
             return;
         }
-        if !self.routes.is_primary(source, self.routes.of(key)) {
+        if !self.belongs(source, key) {
             let backlog = &mut self.ejects.survey.backlog;
             backlog.offer(key, || NotedKey::listed(key));
         }
+    }
+
+    /// Whether a key lies where it should.
+    fn belongs(&self, server: usize, key: &[u8]) -> bool {
+        let route = self.routes.of(key);
+        if self.routes.ejects() {
+            return self.routes.is_primary(server, route);
+        }
+        let mut ranks = 0..self.routes.ranks();
+        ranks.any(|rank| self.routes.server(route, rank) == Some(server))
     }
 
     /// A listing has ended with this line; its connection has been closed.

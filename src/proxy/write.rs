@@ -160,6 +160,9 @@ impl Proxy {
         code: Code,
         tail: &Tail<'_>,
     ) {
+        if flight.verb == Verb::Touch && took_effect(code) {
+            self.touched(link, id, flight);
+        }
         let cold = self.servers[usize::from(link.server)].cold;
         let txn = self.txns.at(id);
         let bit = 1u64 << rank.min(63);

@@ -88,6 +88,16 @@ impl World {
             return;
         }
         let waits = self.budget == 0 || me.sent.len() >= self.plan.pipeline;
+        if self.now < self.idle_until {
+            if me.sent.back().is_some_and(|sent| sent.request.noreply)
+                && me.connected
+                && !me.finished
+            {
+                self.ask_for_a_sign(client);
+            }
+            let pause = self.rng.range(10, self.plan.think_max);
+            return self.at(self.idle_until + pause, Event::Act(client));
+        }
         if waits
             && me.sent.back().is_some_and(|sent| sent.request.noreply)
             && me.connected

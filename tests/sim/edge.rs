@@ -95,6 +95,7 @@ impl World {
                 Action::ReadClient(id) => self.hosts[host].again.push(id),
             }
         }
+        self.follow_reload(host);
         acted
     }
 
@@ -104,7 +105,8 @@ impl World {
             self.hurry_all(12);
         }
         let from = End::HostLink(host, id.server, id.conn);
-        let conn = self.net.ask(from, End::Server(usize::from(id.server)));
+        let server = self.hosts[host].servers[usize::from(id.server)];
+        let conn = self.net.ask(from, End::Server(server));
         self.hosts[host].links.insert(
             key_of(id),
             Link {

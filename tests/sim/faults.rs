@@ -1,8 +1,6 @@
 //! What breaks and is mended, and when. Everything is mended once the clients are through (but for what never returns),
 //! so that the end shows whether the world comes to rest.
 
-use magent::proxy::Routes;
-
 use std::collections::BTreeMap;
 
 use super::item::Item;
@@ -33,7 +31,6 @@ pub struct Faults {
     pub settled: bool,
     /// When all servers were last seen to be up and warm.
     whole_at: u64,
-    routes: Routes,
     /// What has to be mended, and when.
     mends: Vec<(u64, usize)>,
 }
@@ -60,7 +57,6 @@ impl Faults {
             goes: false,
             whole_at: 0,
             timeout: plan.config.timeout.0,
-            routes: Routes::new(&plan.config),
             mends: Vec::new(),
         }
     }
@@ -71,14 +67,6 @@ impl Faults {
 
     pub fn is_over(&self) -> bool {
         self.mends.is_empty() && self.settled
-    }
-
-    /// The servers that hold a key, the primary first.
-    pub fn copies(&self, key: &[u8]) -> Vec<usize> {
-        let route = self.routes.of(key);
-        (0..self.routes.ranks())
-            .filter_map(|rank| self.routes.server(route, rank))
-            .collect()
     }
 }
 
@@ -153,6 +141,7 @@ impl World {
                     .whole_at
                     .max(self.moved_at)
                     .max(self.faults.mended_at)
+                    .max(self.idle_until.max(self.changed_until))
                     + PATIENCE
         {
             let state = self.replication();
@@ -204,7 +193,16 @@ impl World {
             && self.now > noticed
             && self.holds_all_links(self.active)
             && (self.faults.profile != Profile::Takeover || self.stamps_agree())
-            && self.replication().matches(":state up\r").count() == servers
+            && self.uses_all(servers)
+    }
+
+    /// Whether the proxy says so of all its servers. While keys are handed over it has more than are listed.
+    fn uses_all(&mut self, servers: usize) -> bool {
+        let text = self.replication();
+        let up = text.matches(":state up\r").count();
+        up >= servers
+            && up == text.matches(":state ").count()
+            && !self.hosts[self.active].is_reloading()
     }
 
     /// Whether no server missed what another proxy wrote before the address moved, as far as their stamps say. The serving
@@ -250,7 +248,7 @@ impl World {
         let names: Vec<_> = self.history.names().cloned().collect();
         for (key, name) in names.iter().enumerate() {
             if self
-                .faults
+                .in_force
                 .copies(name)
                 .iter()
                 .all(|&copy| self.nodes[copy].was_hurt)

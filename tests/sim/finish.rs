@@ -90,9 +90,10 @@ impl World {
             if self.history.is_torn(key) {
                 continue;
             }
-            let mut copies = self.faults.copies(&name);
+            let mut copies = self.in_force.copies(&name);
             let listed = self.listed();
-            copies.retain(|&copy| copy < listed && self.nodes[copy].health == Health::Running);
+            let is_listed = |copy: usize| self.plan.reloads || copy < listed;
+            copies.retain(|&copy| is_listed(copy) && self.nodes[copy].health == Health::Running);
             let Some((&acting, others)) = copies.split_first() else {
                 continue;
             };

@@ -8,6 +8,7 @@ use magent::proxy::{ClientId, CloseReason, ConnId, LinkId, ProcessFacts, Proxy};
 use magent::time::Time;
 
 use super::net::{Conn, End, State};
+use super::reloads::nodes_of;
 use super::world::{Event, World, EPOCH};
 
 /// What the poll has to tell.
@@ -36,6 +37,8 @@ pub(super) struct Link {
 /// One proxy process, or none.
 pub struct Host {
     pub proxy: Option<Proxy>,
+    /// The servers that its indices stand for.
+    pub(super) servers: Vec<usize>,
     pub(super) clients: BTreeMap<Conn, Accepted>,
     conns: BTreeMap<(u32, u32), Conn>,
     pub(super) links: BTreeMap<(u16, u16), Link>,
@@ -67,6 +70,7 @@ impl Host {
         };
         let mut host = Host::none();
         host.proxy = Some(Proxy::new(config, facts, Time(now)));
+        host.servers = nodes_of(config);
         host.starting = Some(Time(now) + config.timeout + config.timeout);
         host.turn_at = Some(now);
         host
@@ -76,6 +80,7 @@ impl Host {
     pub fn none() -> Host {
         Host {
             proxy: None,
+            servers: Vec::new(),
             clients: BTreeMap::new(),
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -87,6 +92,11 @@ impl Host {
             starting: None,
             frozen_until: 0,
         }
+    }
+
+    /// Whether a configuration is not in force yet, or keys are handed over.
+    pub fn is_reloading(&self) -> bool {
+        self.proxy.as_ref().is_some_and(Proxy::is_reloading)
     }
 
     pub(super) fn client_conn(&self, id: ClientId) -> Option<Conn> {
@@ -106,6 +116,11 @@ impl World {
         self.hosts[host].news.push(news);
         let pause = self.rng.below(20);
         self.turn_by(host, self.now + pause);
+    }
+
+    /// The loop of a proxy is woken.
+    pub(super) fn turn_soon(&mut self, host: usize) {
+        self.turn_by(host, self.now);
     }
 
     fn turn_by(&mut self, host: usize, time: u64) {
@@ -262,7 +277,7 @@ impl World {
         let links = &self.hosts[host].links;
         let mut its = links
             .iter()
-            .filter(|((of, _), _)| usize::from(*of) == server);
+            .filter(|((of, _), _)| self.hosts[host].servers[usize::from(*of)] == server);
         its.all(|(_, link)| self.net.holds(link.conn, 1))
     }
 

@@ -3,6 +3,7 @@
 
 use magent::config::{Config, Copies, ServerSpec};
 
+use super::reloads::nodes_of;
 use super::world::World;
 
 /// What of a drawn configuration is otherwise here: without its last backup there is still one, and it has every key.
@@ -22,7 +23,7 @@ pub fn configure(config: &mut Config) {
 impl World {
     /// The configuration that a proxy is started with now.
     pub fn list(&self) -> Config {
-        let mut config = self.plan.config.clone();
+        let mut config = self.in_force.config.clone();
         if self.is_short {
             config.backups.pop();
         }
@@ -31,7 +32,7 @@ impl World {
 
     /// How many of the servers are in it.
     pub fn listed(&self) -> usize {
-        self.nodes.len() - usize::from(self.is_short)
+        nodes_of(&self.in_force.config).len() - usize::from(self.is_short)
     }
 
     /// Both proxies end, and one is started with the other list.

@@ -40,6 +40,7 @@ mod pieces;
 mod planted;
 mod profile;
 mod real;
+mod reloads;
 mod reply;
 mod request;
 mod responses;

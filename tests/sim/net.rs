@@ -99,6 +99,11 @@ impl Net {
         self.lines.len() - 1
     }
 
+    /// The owner of an end gives it another name.
+    pub fn rename(&mut self, conn: Conn, side: Side, end: End) {
+        self.lines[conn].ends[side] = end;
+    }
+
     pub fn open(&mut self, conn: Conn) {
         self.lines[conn].state = State::Open;
     }

@@ -104,7 +104,7 @@ impl World {
             let names: Vec<Bytes> = self.history.names().cloned().collect();
             let can_go = |server: &usize| {
                 let kept = |&copy: &usize| copy != *server && sure[copy];
-                let is_kept = |key: &Bytes| self.faults.copies(key).iter().any(kept);
+                let is_kept = |key: &Bytes| self.in_force.copies(key).iter().any(kept);
                 self.nodes[*server].health == Health::Running && names.iter().all(is_kept)
             };
             let candidates: Vec<usize> = (0..sure.len()).filter(can_go).collect();
@@ -133,7 +133,7 @@ impl World {
         for server in (0..warm.len()).filter(|&s| warm[s] && !before[s] && now > 0) {
             let names: Vec<Bytes> = self.history.names().cloned().collect();
             for key in names {
-                let copies = self.faults.copies(&key);
+                let copies = self.in_force.copies(&key);
                 if copies.contains(&server) && self.item_cas(server, &key).is_none() {
                     let holds = |&&c: &&usize| c != server && before[c] && warm[c];
                     for &holder in copies.iter().filter(holds) {

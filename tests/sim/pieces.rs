@@ -115,7 +115,7 @@ impl World {
             return;
         };
         let key = Rc::clone(&sent.request.keys[0]);
-        let copies = self.faults.copies(&key);
+        let copies = self.in_force.copies(&key);
         if let Some(server) = copies
             .into_iter()
             .find(|&copy| self.nodes[copy].is_sending())
@@ -188,7 +188,7 @@ impl World {
         let newline = memchr::memchr(b'\n', heard).unwrap_or(0);
         let data = &heard[newline + 1..];
         let key = &request.keys[0];
-        let copies = self.faults.copies(key);
+        let copies = self.in_force.copies(key);
         let mut running = copies
             .iter()
             .map(|&copy| &self.nodes[copy])

@@ -4,7 +4,7 @@ use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
 use super::rng::Rng;
-use super::{ejecting, lags, lists, overlap, pieces};
+use super::{ejecting, lags, lists, overlap, pieces, reloads};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub enum Profile {
     Lists,
     /// As `Return`; but faults overlap: see `overlap`.
     Overlap,
+    /// As `Return`; but the configuration changes: see `reloads`.
+    Reload,
 }
 
 /// What the runs of a profile are like.
@@ -58,10 +60,12 @@ pub struct Circumstances {
     pub lists: bool,
     /// Faults overlap.
     pub overlap: bool,
+    /// The configuration changes.
+    pub reloads: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 18] = [
+    pub const ALL: [Profile; 19] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -80,6 +84,7 @@ impl Profile {
         Profile::Lags,
         Profile::Lists,
         Profile::Overlap,
+        Profile::Reload,
     ];
 
     pub fn name(self) -> &'static str {
@@ -102,6 +107,7 @@ impl Profile {
             Profile::Lags => "lags",
             Profile::Lists => "lists",
             Profile::Overlap => "overlap",
+            Profile::Reload => "reload",
         }
     }
 
@@ -122,7 +128,7 @@ impl Profile {
             Profile::PiecesSlow => (Profile::Slow, true, true),
             Profile::Lags => (Profile::Return, false, false),
             Profile::Lists => (Profile::Takeover, false, false),
-            Profile::Overlap => (Profile::Return, false, false),
+            Profile::Overlap | Profile::Reload => (Profile::Return, false, false),
             profile => (profile, false, false),
         };
         Circumstances {
@@ -132,6 +138,7 @@ impl Profile {
             lags: self == Profile::Lags,
             lists: self == Profile::Lists,
             overlap: self == Profile::Overlap,
+            reloads: self == Profile::Reload,
         }
     }
 
@@ -274,6 +281,8 @@ pub struct Plan {
     pub lists: bool,
     /// Faults overlap, and all keys are in two buckets: see `overlap`.
     pub overlap: bool,
+    /// The configuration changes while the proxy serves: see `reloads`.
+    pub reloads: bool,
     pub twins: bool,
 }
 
@@ -381,6 +390,7 @@ impl Plan {
             marks: false,
             lists: circumstances.lists,
             overlap: false,
+            reloads: false,
             twins: false,
         };
         if profile == Profile::Eject {
@@ -391,6 +401,9 @@ impl Plan {
         }
         if circumstances.overlap {
             overlap::configure(&mut plan, rng);
+        }
+        if circumstances.reloads {
+            reloads::configure(&mut plan, rng);
         }
         if circumstances.pieces {
             pieces::configure(&mut plan, rng);

@@ -193,6 +193,11 @@ fn overlap() {
 }
 
 #[test]
+fn reload() {
+    sweep(Profile::Reload, 60);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

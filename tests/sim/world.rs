@@ -11,6 +11,7 @@ use super::net::{Conn, Delivered, End, Net, Side, State};
 use super::node::Node;
 use super::overlap::Overlap;
 use super::profile::{Guarantees, Plan, Profile};
+use super::reloads::InForce;
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 
@@ -46,6 +47,8 @@ pub enum Event {
     Handover,
     /// A server is slow for a while.
     Lag,
+    /// The configuration changes.
+    Reload,
 }
 
 /// Counted over a run, to show that what should happen does happen.
@@ -87,6 +90,12 @@ pub struct World {
     pub armed: bool,
     /// The list of servers is without its last one: see `lists`.
     pub is_short: bool,
+    /// What the proxy was last told, see `reloads`.
+    pub in_force: InForce,
+    /// Clients ask for nothing until then.
+    pub idle_until: u64,
+    /// The last change of the configuration is carried out then.
+    pub changed_until: u64,
     /// From then on it can be reached.
     pub moved_at: u64,
     pub clients: Vec<Client>,
@@ -135,6 +144,9 @@ impl World {
             active: 0,
             armed: false,
             is_short: false,
+            in_force: InForce::new(&plan.config),
+            idle_until: 0,
+            changed_until: 0,
             moved_at: 0,
             clients: (0..plan.clients)
                 .map(|_| Client::new(rng.next(), &plan, frames))
@@ -169,6 +181,9 @@ impl World {
         }
         if world.plan.lags {
             world.at(200_000, Event::Lag);
+        }
+        if world.plan.reloads {
+            world.at(1_000_000, Event::Reload);
         }
         if proxies > 1 {
             // Servers return there, too: clients go on until all is whole.
@@ -218,6 +233,7 @@ impl World {
             Event::Strike => self.strike(),
             Event::Handover => self.hand_over(),
             Event::Lag => self.slow_one_down(),
+            Event::Reload => self.reload(),
         }
     }
 

@@ -59,7 +59,7 @@ impl Proxy {
                 .position(|&byte| byte == b' ')
                 .unwrap_or(key.len());
             if let Some(key) = decode(&key[..end]) {
-                if self.routes.ejects() {
+                if self.is_surveying(source) {
                     self.note_surveyed(source, &key);
                 } else {
                     self.note_listed(source, &key, line);
@@ -70,7 +70,7 @@ impl Proxy {
         if line == b"OK" {
             return true;
         }
-        if self.routes.ejects() {
+        if self.is_surveying(source) {
             self.close_listing(id);
             self.surveyed(source, line);
             return false;
@@ -99,6 +99,11 @@ impl Proxy {
             self.resync.source = None;
         }
         false
+    }
+
+    /// Whether a listing is not one for the background copy.
+    fn is_surveying(&self, source: usize) -> bool {
+        self.routes.ejects() || self.ejects.survey.source() == Some(source)
     }
 
     /// Closes the connection for the listing.
