@@ -114,7 +114,7 @@ const SOONEST: [(Planted, Profile, u64); 31] = [
     (
         Planted::Core(Sabotage::PassingUnchecked),
         Profile::Pieces,
-        1897,
+        551,
     ),
     (
         Planted::Core(Sabotage::PassingOvertaken),
