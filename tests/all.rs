@@ -19,6 +19,7 @@ mod exchange;
 mod explicit_cas;
 mod failures;
 mod front_door;
+mod full_link;
 mod fuzz_exchange;
 mod ha;
 mod large;

@@ -106,7 +106,7 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
         ),
     ];
     of_pools(page, Type::Gauge, &gauges, reports);
-    let counters: [Figure; 23] = [
+    let counters: [Figure; 24] = [
         (
             "magent_client_connections_accepted",
             "Client connections accepted.",
@@ -147,6 +147,11 @@ pub(super) fn pools(page: &mut Page, reports: &[Report<'_>]) {
             "magent_failed_writes",
             "Writes that no copy could take, or of unknown outcome.",
             |r| r.counters.failed_writes as f64,
+        ),
+        (
+            "magent_refused_full_requests",
+            "Requests whose turn at a full server did not come within the time limit.",
+            |r| r.counters.refused_full as f64,
         ),
         (
             "magent_mirrored_writes",

@@ -20,6 +20,9 @@ use crate::time::Time;
 /// more, 16 no less; but the more there are, the longer others wait.
 const LINK_READS_MAX: usize = 8;
 
+/// What the kernel takes of requests that it cannot send yet. What it has taken counts as sent: its time limit runs.
+const UNSENT_MAX: u32 = 128 * 1024;
+
 /// A connection to a server, being made or made.
 pub(super) struct Link {
     pub(super) stream: Stream,
@@ -170,6 +173,8 @@ impl Pool {
             Endpoint::Tcp(address) => {
                 let stream = TcpStream::connect(*address)?;
                 stream.set_nodelay(true)?;
+                // Only a matter of how well time limits are kept: without it the kernel takes megabytes that have not left.
+                let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_MAX);
                 Stream::Tcp(stream)
             }
             Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),

@@ -95,6 +95,8 @@ lines! {
     SERVER_LOST = "SERVER_ERROR the server for this key was lost before it answered";
     /// No answer within the time limit; the outcome is unknown.
     TIMED_OUT = "SERVER_ERROR the server for this key did not answer in time";
+    /// Its turn did not come within the time limit: it was not asked at all.
+    SERVER_BUSY = "SERVER_ERROR the server for this key has too much to do: nothing was done";
     /// A meta command, but the servers are too old for it.
     NO_META = "SERVER_ERROR the servers do not understand meta commands";
     /// The key of the proxy's own stamps.

@@ -37,7 +37,9 @@ impl Proxy {
         let worth = count >= chunk.len() / 4 * 3;
         if open && worth && link.partial.is_empty() && self.pass_chunk(id, chunk, count) {
             self.now = now;
-            self.link_mut(id).last_received = now;
+            let link = self.link_mut(id);
+            link.last_received = now;
+            link.note_moved(count, now);
         } else {
             self.link_received(id, &chunk[..count], now);
         }
@@ -52,6 +54,7 @@ impl Proxy {
             return;
         }
         link.last_received = now;
+        link.note_moved(bytes.len(), now);
         if link.partial.is_empty() {
             if let Some(used) = self.take_answers(id, bytes) {
                 self.keep_answer(id, &bytes[used..]);
@@ -177,6 +180,9 @@ impl Proxy {
         let Some(flight) = link.pop() else { return };
         let micros = self.now.since(flight.queued).0;
         server.latency.note(micros);
+        let delay = self.now.since(flight.sent);
+        let limit = self.settings.timeout;
+        server.window.leave(flight.cost, delay, self.now, limit);
         if flight.txn.is_some() {
             self.commands.note(flight.verb, micros);
             if self.slow.is_slow(micros) {

@@ -11,13 +11,13 @@ use crate::proto::request::Request;
 use crate::proto::{replies, Verb};
 
 impl Proxy {
-    /// A storage command and as much of its block as has come; how much of `following` is used up.
+    /// A storage command and as much of its block as has come; how much of `following` is used up. `None`: it has to wait.
     pub(super) fn take_storage(
         &mut self,
         id: ClientId,
         request: &Request<'_>,
         following: &[u8],
-    ) -> usize {
+    ) -> Option<usize> {
         let need = request.data_len + 2;
         let flags = if request.client_flags { 4 } else { 0 };
         let key = request.key.of(request.line);
@@ -27,19 +27,20 @@ impl Proxy {
         let item = ITEM_OVERHEAD + key_len + flags + need;
         if item > self.settings.max_item_size {
             self.refuse_too_large(id, request, need);
-            return 0;
+            return Some(0);
         }
         if !self.admits(id, request, need) {
-            return 0;
+            return Some(0);
         }
         self.typical = estimate(self.typical, need);
         if following.len() >= need {
+            if self.holds_back(id, request, need) {
+                return None;
+            }
             self.take_whole_block(id, request, &following[..need]);
-            return need;
+            return Some(need);
         }
-        let Some(client) = self.client_mut(id) else {
-            return 0;
-        };
+        let client = self.client_mut(id)?;
         let seq = client.open_slot(1);
         // Room for what has come and no more: a client may leave it at half a block.
         let data = following.to_vec();
@@ -50,7 +51,7 @@ impl Proxy {
             need,
         }));
         self.memory.take(following.len());
-        following.len()
+        Some(following.len())
     }
 
     fn take_whole_block(&mut self, id: ClientId, request: &Request<'_>, block: &[u8]) {
@@ -84,10 +85,13 @@ impl Proxy {
         let Input::Data(pending) = &mut client.input else {
             return Step::Close;
         };
+        let rest = pending.need - pending.data.len();
+        if rest == 0 {
+            return self.take_block_whole(id);
+        }
         if bytes.is_empty() {
             return Step::Wait;
         }
-        let rest = pending.need - pending.data.len();
         let count = rest.min(bytes.len());
         if pending.data.len() >= pending.need / 16 {
             // It is meant: growing step by step would copy it again and again, and leave holes.
@@ -95,13 +99,30 @@ impl Proxy {
         }
         pending.data.extend_from_slice(&bytes[..count]);
         self.memory.take(count);
-        if pending.data.len() < pending.need {
-            return Step::Used(count);
-        }
-        if let Input::Data(pending) = std::mem::take(&mut client.input) {
-            self.finish_block(id, *pending);
-        }
+        // Once it is whole, the next step takes it.
         Step::Used(count)
+    }
+
+    /// A block that has come in pieces is complete.
+    fn take_block_whole(&mut self, id: ClientId) -> Step {
+        let Some(client) = self.client_mut(id) else {
+            return Step::Close;
+        };
+        let Input::Data(pending) = std::mem::take(&mut client.input) else {
+            return Step::Close;
+        };
+        if self.crowd.is_on {
+            let mut op = pending.held.op();
+            op.route = self.route_of(&op);
+            if self.must_queue(&op, pending.need) {
+                if let Some(client) = self.client_mut(id) {
+                    client.input = Input::Data(pending);
+                }
+                return Step::Stall;
+            }
+        }
+        self.finish_block(id, *pending);
+        Step::Used(0)
     }
 
     fn finish_block(&mut self, id: ClientId, mut pending: PendingData) {

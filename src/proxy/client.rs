@@ -1,5 +1,6 @@
 //! The room of clients: their replies in order, what they sent half, and how much they may have under way.
 
+use super::crowd::Turn;
 use super::dialect::Binary;
 use super::long::{Long, Piece};
 use super::op::Held;
@@ -102,6 +103,10 @@ pub struct Client {
     pub finished: bool,
     /// Takes no more requests, and is closed when all replies are written.
     pub closing: bool,
+    /// It waits until a server has room, or had to.
+    pub turn: Turn,
+    /// Bytes of its last reply.
+    pub last: u32,
     /// When it last sent something.
     pub last_active: Time,
     pub(super) slots: Slots,
@@ -133,6 +138,8 @@ impl Client {
             stalled: false,
             finished: false,
             closing: false,
+            turn: Turn::None,
+            last: 0,
             last_active: now,
             slots: Slots::default(),
             long: None,
@@ -155,6 +162,12 @@ impl Client {
         let free = self.window().saturating_sub(self.out.len());
         let keys = (free / self.estimate as usize).clamp(1, DUE_MAX);
         keys.saturating_sub(self.due as usize)
+    }
+
+    /// How many bytes the reply for so many keys is expected to have.
+    #[inline]
+    pub fn expects(&self, keys: u16) -> u32 {
+        self.estimate.saturating_mul(u32::from(keys))
     }
 
     fn window(&self) -> usize {
@@ -183,7 +196,7 @@ impl Client {
 
     /// Whether a client that was held back has room enough again to go on.
     pub fn may_resume(&self) -> bool {
-        self.room() > 0 && self.out.len() <= self.out_max() / 2
+        self.turn != Turn::Waiting && self.room() > 0 && self.out.len() <= self.out_max() / 2
     }
 
     /// Whether all that it asked is answered and written.
@@ -369,6 +382,7 @@ impl Client {
         }
         self.due -= keys as u16;
         if !is_silent {
+            self.last = u32::try_from(size).unwrap_or(u32::MAX);
             let typical = estimate(self.estimate as usize, size / keys.max(1));
             self.estimate = u32::try_from(typical).unwrap_or(u32::MAX);
         }
@@ -532,6 +546,6 @@ mod tests {
 
     #[test]
     fn a_client_is_small() {
-        assert!(size_of::<Client>() <= 232, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 240, "{}", size_of::<Client>());
     }
 }

@@ -239,14 +239,24 @@ impl Proxy {
         key: Token,
         body: Option<Body>,
     ) {
+        let block = body.as_ref().map_or(0, |body| body.len());
+        let mut cost = block as u32;
         if let Some(id) = txn {
             let txn = self.txns.at(id);
             txn.outstanding += 1;
             txn.waiting += 1;
+            if role == Role::Read {
+                if let Some(client) = self.clients.get(txn.client.index as usize) {
+                    cost = client.expects(txn.keys);
+                }
+            }
         }
         let server = &mut self.servers[usize::from(link_id.server)];
         server.requests += 1;
         let link = &mut server.links[usize::from(link_id.conn)];
+        cost = cost.saturating_add((link.log.end() - start) as u32);
+        server.window.enter(cost);
+        self.crowd.is_on |= server.window.is_full();
         link.send(
             InFlight {
                 role,
@@ -257,6 +267,8 @@ impl Proxy {
                 start,
                 end: start,
                 queued: self.now,
+                sent: self.now,
+                cost,
                 body,
             },
             &mut self.memory,

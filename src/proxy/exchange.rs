@@ -111,6 +111,7 @@ impl Proxy {
         self.own_settings = own_settings(&config);
         self.memory.set_limit(config.memory_limit);
         // Connections that have something to write go by the new indices.
+        self.crowd.scatter();
         self.dirty_links.retain_mut(|id| id.follow(&moves));
         let moved_to = |old: usize| moves[old].map(usize::from);
         let lost: Vec<usize> = lost.iter().filter_map(|&old| moved_to(old)).collect();

@@ -46,24 +46,24 @@ impl Proxy {
                 let mut line = std::mem::take(&mut self.framed);
                 let used = self.take_frame(id, &frame, &bytes[frame.length..], &mut line);
                 self.framed = line;
-                Step::Used(frame.length + used)
+                used.map_or(Step::Stall, |used| Step::Used(frame.length + used))
             }
         }
     }
 
-    /// How much of `following` is used up.
+    /// How much of `following` is used up. `None`: it has to wait.
     fn take_frame(
         &mut self,
         id: ClientId,
         frame: &Frame<'_>,
         following: &[u8],
         line: &mut Vec<u8>,
-    ) -> usize {
+    ) -> Option<usize> {
         let request = match frame.compose(self.meta, line) {
             Ok(request) => request,
             Err(reply) => {
                 self.refuse(id, reply, frame.value_len);
-                return 0;
+                return Some(0);
             }
         };
         match frame.kind {
@@ -75,21 +75,24 @@ impl Proxy {
             }
             _ => {
                 if self.admits(id, &request, 0) {
+                    if self.holds_back(id, &request, 0) {
+                        return None;
+                    }
                     self.begin(id, &request, Data::None);
                 }
             }
         }
-        0
+        Some(0)
     }
 
-    /// A storage command and as much of its value as has come; how much of `following` is used up.
+    /// A storage command and as much of its value as has come; how much of `following` is used up. `None`: it has to wait.
     fn take_value_of(
         &mut self,
         id: ClientId,
         frame: &Frame<'_>,
         request: &Request<'_>,
         following: &[u8],
-    ) -> usize {
+    ) -> Option<usize> {
         let need = request.data_len;
         let flags = if request.client_flags { 4 } else { 0 };
         let item = ITEM_OVERHEAD + frame.key_len() + flags + need + 2;
@@ -99,24 +102,25 @@ impl Proxy {
                 self.delete_unasked(request);
             }
             self.refuse(id, replies::TOO_LARGE, need);
-            return 0;
+            return Some(0);
         }
         if !self.admits(id, request, need) {
-            return 0;
+            return Some(0);
         }
         self.typical = estimate(self.typical, need);
         if let Some(value) = following.get(..need) {
+            if self.holds_back(id, request, need) {
+                return None;
+            }
             if need < SHARE_MIN {
                 self.begin(id, request, Data::Bare(value));
             } else {
                 let body = self.memory.share([value, b"\r\n"].concat());
                 self.begin(id, request, Data::Shared(&body));
             }
-            return need;
+            return Some(need);
         }
-        let Some(client) = self.client_mut(id) else {
-            return 0;
-        };
+        let client = self.client_mut(id)?;
         let seq = client.open_slot(1);
         let op = Op::new(id, seq, request, Data::None);
         client.input = Input::Data(Box::new(PendingData {
@@ -125,6 +129,6 @@ impl Proxy {
             need,
         }));
         self.memory.take(following.len());
-        following.len()
+        Some(following.len())
     }
 }

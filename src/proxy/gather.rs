@@ -70,7 +70,11 @@ impl Proxy {
         from: usize,
         key: Token,
     ) -> Option<Target> {
-        let Some((rank, server)) = self.acting(route, from) else {
+        let acting = match from {
+            0 => self.acting_with_room(route),
+            from => self.acting(route, from),
+        };
+        let Some((rank, server)) = acting else {
             self.count_failed_reads(verb, 1);
             return None;
         };

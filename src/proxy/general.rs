@@ -191,6 +191,7 @@ impl Proxy {
             ("magent_mirrored", counters.mirrored),
             ("magent_disagreements", counters.disagreements),
             ("magent_held", counters.held),
+            ("magent_refused_full", counters.refused_full),
         ];
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());

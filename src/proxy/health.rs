@@ -84,6 +84,7 @@ impl Proxy {
         self.advance_censuses();
         self.look_at_limits();
         self.look_at_stuck();
+        self.look_at_crowd();
         if self.settings.idle_timeout.is_some() && self.next_idle_check <= now {
             self.next_idle_check = now + IDLE_CHECK;
             self.close_idle_clients();
@@ -128,7 +129,7 @@ impl Proxy {
                             Some(since) => {
                                 earliest(self.limit(since));
                                 if let Some(flight) = link.fifo.get(link.expired) {
-                                    earliest(self.limit(flight.queued));
+                                    earliest(self.limit(link.waits_since(flight)));
                                 }
                                 earliest(self.now + self.wake_interval());
                             }
@@ -144,6 +145,7 @@ impl Proxy {
         if let Some(due) = self.flush_due.filter(|_| self.is_active()) {
             earliest(due);
         }
+        self.crowd.due().into_iter().for_each(&mut earliest);
         self.stuck.due().into_iter().for_each(&mut earliest);
         self.resync_timeout().into_iter().for_each(&mut earliest);
         self.reload_timeout().into_iter().for_each(&mut earliest);
@@ -152,7 +154,7 @@ impl Proxy {
     }
 
     /// When something that began at `since` is over its time limit.
-    fn limit(&self, since: Time) -> Time {
+    pub(super) fn limit(&self, since: Time) -> Time {
         since.max(self.resumed) + self.settings.timeout
     }
 
@@ -265,12 +267,13 @@ impl Proxy {
             let (now, resumed, timeout) = (self.now, self.resumed, self.settings.timeout);
             let server = &mut self.servers[usize::from(id.server)];
             let link = &mut server.links[usize::from(id.conn)];
-            let Some(flight) = link.fifo.get_mut(link.expired) else {
+            let Some(flight) = link.fifo.get(link.expired) else {
                 return;
             };
-            if flight.queued.max(resumed) + timeout > now {
+            if link.waits_since(flight).max(resumed) + timeout > now {
                 return;
             }
+            let flight = &mut link.fifo[link.expired];
             link.expired += 1;
             server.timeouts += 1;
             let Some(txn) = flight.txn else {

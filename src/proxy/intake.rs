@@ -56,6 +56,9 @@ impl Proxy {
 
     /// Goes on with clients that had too much under way and have room again, or have read all that was not set aside.
     pub(super) fn resume_clients(&mut self) {
+        if self.crowd.count() > 0 {
+            self.let_go_on();
+        }
         while let Some(id) = self.resumable.pop() {
             if self.ask_again(id) {
                 continue;
@@ -83,7 +86,7 @@ impl Proxy {
     }
 
     /// Works through the bytes that the client's buffer holds.
-    fn take_in_partial(&mut self, id: ClientId) {
+    pub(super) fn take_in_partial(&mut self, id: ClientId) {
         let Some(client) = self.client_mut(id) else {
             return;
         };
@@ -222,7 +225,9 @@ impl Proxy {
         );
         match request.verb {
             Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
-                self.take_retrieval(id, request);
+                if !self.take_retrieval(id, request) {
+                    return Step::Stall;
+                }
                 Step::Used(used)
             }
             Verb::Set
@@ -231,7 +236,10 @@ impl Proxy {
             | Verb::Append
             | Verb::Prepend
             | Verb::Cas
-            | Verb::MetaSet => Step::Used(used + self.take_storage(id, request, following)),
+            | Verb::MetaSet => match self.take_storage(id, request, following) {
+                Some(more) => Step::Used(used + more),
+                None => Step::Stall,
+            },
             Verb::Version
             | Verb::Verbosity
             | Verb::Quit
@@ -246,6 +254,9 @@ impl Proxy {
             }
             _ => {
                 if self.admits(id, request, 0) {
+                    if self.holds_back(id, request, 0) {
+                        return Step::Stall;
+                    }
                     self.begin(id, request, Data::None);
                 }
                 Step::Used(used)

@@ -24,13 +24,17 @@ struct KeyList<'a> {
 }
 
 impl Proxy {
-    pub(super) fn take_retrieval(&mut self, id: ClientId, request: &Request<'_>) {
+    /// False: it has to wait.
+    pub(super) fn take_retrieval(&mut self, id: ClientId, request: &Request<'_>) -> bool {
         if !self.admits(id, request, 0) {
-            return;
+            return true;
         }
         if request.key.end == request.line.len() {
+            if self.holds_back(id, request, 0) {
+                return false;
+            }
             self.begin(id, request, Data::None);
-            return;
+            return true;
         }
         let mut run = KeyList {
             verb: request.verb,
@@ -40,10 +44,9 @@ impl Proxy {
         };
         while run.at < run.line.len() {
             let room = self.client(id).map_or(0, Client::room);
-            if room == 0 {
+            if room == 0 || !self.take_keys(id, &mut run, room) {
                 break;
             }
-            self.take_keys(id, &mut run, room);
         }
         if run.at < run.line.len() {
             let rest = Box::new(KeyRun {
@@ -56,6 +59,7 @@ impl Proxy {
                 client.input = Input::Keys(rest);
             }
         }
+        true
     }
 
     pub(super) fn step_keys(&mut self, id: ClientId) -> Step {
@@ -75,18 +79,21 @@ impl Proxy {
             line: &rest.line,
             at: rest.at,
         };
-        self.take_keys(id, &mut run, room);
+        let taken = self.take_keys(id, &mut run, room);
         rest.at = run.at;
         if rest.at < rest.line.len() {
             if let Some(client) = self.client_mut(id) {
                 client.input = Input::Keys(rest);
             }
         }
+        if !taken {
+            return Step::Stall;
+        }
         Step::Used(0)
     }
 
-    /// Asks for the next keys of a list, at most `room`.
-    fn take_keys(&mut self, id: ClientId, run: &mut KeyList<'_>, room: usize) {
+    /// Asks for the next keys of a list, at most `room`. False: they have to wait.
+    fn take_keys(&mut self, id: ClientId, run: &mut KeyList<'_>, room: usize) -> bool {
         let limit = room.min(KEYS_MAX);
         let first = next_token(run.line, run.at).unwrap_or_default();
         let mut end = first.start;
@@ -102,11 +109,23 @@ impl Proxy {
             end = token.end;
             count += 1;
         }
+        if self.crowd.is_on {
+            let op = Op {
+                line: run.line,
+                key: first,
+                keys_end: end,
+                route: self.routes.of(first.of(run.line)),
+                ..Op::of_keys(id, 0, run.verb, run.exptime, count)
+            };
+            if self.must_queue(&op, 0) {
+                return false;
+            }
+        }
         let last = next_token(run.line, end).is_none();
         run.at = if last { run.line.len() } else { end };
         let touches = self.touches_apart(run.verb);
         let Some(client) = self.client_mut(id) else {
-            return;
+            return true;
         };
         let touched = touches.then(|| client.open_silent_slots(count));
         let seq = client.open_slot(count);
@@ -122,5 +141,6 @@ impl Proxy {
             None => self.dispatch(&op),
             Some(first) => self.dispatch_touching(&op, first),
         }
+        true
     }
 }

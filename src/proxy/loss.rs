@@ -41,6 +41,7 @@ impl Proxy {
         server.entry_due = 0;
         server.settled_at = None;
         server.settled = false;
+        server.window.clear();
         let mut lost = Vec::with_capacity(server.links.len());
         for (conn, link) in server.links.iter_mut().enumerate() {
             if link.state != LinkState::Closed {

@@ -301,6 +301,8 @@ mod tests {
             start: 0,
             end: request.len() as u64,
             queued: Time(0),
+            sent: Time(0),
+            cost: 0,
             body: None,
         };
         let mut out = Vec::new();

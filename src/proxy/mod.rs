@@ -19,6 +19,7 @@ mod classic;
 mod client;
 mod clients;
 mod coverage;
+mod crowd;
 mod dialect;
 mod dispatch;
 mod eject;
@@ -74,6 +75,7 @@ mod txn;
 mod values;
 mod version;
 mod view;
+mod window;
 mod write;
 
 pub use ids::{Action, ClientId, CloseReason, ConnId, LinkId, ProcessFacts, WriteState};
@@ -94,6 +96,7 @@ use aside::Stuck;
 use census::{Census, Page};
 use client::Client;
 use coverage::{Address, Coverage};
+use crowd::Crowd;
 use eject::Ejects;
 use events::Events;
 use flush::Barrier;
@@ -188,6 +191,7 @@ pub struct Proxy {
     dirty_clients: Vec<ClientId>,
     dirty_links: Vec<LinkId>,
     resumable: Vec<ClientId>,
+    crowd: Crowd,
     stuck: Stuck,
     counters: Counters,
     commands: Box<Commands>,
@@ -275,6 +279,7 @@ impl Proxy {
             dirty_clients: Vec::new(),
             dirty_links: Vec::new(),
             resumable: Vec::new(),
+            crowd: Crowd::default(),
             stuck: Stuck::default(),
             counters: Counters::default(),
             commands: Box::default(),
@@ -366,12 +371,15 @@ impl Proxy {
                 let link = &mut server.links[usize::from(id.conn)];
                 let was_sent = link.head_is_sent();
                 let before = link.log.unsent();
+                let behind = link.left_behind();
                 let drained = link.log.write_to(writer)?;
                 let written = before - link.log.unsent();
                 if written > 0 {
-                    link.note_progress(was_sent, now);
+                    link.note_progress(was_sent, written, now);
+                    link.note_sent(behind, now);
                     server.bytes_sent += written as u64;
                 }
+                link.is_blocked = !drained;
                 drained
             }
         };

@@ -47,7 +47,7 @@ impl Proxy {
 
     /// Begins a read of one key: whom to ask, and the transaction. `None`: nobody is up, and that has been said.
     fn open_read(&mut self, op: &Op<'_>) -> Option<(LinkId, TxnId)> {
-        let Some((rank, server)) = self.acting(op.route, 0) else {
+        let Some((rank, server)) = self.acting_with_room(op.route) else {
             self.answer_unreachable(op);
             return None;
         };

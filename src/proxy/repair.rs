@@ -437,6 +437,8 @@ impl Proxy {
             start: 0,
             end: redo.request.len() as u64,
             queued: self.now,
+            sent: self.now,
+            cost: 0,
             body: redo.body.clone(),
         };
         let Some((rank, server)) = self.acting(route, 0) else {

@@ -76,6 +76,8 @@ pub enum Sabotage {
     PassingGivenUp,
     /// What was stamped under another list of servers is not heeded.
     OtherListsIgnored,
+    /// The time limit of a request counts what it waited behind others on a full link.
+    QueueIsLate,
     /// After a change of the list no view is raised ahead of the first write.
     ListUnsettled,
 }

@@ -6,9 +6,11 @@ use super::cas::Tag;
 use super::ids::{CloseReason, LinkId};
 use super::journal::Journal;
 use super::lists::Named;
+use super::sabotage::{is, Sabotage};
 use super::stats::Latency;
 use super::txn::TxnId;
 use super::view::{Stamp, View};
+use super::window::Window;
 use crate::buf::{Body, Memory, RequestLog};
 use crate::proto::Verb;
 use crate::time::{Span, Time};
@@ -19,6 +21,9 @@ pub const RETRY_FIRST: Span = Span::from_millis(20);
 
 /// An idle connection is asked for a sign of life after this.
 pub const PROBE_AFTER: Span = Span::from_millis(250);
+
+/// A connection on which so many bytes have moved within a time limit is not slow, it is full.
+const MOVES_MIN: usize = 4096;
 
 /// The first memcached release whose `flush_all` may pass over an item; not there: 1.6.18, seen: 1.6.38 and 1.6.45.
 const FLUSH_WALKS_SINCE: [u32; 3] = [1, 6, 19];
@@ -109,6 +114,10 @@ pub struct InFlight {
     pub end: u64,
     /// When it was queued.
     pub queued: Time,
+    /// When it had left, as far as is known; when it was queued until then.
+    pub sent: Time,
+    /// Bytes asked and expected: what it takes of the window.
+    pub cost: u32,
     /// A large data block that belongs to it.
     pub body: Option<Body>,
 }
@@ -168,6 +177,12 @@ pub struct Link {
     pub last_received: Time,
     /// When bytes of the oldest request last left.
     pub last_progress: Time,
+    /// When bytes moved in such numbers that it is full rather than slow, and how many have since.
+    pub moving: Time,
+    /// See `moving`.
+    pub moved: usize,
+    /// The kernel took less than there was.
+    pub is_blocked: bool,
     /// Bytes of an answer that is not complete.
     pub partial: Vec<u8>,
     /// The value that is coming.
@@ -193,6 +208,9 @@ impl Link {
             expired: 0,
             last_received: Time(0),
             last_progress: Time(0),
+            moving: Time(0),
+            moved: 0,
+            is_blocked: false,
             partial: Vec::new(),
             block: None,
             cursor: 0,
@@ -232,14 +250,53 @@ impl Link {
     /// Since when the server owes a sign of life, if an answer is due.
     pub fn silent_since(&self) -> Option<Time> {
         let head = self.fifo.front()?;
-        Some(head.queued.max(self.last_received).max(self.last_progress))
+        Some(head.sent.max(self.last_received).max(self.last_progress))
     }
 
     /// Bytes left for the server at `now`. Only those of the oldest request are a sign of life: a stopped server's kernel
     /// goes on taking new ones for a while.
-    pub fn note_progress(&mut self, was_sent: bool, now: Time) {
+    pub fn note_progress(&mut self, was_sent: bool, written: usize, now: Time) {
         if !was_sent {
             self.last_progress = now;
+            self.note_moved(written, now);
+        }
+    }
+
+    /// The server sent so many bytes, or took them of the oldest request.
+    #[inline]
+    pub fn note_moved(&mut self, bytes: usize, now: Time) {
+        self.moved += bytes;
+        if self.moved >= MOVES_MIN {
+            self.moved = 0;
+            self.moving = now;
+        }
+    }
+
+    /// Since when the time limit of `flight` counts: since it left, and since bytes of whatever moved in numbers.
+    pub fn waits_since(&self, flight: &InFlight) -> Time {
+        if is(Sabotage::QueueIsLate) {
+            return flight.queued;
+        }
+        flight.sent.max(self.moving)
+    }
+
+    /// How many requests the kernel did not take when it was last written to.
+    pub fn left_behind(&self) -> usize {
+        if !self.is_blocked {
+            return 0;
+        }
+        let behind = self.fifo.iter().rev();
+        behind
+            .take_while(|flight| !self.log.is_sent(flight.end))
+            .count()
+    }
+
+    /// Of the last `behind` requests some may have left now.
+    pub fn note_sent(&mut self, behind: usize, now: Time) {
+        for flight in self.fifo.iter_mut().rev().take(behind) {
+            if self.log.is_sent(flight.end) {
+                flight.sent = now;
+            }
         }
     }
 
@@ -291,6 +348,8 @@ pub struct Server {
     pub version: Option<[u32; 3]>,
     /// It is a proxy like this one.
     pub is_magent: bool,
+    /// What is under way, and how much may be.
+    pub window: Window,
     /// What names it in CAS tokens.
     pub tag: Tag,
     /// The last stamp seen on it, or written to it.
@@ -372,6 +431,7 @@ impl Server {
             tried: false,
             version: None,
             is_magent: false,
+            window: Window::new(),
             tag: Tag::none(),
             stamp: None,
             named: Named::default(),

@@ -25,7 +25,8 @@ impl Proxy {
     /// Sends an unconditional write to all copies that are up.
     pub(super) fn write_all(&mut self, op: &Op<'_>) {
         self.count_write(op.asked);
-        let Some((first, server)) = self.acting(op.route, 0) else {
+        let Some((first, server)) = self.acting(op.route, 0).filter(|_| !self.crowd.refusing)
+        else {
             self.refuse_write(op);
             return;
         };
@@ -57,7 +58,7 @@ impl Proxy {
     /// Asks the acting primary to decide.
     pub(super) fn write_deciding(&mut self, op: &Op<'_>) {
         self.count_write(op.asked);
-        let Some((rank, server)) = self.acting(op.route, 0) else {
+        let Some((rank, server)) = self.acting(op.route, 0).filter(|_| !self.crowd.refusing) else {
             self.refuse_write(op);
             return;
         };
@@ -141,7 +142,11 @@ impl Proxy {
     fn refuse_write(&mut self, op: &Op<'_>) {
         self.counters.failed_writes += 1;
         let silent = op.quiet && !op.asked.is_meta();
-        let line = if silent { b"" } else { replies::NO_SERVER };
+        let line = match self.crowd.refusing {
+            _ if silent => b"",
+            true => replies::SERVER_BUSY,
+            false => replies::NO_SERVER,
+        };
         self.finish_with(op.client, op.seq, 1, line);
     }
 

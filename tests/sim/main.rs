@@ -31,6 +31,7 @@ mod long;
 mod memcached;
 mod meta;
 mod mix;
+mod narrow;
 mod net;
 mod node;
 mod op;

@@ -165,8 +165,13 @@ impl Net {
         pipe.blocked && pipe.wire.len() + pipe.inbox.len() < self.window
     }
 
-    /// Moves bytes that `side` wrote to the other end, cut anywhere.
-    pub fn deliver(&mut self, conn: Conn, side: Side, rng: &mut Rng) -> Delivered {
+    /// Bytes that `side` wrote and that have not arrived.
+    pub fn on_wire(&self, conn: Conn, side: Side) -> usize {
+        self.lines[conn].pipes[side].wire.len()
+    }
+
+    /// Moves bytes that `side` wrote to the other end, at most so many, cut anywhere.
+    pub fn deliver(&mut self, conn: Conn, side: Side, most: usize, rng: &mut Rng) -> Delivered {
         let cuts = self.cuts;
         let line = &mut self.lines[conn];
         let pipe = &mut line.pipes[side];
@@ -174,9 +179,9 @@ impl Net {
         if line.state != State::Open {
             return Delivered::Nothing;
         }
-        let mut count = pipe.wire.len();
+        let mut count = pipe.wire.len().min(most);
         if cuts && count > 1 && rng.one_in(3) {
-            count = pieces::cut(&pipe.wire, rng);
+            count = pieces::cut(&pipe.wire[..count], rng);
         } else if count > 1 && rng.one_in(3) {
             count = rng.range(1, count as u64) as usize;
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::lags::Lag;
 use super::memcached::{Memcached, Session};
+use super::narrow;
 use super::net::Conn;
 use super::pieces;
 use super::profile::Plan;
@@ -46,6 +47,8 @@ pub struct Node {
     pub slowness: u64,
     /// It is slow for a while, command by command.
     pub lag: Lag,
+    /// The link to it, where that is narrow.
+    pub link: narrow::Link,
     /// It was away or lost its items at least once in this run.
     pub was_hurt: bool,
     served: BTreeMap<Conn, Served>,
@@ -64,6 +67,7 @@ impl Node {
             process: Memcached::new(plan.version, 100 * index as u32, EPOCH - 100, plan.item_max),
             slowness: 1,
             lag: Lag::default(),
+            link: narrow::Link::default(),
             was_hurt: false,
             served: BTreeMap::new(),
             phase,

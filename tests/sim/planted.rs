@@ -43,12 +43,13 @@ fn outcome(planted: Planted, profile: Profile, seed: u64) -> Result<(), String> 
 
 /// Each bug with the kind of run that meets it soonest, and a seed that was seen to find it. That one is tried first; when
 /// the runs have changed, another finds it.
-const SOONEST: [(Planted, Profile, u64); 31] = [
+const SOONEST: [(Planted, Profile, u64); 32] = [
     (
         Planted::Core(Sabotage::LeftoversForgotten),
         Profile::Reload,
         11,
     ),
+    (Planted::Core(Sabotage::QueueIsLate), Profile::Narrow, 0),
     (Planted::Core(Sabotage::ColdVouches), Profile::Overlap, 12),
     (
         Planted::Core(Sabotage::OvertakenDropped),

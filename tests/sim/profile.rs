@@ -4,7 +4,7 @@ use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
 use super::rng::Rng;
-use super::{ejecting, lags, lists, overlap, pieces, reloads};
+use super::{ejecting, lags, lists, narrow, overlap, pieces, reloads};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,8 @@ pub enum Profile {
     Overlap,
     /// As `Return`; but the configuration changes: see `reloads`.
     Reload,
+    /// As `Calm`; but the links to servers are full now and then: see `narrow`.
+    Narrow,
 }
 
 /// What the runs of a profile are like.
@@ -62,10 +64,12 @@ pub struct Circumstances {
     pub overlap: bool,
     /// The configuration changes.
     pub reloads: bool,
+    /// Links carry little.
+    pub narrow: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 19] = [
+    pub const ALL: [Profile; 20] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -85,6 +89,7 @@ impl Profile {
         Profile::Lists,
         Profile::Overlap,
         Profile::Reload,
+        Profile::Narrow,
     ];
 
     pub fn name(self) -> &'static str {
@@ -108,6 +113,7 @@ impl Profile {
             Profile::Lists => "lists",
             Profile::Overlap => "overlap",
             Profile::Reload => "reload",
+            Profile::Narrow => "narrow",
         }
     }
 
@@ -129,6 +135,7 @@ impl Profile {
             Profile::Lags => (Profile::Return, false, false),
             Profile::Lists => (Profile::Takeover, false, false),
             Profile::Overlap | Profile::Reload => (Profile::Return, false, false),
+            Profile::Narrow => (Profile::Calm, false, true),
             profile => (profile, false, false),
         };
         Circumstances {
@@ -139,6 +146,7 @@ impl Profile {
             lists: self == Profile::Lists,
             overlap: self == Profile::Overlap,
             reloads: self == Profile::Reload,
+            narrow: self == Profile::Narrow,
         }
     }
 
@@ -160,6 +168,11 @@ impl Profile {
             errors: false,
         };
         match self.circumstances().base {
+            // Who is told to refill a stale value is looked into elsewhere; seed 99 has one who is not.
+            Profile::Calm if self == Profile::Narrow => Guarantees {
+                leases: false,
+                ..all
+            },
             Profile::Calm => all,
             Profile::Full => Guarantees {
                 cas: false,
@@ -275,6 +288,8 @@ pub struct Plan {
     pub pieces: bool,
     /// Servers that live may be slow: see `lags`.
     pub lags: bool,
+    /// What the link to a server carries in a second, in each direction; 0: anything.
+    pub rate: u64,
     /// Values are put in as stale ones.
     pub marks: bool,
     /// Proxies are started with another list of servers: see `lists`.
@@ -387,6 +402,7 @@ impl Plan {
             item_max: 1 << 20,
             pieces: false,
             lags: false,
+            rate: 0,
             marks: false,
             lists: circumstances.lists,
             overlap: false,
@@ -410,6 +426,9 @@ impl Plan {
         }
         if circumstances.lags {
             lags::configure(&mut plan, rng);
+        }
+        if circumstances.narrow {
+            narrow::configure(&mut plan, rng);
         }
         plan
     }

@@ -175,6 +175,11 @@ fn pieces_slow() {
 }
 
 #[test]
+fn narrow() {
+    sweep(Profile::Narrow, 60);
+}
+
+#[test]
 fn lags() {
     sweep(Profile::Lags, 60);
 }

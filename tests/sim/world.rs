@@ -281,7 +281,7 @@ impl World {
     }
 
     pub fn send_off(&mut self, conn: Conn, side: Side) {
-        let delay = self.delay();
+        let delay = self.delay() + self.on_link(conn, side);
         self.after(delay, Event::Deliver(conn, side));
     }
 
@@ -301,7 +301,8 @@ impl World {
             self.net.hold(conn, side);
             return;
         }
-        match self.net.deliver(conn, side, &mut self.rng) {
+        let most = self.piece(conn);
+        match self.net.deliver(conn, side, most, &mut self.rng) {
             Delivered::Nothing => return,
             Delivered::News { more: true } => self.send_off(conn, side),
             Delivered::News { more: false } => {}
