@@ -33,6 +33,7 @@ mod packaging;
 mod page;
 mod placement;
 mod process;
+mod relapses;
 mod reload;
 mod render;
 mod returns;

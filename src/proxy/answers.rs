@@ -184,6 +184,9 @@ impl Proxy {
         let limit = self.settings.timeout;
         server.window.leave(flight.cost, delay, self.now, limit);
         if flight.txn.is_some() {
+            if !server.proven {
+                server.prove();
+            }
             self.commands.note(flight.verb, micros);
             if self.slow.is_slow(micros) {
                 self.note_slow(id, &flight, micros);

@@ -373,7 +373,7 @@ impl Proxy {
         server.owes = false;
         server.left_out = View::default();
         server.since = now;
-        server.retry = super::server::RETRY_FIRST;
+        server.proven = false;
         server.cold = cold;
         server.known_process = server.process;
         server.stamp_asked = now;

@@ -58,11 +58,13 @@ pub enum Kind {
     Reload,
     /// A server answered what nobody understands.
     ServerStrange,
+    /// A server answers signs of life, but no client.
+    ServerRelapses,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::ServerUp,
         Kind::ServerDown,
         Kind::ServerStale,
@@ -81,6 +83,7 @@ impl Kind {
         Kind::StoodStill,
         Kind::Reload,
         Kind::ServerStrange,
+        Kind::ServerRelapses,
     ];
 
     /// The word for it.
@@ -104,6 +107,7 @@ impl Kind {
             Kind::StoodStill => "stood_still",
             Kind::Reload => "reload",
             Kind::ServerStrange => "server_strange",
+            Kind::ServerRelapses => "server_relapses",
         }
     }
 
@@ -116,6 +120,7 @@ impl Kind {
                 | Kind::LimitHit
                 | Kind::StoodStill
                 | Kind::ServerStrange
+                | Kind::ServerRelapses
         )
     }
 }

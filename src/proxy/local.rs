@@ -150,6 +150,7 @@ impl Proxy {
             stat("in_flight", &server.in_flight().to_string());
             stat("requests", &server.requests.to_string());
             stat("timeouts", &server.timeouts.to_string());
+            stat("relapses", &server.relapses.to_string());
             for reason in CloseReason::ALL {
                 let count = server.failures[reason as usize];
                 stat(&format!("lost_{}", reason.name()), &count.to_string());

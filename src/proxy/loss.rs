@@ -22,6 +22,14 @@ impl Proxy {
             server.lost_in = self.view;
             self.happened_to(index, Kind::ServerDown, format!("down: {}", why.name()));
         }
+        if self.servers[index].relapses() {
+            let times = self.servers[index].relapsed;
+            if times > 1 {
+                let text =
+                    format!("was lost {times} times in a row before it had answered a client");
+                self.happened_to(index, Kind::ServerRelapses, text);
+            }
+        }
         let server = &mut self.servers[index];
         server.tried = true;
         let mut flights = server.links.iter().flat_map(|link| &link.fifo);

@@ -34,6 +34,8 @@ pub struct ServerReport<'a> {
     pub bytes_received: u64,
     /// Requests not answered in time.
     pub timeouts: u64,
+    /// How often it was lost before it had answered a client.
+    pub relapses: u64,
     /// How often it was lost or not reached.
     pub lost: [(CloseReason, u64); CloseReason::ALL.len()],
     /// From queueing a request to its answer.
@@ -167,6 +169,7 @@ impl Proxy {
                     bytes_sent: server.bytes_sent,
                     bytes_received: server.bytes_received,
                     timeouts: server.timeouts,
+                    relapses: server.relapses,
                     lost: CloseReason::ALL.map(|reason| (reason, server.failures[reason as usize])),
                     latency: &server.latency,
                     journal_keys: server.journal.len(),

@@ -338,6 +338,12 @@ pub struct Server {
     pub links: Vec<Link>,
     /// Pause before the next attempt.
     pub retry: Span,
+    /// It has answered a client's request since it is up.
+    pub proven: bool,
+    /// How often in a row it was lost before it had, though it was asked.
+    pub relapsed: u32,
+    /// The same since the start.
+    pub relapses: u64,
     /// When the last attempt to reach it began.
     pub attempted: Time,
     /// When it was last called for a takeover.
@@ -426,6 +432,9 @@ impl Server {
             since: now,
             links: (0..=conns).map(|_| Link::new()).collect(),
             retry: RETRY_FIRST,
+            proven: false,
+            relapsed: 0,
+            relapses: 0,
             attempted: now,
             called: None,
             tried: false,
@@ -505,6 +514,29 @@ impl Server {
     /// The view it last took part in.
     pub fn view(&self) -> View {
         self.stamp.as_ref().map(|s| s.view).unwrap_or_default()
+    }
+
+    /// It has answered a client's request.
+    pub fn prove(&mut self) {
+        self.proven = true;
+        self.relapsed = 0;
+        self.retry = RETRY_FIRST;
+    }
+
+    /// It is lost. One that was used and answers signs of life only pays each client that asks it a time limit, each time that it is let
+    /// in: so it stays out for longer each time, until it has answered a client. True: it is such a one.
+    pub fn relapses(&mut self) -> bool {
+        if !self.is_up() || self.proven {
+            return false;
+        }
+        let mut flights = self.links.iter().flat_map(|link| &link.fifo);
+        if !flights.any(|flight| flight.txn.is_some()) {
+            self.retry = RETRY_FIRST;
+            return false;
+        }
+        self.relapsed += 1;
+        self.relapses += 1;
+        true
     }
 
     /// Whether its connections answer.

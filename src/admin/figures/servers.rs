@@ -67,7 +67,7 @@ pub(in crate::admin) fn servers(page: &mut Page, reports: &[Report<'_>]) {
         ),
     ];
     of_servers(page, Type::Gauge, &gauges, &servers);
-    let counters: [ServerFigure; 4] = [
+    let counters: [ServerFigure; 5] = [
         (
             "magent_server_requests",
             "Requests sent to it, probes not counted.",
@@ -83,6 +83,11 @@ pub(in crate::admin) fn servers(page: &mut Page, reports: &[Report<'_>]) {
             "magent_server_timeouts",
             "Requests that were not answered in time.",
             |s| s.timeouts as f64,
+        ),
+        (
+            "magent_server_relapses",
+            "How often it was lost before it had answered a client.",
+            |s| s.relapses as f64,
         ),
     ];
     of_servers(page, Type::Counter, &counters, &servers);
