@@ -260,3 +260,54 @@ fn large_values_cost_no_page_faults() {
     // Every page of it anew, once, would be 244.
     assert!(each < 50, "{each} page faults for each value");
 }
+
+/// Half requests have a share of the memory of their own: nobody is refused anything for their sake.
+#[test]
+fn half_requests_take_a_share_of_the_memory_only() {
+    let memcached = Memcached::start();
+    let proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["--memory-limit", "4m"])
+        .start();
+    let mut other = proxy.client();
+    let begun = format!("set half 0 0 1000000\r\n{}", "x".repeat(900_000));
+    let keys = format!("get {}", "key ".repeat(200_000));
+    let mut halves = Vec::new();
+    for text in [&begun, &keys, &begun, &begun, &keys, &begun, &begun, &begun] {
+        let mut client = proxy.client();
+        // It may be closed before all has been sent.
+        let _ = client.try_send(text.as_bytes());
+        halves.push(client);
+        assert_eq!(other.ask("set key 0 0 5\r\nvalue"), "STORED");
+    }
+    wait_for("the silent ones have their share", PATIENCE, || {
+        let held: usize = other
+            .stat("magent_buffered_bytes")
+            .parse()
+            .expect("a number");
+        held <= 1 << 20
+    });
+    assert_ne!(other.stat("magent_halves_closed"), "0");
+    assert_eq!(other.get("key").as_deref(), Some("value"));
+    drop(halves);
+}
+
+/// Clients that pipeline what the proxy answers itself get all of it, in turns with the others.
+#[test]
+fn what_is_answered_here_is_answered_in_turns() {
+    let memcached = Memcached::start();
+    let proxy = Magent::front(&[memcached.port()], &[]).start();
+    let count = 3000;
+    let mut greedy: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    for client in &mut greedy {
+        client.send("mn\r\n".repeat(count) + "version\r\n");
+    }
+    let mut other = proxy.client();
+    other.set("key", "value");
+    assert_eq!(other.get("key").as_deref(), Some("value"));
+    for client in &mut greedy {
+        for _ in 0..count {
+            assert_eq!(client.line(), b"MN\r\n");
+        }
+        assert!(client.line().starts_with(b"VERSION "));
+    }
+}

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use mio::event::Event;
 use mio::Interest;
+use socket2::SockRef;
 
 use super::pool::Pool;
 use super::stream::Stream;
@@ -17,6 +18,9 @@ const ACCEPTS_MAX: usize = 64;
 
 /// How long to wait with accepting when descriptors ran out and none was freed here.
 const EXHAUSTED_PAUSE: Span = Span::from_millis(100);
+
+/// What the kernel takes for a client that it cannot send yet.
+const UNSENT_MAX: u32 = 256 * 1024;
 
 const REFUSAL: &[u8] = b"SERVER_ERROR too many open connections\r\n";
 
@@ -105,6 +109,10 @@ impl Pool {
             self.lingering.put(stream, now);
             return;
         };
+        if let Stream::Tcp(stream) = &stream {
+            // Or the kernel would take several long values for each client that reads nothing. Should it fail, it takes them.
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX);
+        }
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
             .registry

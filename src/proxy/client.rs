@@ -196,7 +196,9 @@ impl Client {
 
     /// Whether a client that was held back has room enough again to go on.
     pub fn may_resume(&self) -> bool {
-        self.turn != Turn::Waiting && self.room() > 0 && self.out.len() <= self.out_max() / 2
+        !matches!(self.turn, Turn::Waiting | Turn::Behind)
+            && self.room() > 0
+            && self.out.len() <= self.out_max() / 2
     }
 
     /// Whether all that it asked is answered and written.

@@ -2,8 +2,8 @@
 //!
 //! What is under way to a server is bounded by what its link carries (`window`). A request that finds no room is not taken
 //! from its client yet: so nothing overtakes anything, no bytes are kept for it but those that came, and one whose client goes
-//! meanwhile is never asked. Who may go next is who was given least (start-time fair queueing, counted in bytes): a
-//! small request goes before the second large one of another client. One that has waited for a whole time limit
+//! meanwhile is never asked. Who may go next is who will have been given least with it (fair queueing, counted in bytes), as far as its last reply
+//! tells: a small request goes before the second large one of another client. One that has waited for a whole time limit
 //! is answered without the server, and nothing was done.
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,9 +35,11 @@ pub enum Turn {
     Given,
     /// It has waited too long.
     Over,
+    /// It has had its share of this turn of the loop: the others come first.
+    Behind,
 }
 
-/// Place in a queue: what its client was given before, and then who came first.
+/// Place in a queue: what its client will have been given with this, and then who came first.
 type Place = (u64, u64);
 
 #[derive(Clone, Copy, Debug)]
@@ -167,15 +169,23 @@ impl Proxy {
                 self.set_turn(id, Turn::None);
                 return false;
             }
-            Turn::None | Turn::Given => {}
+            Turn::None | Turn::Given | Turn::Behind => {}
         }
         let full = self.full_for(op, turn == Turn::Given);
         let clock = self.crowd.clock;
         let served = self.crowd.served.get(&id).copied();
+        let typical = self.typical as u64;
         let begins = served.unwrap_or(0).max(clock);
         let Some(client) = self.client_mut(id) else {
             return false;
         };
+        let reply = match client.last {
+            // Nothing is known of one that comes anew: it goes behind those who want little.
+            0 => typical / 2,
+            last => u64::from(last),
+        };
+        let share = reply.max(size as u64).max(SHARE_LEAST);
+        let ends = begins + share;
         if let Some(server) = full {
             client.turn = Turn::Waiting;
             let since = match self.crowd.turn {
@@ -184,12 +194,11 @@ impl Proxy {
             };
             let due = self.limit(since);
             let waiting = Waiting { client: id, since };
-            self.crowd.put(server, begins, waiting, due);
+            self.crowd.put(server, ends, waiting, due);
             return true;
         }
         client.turn = Turn::None;
-        let share = u64::from(client.last).max(size as u64).max(SHARE_LEAST);
-        self.crowd.serve(id, begins + share);
+        self.crowd.serve(id, ends);
         self.crowd.clock = begins;
         false
     }
@@ -276,6 +285,7 @@ impl Proxy {
             return;
         }
         client.stalled = false;
+        let last = client.last;
         self.crowd.turn = Some((id, waiting.since));
         self.take_in_partial(id);
         self.crowd.turn = None;
@@ -286,6 +296,10 @@ impl Proxy {
         if client.turn != Turn::Waiting {
             client.turn = Turn::None;
         }
+        if turn == Turn::Over {
+            // A refusal tells nothing of what it asks for.
+            client.last = last;
+        }
         if client.stalled {
             return;
         }
@@ -294,6 +308,26 @@ impl Proxy {
         } else {
             self.actions.push_back(Action::ReadClient(id));
         }
+    }
+
+    /// Puts a client behind the others that have something to do: it goes on in the next turn of the loop.
+    pub(super) fn put_behind(&mut self, id: ClientId) {
+        if let Some(client) = self.client_mut(id) {
+            client.stalled = true;
+            client.turn = Turn::Behind;
+            self.behind.push(id);
+        }
+    }
+
+    /// A new turn: those who had their share of the one before go on.
+    pub(super) fn take_up_behind(&mut self) {
+        let mut behind = std::mem::take(&mut self.behind);
+        for id in behind.drain(..) {
+            self.set_turn(id, Turn::None);
+            self.resumable.push(id);
+        }
+        // Its room is kept.
+        self.behind = behind;
     }
 
     /// Answers those who have waited for a whole time limit.

@@ -192,6 +192,7 @@ impl Proxy {
             ("magent_disagreements", counters.disagreements),
             ("magent_held", counters.held),
             ("magent_refused_full", counters.refused_full),
+            ("magent_halves_closed", counters.halves_closed),
         ];
         for (name, value) in numbers {
             push_stat(out, name, &value.to_string());

@@ -62,9 +62,14 @@ impl Proxy {
             self.resumed = now;
         }
         self.last_tick = now;
+        self.take_up_behind();
+        if !self.rendered.0.is_empty() {
+            self.rendered = Default::default();
+        }
         // Before the signs of life that this tick may ask for: they stand in the queues.
         if self.memory.rest(now) {
             self.rest();
+            self.limit_halves();
         }
         for index in 0..self.servers.len() {
             match self.servers[index].state {
@@ -106,6 +111,7 @@ impl Proxy {
         if self.reload.has_moved()
             || !self.actions.is_empty()
             || !self.resumable.is_empty()
+            || !self.behind.is_empty()
             || !self.dirty_clients.is_empty()
             || !self.dirty_links.is_empty()
         {

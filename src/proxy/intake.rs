@@ -17,6 +17,12 @@ const LINE_LIMIT: usize = 8 * 1024 * 1024;
 /// What fixed bytes an item takes in memcached besides key and value: header, CAS, and a NUL after the key.
 pub(super) const ITEM_OVERHEAD: usize = 48 + 8 + 1;
 
+/// Requests of a client that are taken in a turn of the loop.
+const WORK_MAX: u32 = 128;
+
+/// What statistics count as.
+pub(super) const WORK_OF_STATS: u32 = 64;
+
 /// Whether to go on with a client's bytes.
 pub(super) enum Step {
     /// This many bytes are used up; go on.
@@ -52,6 +58,7 @@ impl Proxy {
                 self.take_in_partial(id);
             }
         }
+        self.note_half();
     }
 
     /// Goes on with clients that had too much under way and have room again, or have read all that was not set aside.
@@ -135,9 +142,17 @@ impl Proxy {
     /// Takes what it can from the front of `bytes`; how much that was.
     fn take_in(&mut self, id: ClientId, bytes: &[u8]) -> usize {
         let mut at = 0;
+        self.work = 0;
         loop {
+            if self.work >= WORK_MAX {
+                self.put_behind(id);
+                return at;
+            }
             match self.step(id, &bytes[at..]) {
-                Step::Used(count) => at += count,
+                Step::Used(count) => {
+                    at += count;
+                    self.work += 1;
+                }
                 Step::Wait => return at,
                 Step::Stall => {
                     if let Some(client) = self.client_mut(id) {
@@ -310,6 +325,7 @@ impl Proxy {
 
     /// Says `reply` (if any) once `swallow` bytes have been thrown away.
     pub(super) fn refuse(&mut self, id: ClientId, reply: &'static [u8], swallow: usize) {
+        self.work += 1;
         let Some(client) = self.client_mut(id) else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use super::census::Page;
 use super::ids::{ClientId, CloseReason};
+use super::intake::WORK_OF_STATS;
 use super::server::{Server, State};
 use super::stats::{Commands, Outcome};
 use super::Proxy;
@@ -25,8 +26,12 @@ impl Proxy {
             Verb::MetaNoop => self.refuse(id, replies::META_NOOP, 0),
             Verb::Verbosity if request.quiet => self.refuse(id, b"", 0),
             Verb::Verbosity => self.refuse(id, replies::OK, 0),
-            Verb::Stats => self.take_stats(id, request.line),
+            Verb::Stats => {
+                self.work += WORK_OF_STATS;
+                self.take_stats(id, request.line);
+            }
             _ => {
+                self.work += 1;
                 let mut reply = b"VERSION ".to_vec();
                 push_numbers(&mut reply, self.least_version().unwrap_or(VERSION_UNKNOWN));
                 reply.extend_from_slice(b"\r\n");
@@ -45,8 +50,16 @@ impl Proxy {
 
     fn take_stats(&mut self, id: ClientId, line: &[u8]) {
         let tokens = Tokens::split(line);
+        let word = tokens.get(1).of(line);
+        if self.rendered.0 == word && !word.is_empty() {
+            // Many ask for the same in this turn.
+            let reply = std::mem::take(&mut self.rendered.1);
+            self.say(id, &reply);
+            self.rendered.1 = reply;
+            return;
+        }
         let mut reply = Vec::new();
-        match tokens.get(1).of(line) {
+        match word {
             b"" => return self.take_census(id, Page::General),
             b"settings" => return self.take_census(id, Page::Settings),
             b"servers" => self.stats_servers(&mut reply),
@@ -67,6 +80,7 @@ impl Proxy {
             b"conns" | b"extstore" => {}
             b"reset" => {
                 self.reset_stats();
+                self.rendered = Default::default();
                 return self.say(id, replies::RESET);
             }
             b"detail" => match tokens.get(2).of(line) {
@@ -78,6 +92,9 @@ impl Proxy {
         }
         reply.extend_from_slice(replies::END);
         self.say(id, &reply);
+        if matches!(word, b"servers" | b"replication" | b"matrix") {
+            self.rendered = (word.to_vec(), reply);
+        }
     }
 
     /// `stats cachedump <class> <limit>`

@@ -34,6 +34,7 @@ mod gather;
 mod gathers;
 mod general;
 mod greet;
+mod halves;
 mod handover;
 mod heal;
 mod health;
@@ -152,6 +153,8 @@ pub struct Proxy {
     facts: ProcessFacts,
     now: Time,
     memory: Memory,
+    /// With so many bytes on that account half requests are looked at.
+    halves_at: usize,
     clients: Slab<Client>,
     next_generation: u32,
     servers: Vec<Server>,
@@ -192,6 +195,11 @@ pub struct Proxy {
     dirty_links: Vec<LinkId>,
     resumable: Vec<ClientId>,
     crowd: Crowd,
+    /// Clients that go on in the next turn, and what the one that is being read has had of this.
+    behind: Vec<ClientId>,
+    work: u32,
+    /// The form of `stats` that was rendered last in this turn, and what came of it.
+    rendered: (Vec<u8>, Vec<u8>),
     stuck: Stuck,
     counters: Counters,
     commands: Box<Commands>,
@@ -249,6 +257,7 @@ impl Proxy {
             facts,
             now,
             memory: Memory::new(config.memory_limit),
+            halves_at: 0,
             clients: Slab::new(),
             next_generation: 0,
             servers,
@@ -280,6 +289,9 @@ impl Proxy {
             dirty_links: Vec::new(),
             resumable: Vec::new(),
             crowd: Crowd::default(),
+            behind: Vec::new(),
+            work: 0,
+            rendered: Default::default(),
             stuck: Stuck::default(),
             counters: Counters::default(),
             commands: Box::default(),

@@ -35,6 +35,8 @@ pub struct Counters {
     pub store_no_memory: u64,
     /// Keys read from another copy than the first.
     pub failovers: u64,
+    /// Clients that were closed as half requests took too much memory.
+    pub halves_closed: u64,
     /// Requests whose turn at a full server did not come in time.
     pub refused_full: u64,
     /// Keys that no copy could be asked for; the client saw a miss.
