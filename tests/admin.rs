@@ -210,10 +210,9 @@ fn health_and_events_follow_the_servers() {
         format!("server=\"{name}\""),
         "reason=\"disconnected\"".to_owned(),
     ];
-    assert_eq!(
-        metrics.one("magent_server_lost_total", &[&lost[0], &lost[1]]),
-        1.0
-    );
+    // One more when a connection was made to the one that was about to end.
+    let times = metrics.one("magent_server_lost_total", &[&lost[0], &lost[1]]);
+    assert!((1.0..=2.0).contains(&times), "{times}");
     // The log has the same words.
     let said = format!("server {name}: down: disconnected");
     wait_for("the log has it", PATIENCE, || {

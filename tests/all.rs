@@ -22,6 +22,7 @@ mod front_door;
 mod full_link;
 mod fuzz_exchange;
 mod ha;
+mod identity;
 mod large;
 mod late;
 mod limits;

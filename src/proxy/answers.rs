@@ -214,6 +214,8 @@ impl Proxy {
             Role::Probe => self.probe_answered(id, code, tail),
             Role::Stamp => self.stamp_answered(id, flight, code),
             Role::Restamp => self.restamp_answered(id, code),
+            Role::Mark(index) => self.marked(usize::from(index), code),
+            Role::Seen => self.seen(id),
             Role::Fetch(repair) => {
                 self.note_pace(repair, flight.queued);
                 self.fetch_answered(repair, code, tail);

@@ -182,7 +182,7 @@ impl Proxy {
         if self.ejects.known.is_empty() {
             return;
         }
-        if self.recheck.is_some() || !self.servers.iter().all(Server::is_up) {
+        if self.recheck.is_some() || !self.servers.iter().all(Server::is_up_or_twin) {
             return self.end_survey();
         }
         // Only a proxy that serves decides; and not before it knows what others did.

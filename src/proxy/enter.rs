@@ -30,6 +30,9 @@ const COPIES_FOR: Span = Span::from_millis(300);
 /// A stopped server that goes on may still carry out what its kernel holds of old connections; after this, no more.
 const GRACE: Span = Span::from_millis(1000);
 
+/// Seconds that clocks may differ, and be rounded.
+const CLOCKS: u64 = 2;
+
 /// Keys deleted on a returning server before it is asked whether they are gone.
 const ENTRY_BATCH: usize = 512;
 
@@ -166,14 +169,16 @@ impl Proxy {
         let alone = !self.has_views() && !server.joined;
         let view = self.view;
         let known = server.known_process.is_some();
-        let started_anew = known && server.known_process != server.process;
-        let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty;
+        let changed = known && server.known_process != server.process;
+        let other = changed && !self.is_new(server) && !is(Sabotage::OtherTrusted);
+        let started_anew = changed && !other;
+        let empty = server.items == Some(0) && server.stamp.is_none() && !all_empty && !other;
         let stranger = !known && self.is_stranger(server);
         // Under another ring it need not have had what belongs on it.
         let moved = !known && !alone && self.lists.ring_differs(&server.named);
         let kept_all = server.named.share.all && self.share(index).all;
         let regains = moved && !kept_all && server.leftovers;
-        let trusted = !stranger && !regains;
+        let trusted = !stranger && !regains && !other;
         let took_part = trusted && (server.view() == view || self.only_stamp_lost(server));
         let current = !self.is_safe() || alone || took_part;
         if started_anew {
@@ -226,7 +231,21 @@ impl Proxy {
             }
             return;
         }
-        self.begin_entry(index, known && !started_anew);
+        self.begin_entry(index, known && !changed);
+    }
+
+    /// Whether another process than before is a new one, and not an old one that the address leads to now: it started when
+    /// the one before had been lost, and holds nothing, or took part in the present view since. If the clocks differ, a new one
+    /// is flushed, which does little harm.
+    fn is_new(&self, server: &Server) -> bool {
+        let took_part = self.view != View::default() && server.view() == self.view;
+        let lost = self.facts.unix_micros(server.since) / 1_000_000;
+        let is_younger = server
+            .process
+            .is_some_and(|(start, _)| start + CLOCKS >= lost);
+        // While another proxy served, that one has made it safe before it stamped it.
+        (took_part && !server.lost_serving)
+            || (is_younger && (took_part || server.items == Some(0)))
     }
 
     /// Whether nobody knows what a server holds that this proxy has not used yet: it has come with a reload, or others of this

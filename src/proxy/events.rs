@@ -28,6 +28,8 @@ pub enum Kind {
     ServerDown,
     /// A server is not used yet: it may hold values that were replaced while it was away.
     ServerStale,
+    /// A server is another one by a second name.
+    ServerTwin,
     /// A server was flushed, as it missed writes.
     ServerFlushed,
     /// A server is used, but lacks what its peers hold.
@@ -64,10 +66,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::ServerUp,
         Kind::ServerDown,
         Kind::ServerStale,
+        Kind::ServerTwin,
         Kind::ServerFlushed,
         Kind::ServerCold,
         Kind::ServerWarm,
@@ -92,6 +95,7 @@ impl Kind {
             Kind::ServerUp => "server_up",
             Kind::ServerDown => "server_down",
             Kind::ServerStale => "server_stale",
+            Kind::ServerTwin => "server_twin",
             Kind::ServerFlushed => "server_flushed",
             Kind::ServerCold => "server_cold",
             Kind::ServerWarm => "server_warm",
@@ -117,6 +121,7 @@ impl Kind {
             self,
             Kind::ServerDown
                 | Kind::ServerStale
+                | Kind::ServerTwin
                 | Kind::LimitHit
                 | Kind::StoodStill
                 | Kind::ServerStrange

@@ -106,6 +106,7 @@ impl Proxy {
             self.reload.handover = None;
         }
         self.routes = routes;
+        self.find_twins();
         self.coverage = Coverage::new(&self.routes);
         self.settings = Settings::of(&config);
         self.own_settings = own_settings(&config);

@@ -201,7 +201,7 @@ impl Proxy {
         self.order.all_pass();
         self.ejects.flushed = flush.delay <= 0;
         for server in 0..self.servers.len() {
-            if !self.servers[server].is_up() {
+            if !self.servers[server].is_up_or_twin() {
                 self.leave_out(server);
                 if !is(Sabotage::FlushForgotten) {
                     self.servers[server].journal.note_flush();

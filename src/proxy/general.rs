@@ -139,7 +139,8 @@ impl Proxy {
         push_stat(out, "pointer_size", &usize::BITS.to_string());
         push_stat(out, "rusage_user", &seconds(user));
         push_stat(out, "rusage_system", &seconds(system));
-        let up = self.servers.iter().filter(|server| server.is_up()).count();
+        let is_up = |&index: &usize| self.servers[self.routes.identity(index)].is_up();
+        let up = (0..self.servers.len()).filter(is_up).count();
         let known = &self.census[Page::General as usize].known;
         // What magent refuses never gets to a server.
         let refused = |name, own| known.number(name).unwrap_or(0).wrapping_add(own);

@@ -89,7 +89,12 @@ impl Proxy {
         let server = &mut self.servers[index];
         let conns = server.conns;
         let ready = |link: &super::server::Link| link.state == LinkState::Ready;
-        if server.state == State::Connecting && server.links[..conns].iter().all(ready) {
+        let all_ready = server.links[..conns].iter().all(ready);
+        if server.state == State::Connecting && server.mark.is_empty() && all_ready {
+            if self.looks_like_another(index) {
+                return;
+            }
+            let server = &mut self.servers[index];
             server.state = State::Waiting;
             server.tried = true;
             if server.is_magent {

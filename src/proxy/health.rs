@@ -74,7 +74,7 @@ impl Proxy {
         for index in 0..self.servers.len() {
             match self.servers[index].state {
                 State::Down(retry) if retry <= now => self.connect(index),
-                State::Down(_) => {}
+                State::Down(_) | State::Twin => {}
                 State::Connecting if self.limit(self.servers[index].attempted) <= now => {
                     self.server_lost(index, CloseReason::ConnectTimeout);
                 }
@@ -124,6 +124,7 @@ impl Proxy {
         for server in &self.servers {
             match server.state {
                 State::Down(retry) => earliest(retry),
+                State::Twin => {}
                 State::Connecting => {
                     earliest(self.limit(server.attempted));
                     earliest(self.now + self.wake_interval());
@@ -178,6 +179,8 @@ impl Proxy {
         server.process = None;
         server.items = None;
         server.is_magent = false;
+        server.compared.clear();
+        server.mark.clear();
         server.entry_due = 0;
         for (conn, link) in server.links[..server.conns].iter_mut().enumerate() {
             link.state = LinkState::Connecting;

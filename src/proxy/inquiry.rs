@@ -68,7 +68,10 @@ impl Proxy {
         } else {
             Found::Sums(Sums::new(of_counters))
         };
-        let whole = self.servers.iter().all(|s| s.is_up() || !s.is_primary);
+        let whole = self
+            .servers
+            .iter()
+            .all(|s| s.is_up_or_twin() || !s.is_primary);
         let asked = (0..self.servers.len()).filter(|&index| {
             let server = &self.servers[index];
             server.is_up() && (server.is_primary || !whole)

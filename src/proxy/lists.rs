@@ -15,6 +15,7 @@
 //! is raised under its own list.
 
 use super::sabotage::{is, Sabotage};
+use super::twins::TWIN_KEYS;
 use super::view::{fnv1a, pool_names, stamp_key_of, Stamp};
 use crate::config::Config;
 
@@ -286,7 +287,9 @@ impl Lists {
         let hash = std::str::from_utf8(rest).ok();
         let hash = hash.and_then(|text| u64::from_str_radix(text, 16).ok());
         let known = |hash| self.known.contains(&hash) || self.written().any(|key| key == hash);
-        key == LISTS_KEY || (rest.len() == 16 && hash.is_some_and(known))
+        key == LISTS_KEY
+            || key.starts_with(TWIN_KEYS)
+            || (rest.len() == 16 && hash.is_some_and(known))
     }
 }
 

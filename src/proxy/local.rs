@@ -214,6 +214,10 @@ impl Proxy {
         let complete = self.ejects.record.is_complete();
         push_stat(out, "ejected_keys_complete", yes_no(complete));
         for (index, server) in self.servers.iter().enumerate() {
+            if server.state == State::Twin && server.twin_of.is_none() {
+                // It has been told of by this name.
+                continue;
+            }
             let mut stat =
                 |name: &str, value: &str| push_stat(out, &format!("{}:{name}", server.name), value);
             stat("state", state_name(server));
@@ -350,6 +354,7 @@ pub(super) fn state_name(server: &Server) -> &'static str {
         State::Entering => "entering",
         State::Connecting if !server.tried => "connecting",
         State::Connecting | State::Down(_) => "down",
+        State::Twin => "twin",
     }
 }
 

@@ -20,6 +20,7 @@ impl Proxy {
         if server.is_connected() || first {
             server.since = now;
             server.lost_in = self.view;
+            server.lost_serving = active;
             self.happened_to(index, Kind::ServerDown, format!("down: {}", why.name()));
         }
         if self.servers[index].relapses() {
@@ -41,6 +42,7 @@ impl Proxy {
             CloseReason::ConnectTimeout | CloseReason::Silent => server.only_late,
             _ => false,
         };
+        server.mark.clear();
         server.failures[why as usize] += 1;
         server.state = State::Down(now + server.retry);
         server.retry = Span((server.retry.0 * 2).min(self.settings.retry_max.0));
@@ -63,6 +65,7 @@ impl Proxy {
         if matches!(why, CloseReason::ConnectTimeout | CloseReason::Silent) {
             self.doubt_unknown(index);
         }
+        self.part_twins(index);
         self.note_abilities();
         self.resync.note_loss(index);
         if self.resync.target == Some(index) {
@@ -144,6 +147,7 @@ impl Proxy {
                 Role::Fetch(repair) => self.fetch_failed(repair),
                 Role::Bring(repair) => self.end_repair(repair, true),
                 Role::Tidy => self.tidied(),
+                Role::Mark(index) => self.is_no_twin(usize::from(index)),
                 Role::Inquire(inquiry) => self.end_share(inquiry),
                 _ => {}
             }

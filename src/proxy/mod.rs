@@ -72,6 +72,7 @@ mod sums;
 mod survey;
 mod tail;
 mod touches;
+mod twins;
 mod txn;
 mod values;
 mod version;
@@ -251,7 +252,7 @@ impl Proxy {
                 )
             })
             .collect();
-        Proxy {
+        let mut proxy = Proxy {
             pool: config.pool.clone().unwrap_or_else(|| "default".into()),
             settings: Settings::of(config),
             facts,
@@ -311,7 +312,9 @@ impl Proxy {
             outcome: Vec::new(),
             versioned: Vec::new(),
             framed: Vec::new(),
-        }
+        };
+        proxy.mark_twins();
+        proxy
     }
 
     /// The next thing to do. Drain after each batch of inputs.
@@ -438,8 +441,12 @@ impl Proxy {
 
     /// How many servers there are, and how many of them answer.
     pub fn server_counts(&self) -> (usize, usize) {
-        let live = self.servers.iter().filter(|server| server.is_connected());
-        (self.servers.len(), live.count())
+        let all = self
+            .servers
+            .iter()
+            .filter(|server| server.state != server::State::Twin);
+        let live = all.clone().filter(|server| server.is_connected());
+        (all.count(), live.count())
     }
 
     /// Whether a key may be at several servers, or elsewhere than at its own.

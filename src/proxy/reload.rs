@@ -92,10 +92,13 @@ impl Proxy {
         let conns = config.server_conns.max(1);
         let mut taken = vec![false; self.servers.len()];
         let (mut servers, mut joining) = (Vec::new(), Vec::new());
+        let mut names_so_far = Vec::new();
         let all = config.servers.iter().map(|spec| (spec, true));
         let all = all.chain(config.backups.iter().map(|spec| (spec, false)));
         for (position, (spec, is_primary)) in all.enumerate() {
             let name = spec.address();
+            let given_before = names_so_far.contains(&name);
+            names_so_far.push(name.clone());
             let present = self.servers.iter().enumerate().position(|(index, server)| {
                 !taken[index] && server.name == name && server.conns == conns
             });
@@ -111,6 +114,12 @@ impl Proxy {
             let mut server =
                 Server::new((name, place), is_primary, conns, config.journal_keys, now);
             server.joined = copies;
+            if given_before {
+                // The same word once more.
+                server.state = State::Twin;
+                server.tried = true;
+                server.joined = false;
+            }
             self.servers.push(server);
         }
         let until = now + config.timeout + config.timeout + JOIN_MAX;
@@ -173,7 +182,7 @@ impl Proxy {
         let ready = |&index: &usize| {
             let server = &self.servers[index];
             match server.state {
-                State::Up => true,
+                State::Up | State::Twin => true,
                 State::Down(_) => server.tried,
                 // Only a proxy that serves makes servers safe.
                 State::Waiting | State::Entering => !active,

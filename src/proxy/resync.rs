@@ -22,7 +22,7 @@ use super::ids::Action;
 use super::journal::NotedKey;
 use super::repair::Then;
 use super::sabotage::{is, Sabotage};
-use super::server::LinkState;
+use super::server::{LinkState, State};
 use super::Proxy;
 pub(super) use listing::is_busy;
 use pace::Window;
@@ -201,6 +201,9 @@ impl Proxy {
         if self.resync.source.is_some() || self.resync.retry.is_some_and(|at| at > self.now) {
             return;
         }
+        let servers = &self.servers;
+        let lists = |&source: &usize| servers[source].state != State::Twin;
+        self.resync.sources.retain(lists);
         if self.resync.sources.is_empty() {
             if !self.resync.again && !self.resync.by_use.is_empty() {
                 return self.list_again(RETRY);

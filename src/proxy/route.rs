@@ -67,8 +67,10 @@ pub struct Routes {
     backup_count: usize,
     /// How many backups hold each key.
     copies: usize,
-    /// Per server: the lowest index with the same address. A server given twice holds one copy, not two.
+    /// Per server: the one that it is used by. A server given twice holds one copy, not two.
     identity: Vec<u16>,
+    /// Some are used by others.
+    has_twins: bool,
     /// With `--eject`: the primaries, each once per weight.
     slots: Vec<u16>,
     /// How many places a key has, in whatever way.
@@ -127,6 +129,7 @@ impl Routes {
             .map(|spec| all.iter().position(|other| same(spec, other)).unwrap_or(0) as u16)
             .collect();
         let identity: Vec<u16> = identity;
+        let has_twins = is_any_other(&identity);
         let mut slots = Vec::new();
         let mut places = 1 + copies;
         let random = config.distribution == Distribution::Random;
@@ -145,6 +148,7 @@ impl Routes {
             backup_count: config.backups.len(),
             copies,
             identity,
+            has_twins,
             slots,
             places,
             tag: config.hash_tag,
@@ -180,7 +184,9 @@ impl Routes {
         };
         if let Some(former) = &self.former {
             let before = former.servers[usize::from(former.routes.of(key).primary())];
-            if let Some(before) = before.filter(|&before| before != route.primary()) {
+            let same = |server: u16| self.one(usize::from(server));
+            let before = before.filter(|&before| same(before) != same(route.primary()));
+            if let Some(before) = before.map(|before| same(before) as u16) {
                 route = route.was_at(before);
             }
         }
@@ -277,7 +283,7 @@ impl Routes {
             let away = (0..self.primary_count)
                 .filter(|&server| usize::from(self.identity[server]) == server && !is_live(server));
             // With fewer servers away than it has places, a key is at one of them.
-            return is_live(usize::from(route.primary())) || away.count() < self.places;
+            return is_live(self.one(usize::from(route.primary()))) || away.count() < self.places;
         }
         let mut ranks = (0..self.ranks()).filter_map(|rank| self.server(route, rank));
         ranks.any(is_live)
@@ -301,16 +307,59 @@ impl Routes {
     /// The server of rank `rank` (0: the primary), up to [`Routes::places`]. `None`: it would be the primary once more.
     pub fn server(&self, route: Route, rank: usize) -> Option<usize> {
         if rank == 0 {
-            return Some(usize::from(route.primary()));
+            return Some(self.one(usize::from(route.primary())));
         }
         if self.ejects() {
-            return self.place(route, rank);
+            return self.place(route, rank).map(|server| self.one(server));
         }
-        let backup = (usize::from(route.first_backup()) + rank - 1) % self.backup_count;
-        let server = self.primary_count + backup;
-        let primary = usize::from(route.primary());
-        (self.identity[server] != self.identity[primary]).then_some(server)
+        let backup = self.backup(route, rank);
+        if self.has_twins {
+            let mut better = (1..rank).map(|rank| self.backup(route, rank));
+            let is_primary = backup == self.one(usize::from(route.primary()));
+            return (!is_primary && !better.any(|other| other == backup)).then_some(backup);
+        }
+        Some(backup)
     }
+
+    fn backup(&self, route: Route, rank: usize) -> usize {
+        let backup = (usize::from(route.first_backup()) + rank - 1) % self.backup_count;
+        self.one(self.primary_count + backup)
+    }
+
+    /// The server that this one is used by. During a handover there are more than the ring has.
+    fn one(&self, server: usize) -> usize {
+        match self.has_twins {
+            true => self
+                .identity
+                .get(server)
+                .map_or(server, |&one| usize::from(one)),
+            false => server,
+        }
+    }
+
+    /// The server that this one is used by: itself, but for one that is given twice.
+    pub fn identity(&self, server: usize) -> usize {
+        self.one(server)
+    }
+
+    /// `server` is `one`, by another name.
+    pub fn join(&mut self, server: usize, one: usize) {
+        self.identity[server] = one as u16;
+        self.has_twins = true;
+    }
+
+    /// It is not, as far as is known.
+    pub fn part(&mut self, server: usize) {
+        if let Some(one) = self.identity.get_mut(server) {
+            *one = server as u16;
+        }
+        self.has_twins = is_any_other(&self.identity);
+    }
+}
+
+/// Whether some server is used by another.
+fn is_any_other(identity: &[u16]) -> bool {
+    (0..).zip(identity).any(|(server, &one)| server != one)
 }
 
 impl Routes {

@@ -38,6 +38,10 @@ pub enum Sabotage {
     NotSettled,
     /// A `flush_all` that a server missed is not made up for.
     FlushForgotten,
+    /// One process under two names counts as two.
+    TwinsApart,
+    /// Another process behind a server's address passes for one that started anew, and is empty.
+    OtherTrusted,
     /// It is not noted that keys have gone elsewhere with another ring.
     LeftoversForgotten,
     /// `flush_all` goes over one connection of each server only.

@@ -44,6 +44,8 @@ pub enum State {
     Up,
     /// It is not used; the next attempt is made at this time.
     Down(Time),
+    /// It is another one by a second name, and used by that one's.
+    Twin,
 }
 
 /// Why a request is in flight: what its answer is going to mean.
@@ -79,6 +81,10 @@ pub enum Role {
     Stamp,
     /// The server is stamped.
     Restamp,
+    /// A mark is set, by which the server of this index may see that it is the same one.
+    Mark(u16),
+    /// That mark is looked for.
+    Seen,
     /// The server's process is asked for.
     Process,
     /// Statistics that a client asked for.
@@ -366,6 +372,12 @@ pub struct Server {
     pub joined: bool,
     /// It was stamped while another set of connections to it, now gone, had missed something.
     pub owes: bool,
+    /// The name that it is used by, where that had to be found out.
+    pub twin_of: Option<String>,
+    /// What is to be seen by this name if it is another server; empty: nothing is looked for.
+    pub mark: String,
+    /// What it has been compared with, since it was connected to.
+    pub compared: Vec<usize>,
     /// Keys that it held have gone elsewhere, with another ring, and it may hold what they were then. Should they come back to
     /// it, that is old.
     pub leftovers: bool,
@@ -392,6 +404,8 @@ pub struct Server {
     pub only_late: bool,
     /// The view when it was lost.
     pub lost_in: View,
+    /// This proxy served then.
+    pub lost_serving: bool,
     /// When it has had the time for that; and that it has.
     pub settled_at: Option<Time>,
     /// See `settled_at`.
@@ -446,6 +460,9 @@ impl Server {
             named: Named::default(),
             joined: false,
             owes: false,
+            twin_of: None,
+            mark: String::new(),
+            compared: Vec::new(),
             leftovers: false,
             left_out: View::default(),
             stamp_asked: now,
@@ -458,6 +475,7 @@ impl Server {
             doubtful: false,
             only_late: false,
             lost_in: View::default(),
+            lost_serving: false,
             settled_at: None,
             settled: false,
             entry_due: 0,
@@ -477,6 +495,7 @@ impl Server {
         self.doubtful |= old.doubtful;
         self.left_out = old.left_out;
         self.lost_in = old.lost_in;
+        self.lost_serving = old.lost_serving;
         self.cold |= old.cold;
         self.leftovers |= old.leftovers;
         self.called = old.called;
@@ -498,6 +517,16 @@ impl Server {
         if self.is_up() {
             self.state = State::Waiting;
         }
+    }
+
+    /// Whether it is looked at whether it is another one by a second name.
+    pub fn is_being_proven(&self) -> bool {
+        self.state == State::Connecting && !self.mark.is_empty()
+    }
+
+    /// Whether it is used, or another one for it.
+    pub fn is_up_or_twin(&self) -> bool {
+        self.is_up() || self.state == State::Twin
     }
 
     /// Whether it is used.

@@ -7,7 +7,7 @@ use super::ids::LinkId;
 use super::lists::{Named, LISTS_KEY};
 use super::op::Op;
 use super::sabotage::{is, Sabotage};
-use super::server::{InFlight, LinkState, Role, Server};
+use super::server::{InFlight, LinkState, Role, Server, State};
 use super::txn::TxnId;
 use super::view::{stamp_key_of, Ejected, Origin, Stamp, View};
 use super::Proxy;
@@ -300,7 +300,8 @@ impl Proxy {
         self.ejects.said = self.ejects.known.clone();
         // Finer than seconds: of two proxies that raise one after the other, unseen by each other, the later one wins.
         let unix_ms = self.facts.unix_micros(self.now) / 1000;
-        let away = self.servers.iter().filter(|server| !server.is_up());
+        let away = |server: &&Server| !server.is_up() && server.state != State::Twin;
+        let away = self.servers.iter().filter(away);
         let mut without: Vec<u16> = away.filter_map(|server| server.place).collect();
         without.sort_unstable();
         self.origin = Some(Rc::new(Origin {
@@ -326,8 +327,9 @@ impl Proxy {
 
     /// Whether the present view would let the server `index` pass for one that missed nothing, though it is about to.
     pub(super) fn needs_view_without(&self, index: usize) -> bool {
-        let view = self.view;
-        view == View::default() || self.servers[index].left_out != view
+        let (view, server) = (self.view, &self.servers[index]);
+        let is_twin = server.state == State::Twin;
+        !is_twin && (view == View::default() || server.left_out != view)
     }
 
     /// A write is about to leave out the server `index`: the others are stamped ahead of it.

@@ -286,7 +286,7 @@ impl Proxy {
         };
         match role {
             Role::Fetch(repair) => return self.extend_fetch(repair, bytes),
-            Role::Stamp => {
+            Role::Stamp | Role::Seen => {
                 let answer = &mut self.servers[usize::from(id.server)].answer;
                 return answer.extend_from_slice(bytes);
             }

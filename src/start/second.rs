@@ -12,7 +12,7 @@ use crate::pools::Plan;
 use crate::sys::instance::{self, Marks, Taken};
 
 /// How long the running magent may take to say what it has.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(2000);
 
 /// More than the servers of any pool take.
 const ANSWER_MAX: usize = 4 << 20;

@@ -200,9 +200,8 @@ impl World {
     fn uses_all(&mut self, servers: usize) -> bool {
         let text = self.replication();
         let up = text.matches(":state up\r").count();
-        up >= servers
-            && up == text.matches(":state ").count()
-            && !self.hosts[self.active].is_reloading()
+        let all = text.matches(":state ").count() - text.matches(":state twin").count();
+        up >= servers && up == all && !self.hosts[self.active].is_reloading()
     }
 
     /// Whether no server missed what another proxy wrote before the address moved, as far as their stamps say. The serving
@@ -304,7 +303,11 @@ impl World {
     /// A server goes for a while, and nothing else breaks until it has been back for long.
     pub(super) fn send_away(&mut self) {
         self.faults.lurks = false;
-        let away = self.rng.range(1, 2_000_000);
+        let away = match self.plan.moving && self.rng.one_in(2) {
+            // Before anybody has written anything else.
+            true => 1,
+            false => self.rng.range(1, 2_000_000),
+        };
         self.send_away_for(away);
     }
 

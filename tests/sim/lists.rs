@@ -3,7 +3,6 @@
 
 use magent::config::{Config, Copies, ServerSpec};
 
-use super::reloads::nodes_of;
 use super::world::World;
 
 /// What of a drawn configuration is otherwise here: without its last backup there is still one, and it has every key.
@@ -32,7 +31,7 @@ impl World {
 
     /// How many of the servers are in it.
     pub fn listed(&self) -> usize {
-        nodes_of(&self.in_force.config).len() - usize::from(self.is_short)
+        self.in_force.count() - usize::from(self.is_short)
     }
 
     /// Both proxies end, and one is started with the other list.

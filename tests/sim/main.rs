@@ -22,6 +22,7 @@ mod handover;
 mod hear;
 mod history;
 mod host;
+mod identity;
 mod item;
 mod kinds;
 mod lags;

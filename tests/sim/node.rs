@@ -54,9 +54,11 @@ pub struct Node {
     served: BTreeMap<Conn, Served>,
     /// Its clock is that many microseconds ahead, so that servers' seconds begin at different times.
     phase: u64,
-    version: [u32; 3],
-    item_max: usize,
+    pub(super) version: [u32; 3],
+    pub(super) item_max: usize,
     starts: u32,
+    /// A process that its address may lead to.
+    pub(super) other: Option<Memcached>,
 }
 
 impl Node {
@@ -74,6 +76,7 @@ impl Node {
             version: plan.version,
             item_max: plan.item_max,
             starts: 0,
+            other: None,
         }
     }
 
@@ -266,8 +269,13 @@ impl World {
         }
         self.history.forget_tokens();
         let node = &mut self.nodes[server];
-        node.starts += 1;
         node.health = Health::Running;
+        if self.plan.moving && self.rng.one_in(2) {
+            node.is_moved();
+            self.log(|| format!("server {server}: its address leads to another process"));
+            return self.set_going(server);
+        }
+        node.starts += 1;
         node.process = Memcached::new(node.version, node.starts, node.unix(now), node.item_max);
         self.set_going(server);
     }

@@ -43,7 +43,9 @@ fn outcome(planted: Planted, profile: Profile, seed: u64) -> Result<(), String> 
 
 /// Each bug with the kind of run that meets it soonest, and a seed that was seen to find it. That one is tried first; when
 /// the runs have changed, another finds it.
-const SOONEST: [(Planted, Profile, u64); 32] = [
+const SOONEST: [(Planted, Profile, u64); 34] = [
+    (Planted::Core(Sabotage::OtherTrusted), Profile::Moving, 1),
+    (Planted::Core(Sabotage::TwinsApart), Profile::Twins, 1),
     (
         Planted::Core(Sabotage::LeftoversForgotten),
         Profile::Reload,
@@ -54,7 +56,7 @@ const SOONEST: [(Planted, Profile, u64); 32] = [
     (
         Planted::Core(Sabotage::OvertakenDropped),
         Profile::Overlap,
-        239,
+        1216,
     ),
     (Planted::Core(Sabotage::StampSkipped), Profile::Return, 1),
     (

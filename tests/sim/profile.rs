@@ -4,7 +4,7 @@ use magent::config::{Config, Copies, ServerSpec};
 use magent::time::Span;
 
 use super::rng::Rng;
-use super::{ejecting, lags, lists, narrow, overlap, pieces, reloads};
+use super::{ejecting, identity, lags, lists, narrow, overlap, pieces, reloads};
 
 /// The kinds of runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +45,11 @@ pub enum Profile {
     Reload,
     /// As `Calm`; but the links to servers are full now and then: see `narrow`.
     Narrow,
+    /// As `Return` and `Takeover`; but a server has two names or two roles: see `identity`.
+    Twins,
+    TwinsTakeover,
+    /// As `Return`; but another process may be behind a server's address.
+    Moving,
 }
 
 /// What the runs of a profile are like.
@@ -66,10 +71,14 @@ pub struct Circumstances {
     pub reloads: bool,
     /// Links carry little.
     pub narrow: bool,
+    /// A server is given twice.
+    pub twins_given: bool,
+    /// An address may lead to another process.
+    pub moving: bool,
 }
 
 impl Profile {
-    pub const ALL: [Profile; 20] = [
+    pub const ALL: [Profile; 23] = [
         Profile::Calm,
         Profile::Failover,
         Profile::Slow,
@@ -90,6 +99,9 @@ impl Profile {
         Profile::Overlap,
         Profile::Reload,
         Profile::Narrow,
+        Profile::Twins,
+        Profile::TwinsTakeover,
+        Profile::Moving,
     ];
 
     pub fn name(self) -> &'static str {
@@ -114,6 +126,9 @@ impl Profile {
             Profile::Overlap => "overlap",
             Profile::Reload => "reload",
             Profile::Narrow => "narrow",
+            Profile::Twins => "twins",
+            Profile::TwinsTakeover => "twins-takeover",
+            Profile::Moving => "moving",
         }
     }
 
@@ -134,8 +149,11 @@ impl Profile {
             Profile::PiecesSlow => (Profile::Slow, true, true),
             Profile::Lags => (Profile::Return, false, false),
             Profile::Lists => (Profile::Takeover, false, false),
-            Profile::Overlap | Profile::Reload => (Profile::Return, false, false),
             Profile::Narrow => (Profile::Calm, false, true),
+            Profile::Overlap | Profile::Reload | Profile::Twins | Profile::Moving => {
+                (Profile::Return, false, false)
+            }
+            Profile::TwinsTakeover => (Profile::Takeover, false, false),
             profile => (profile, false, false),
         };
         Circumstances {
@@ -147,6 +165,8 @@ impl Profile {
             overlap: self == Profile::Overlap,
             reloads: self == Profile::Reload,
             narrow: self == Profile::Narrow,
+            twins_given: matches!(self, Profile::Twins | Profile::TwinsTakeover),
+            moving: self == Profile::Moving,
         }
     }
 
@@ -298,6 +318,10 @@ pub struct Plan {
     pub overlap: bool,
     /// The configuration changes while the proxy serves: see `reloads`.
     pub reloads: bool,
+    /// A server is given twice, by the same word or by another: see `identity`.
+    pub twins_given: bool,
+    /// Behind a server's address another process may be found.
+    pub moving: bool,
     pub twins: bool,
 }
 
@@ -407,6 +431,8 @@ impl Plan {
             lists: circumstances.lists,
             overlap: false,
             reloads: false,
+            twins_given: false,
+            moving: circumstances.moving,
             twins: false,
         };
         if profile == Profile::Eject {
@@ -420,6 +446,9 @@ impl Plan {
         }
         if circumstances.reloads {
             reloads::configure(&mut plan, rng);
+        }
+        if circumstances.twins_given {
+            identity::give_twice(&mut plan, rng);
         }
         if circumstances.pieces {
             pieces::configure(&mut plan, rng);

@@ -2,11 +2,14 @@
 //! back with what they held then, their order and weights change, so that keys move, with a handover or without; also while a
 //! server is away, and after a time in which nobody has asked for anything. No value may be lost or come back by any of it.
 
+use std::collections::BTreeSet;
+
 use magent::config::{Config, Copies};
 use magent::proxy::{LinkId, Routes};
 use magent::time::{Span, Time};
 
 use super::host::{key_of, Link};
+use super::identity::ALIAS;
 use super::net::End;
 use super::node::Health;
 use super::profile::Plan;
@@ -57,17 +60,33 @@ impl InForce {
     /// The servers that hold a key, the primary first.
     pub fn copies(&self, key: &[u8]) -> Vec<usize> {
         let route = self.routes.of(key);
-        (0..self.routes.ranks())
-            .filter_map(|rank| self.routes.server(route, rank))
-            .map(|server| self.nodes[server])
-            .collect()
+        let mut copies: Vec<usize> = Vec::new();
+        for rank in 0..self.routes.ranks() {
+            let server = self.routes.server(route, rank);
+            let node = server.map(|server| self.nodes[server]);
+            copies.extend(node.filter(|node| !copies.contains(node)));
+        }
+        copies
     }
+
+    /// How many servers there are, each once.
+    pub fn count(&self) -> usize {
+        count(&self.nodes)
+    }
+}
+
+/// How many there are, each counted once.
+pub fn count(nodes: &[usize]) -> usize {
+    let all: BTreeSet<usize> = nodes.iter().copied().collect();
+    all.len()
 }
 
 /// The servers of this world that a configuration names, primaries first.
 pub fn nodes_of(config: &Config) -> Vec<usize> {
     let specs = config.servers.iter().chain(&config.backups);
-    specs.map(|spec| usize::from(spec.port - 11211)).collect()
+    specs
+        .map(|spec| usize::from((spec.port - 11211) % ALIAS))
+        .collect()
 }
 
 impl World {

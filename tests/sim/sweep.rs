@@ -203,6 +203,21 @@ fn reload() {
 }
 
 #[test]
+fn twins() {
+    sweep(Profile::Twins, 60);
+}
+
+#[test]
+fn twins_takeover() {
+    sweep(Profile::TwinsTakeover, 40);
+}
+
+#[test]
+fn moving() {
+    sweep(Profile::Moving, 60);
+}
+
+#[test]
 fn a_seed_is_a_schedule() {
     for profile in Profile::ALL {
         for seed in 1000..1003 {

@@ -11,7 +11,7 @@ use super::net::{Conn, Delivered, End, Net, Side, State};
 use super::node::Node;
 use super::overlap::Overlap;
 use super::profile::{Guarantees, Plan, Profile};
-use super::reloads::InForce;
+use super::reloads::{self, InForce};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 
@@ -125,7 +125,7 @@ impl World {
         let circumstances = profile.circumstances();
         let (profile, frames) = (circumstances.base, circumstances.frames);
         let plan = Plan::draw(circumstances, &mut rng);
-        let servers = plan.config.servers.len() + plan.config.backups.len();
+        let servers = reloads::count(&reloads::nodes_of(&plan.config));
         let nodes = (0..servers)
             .map(|index| Node::new(index, &plan, &mut rng))
             .collect();
