@@ -89,7 +89,7 @@ const SOONEST: [(Planted, Profile, u64); 34] = [
     (Planted::Core(Sabotage::UnknownKept), Profile::Return, 69),
     (Planted::Core(Sabotage::NotSettled), Profile::Return, 17),
     (Planted::Core(Sabotage::FlushForgotten), Profile::Return, 8),
-    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 891),
+    (Planted::Core(Sabotage::FlushOvertaken), Profile::Cold, 5798),
     (Planted::Core(Sabotage::MissBelieved), Profile::Cold, 0),
     (Planted::Core(Sabotage::WarmTooEarly), Profile::Return, 0),
     (
