@@ -8,6 +8,7 @@ use std::process;
 
 use magent::check;
 use magent::config::args::{self, Parsed};
+use magent::config::help;
 use magent::config::Config;
 use magent::lookup;
 use magent::pools::{self, doubts, Failure};
@@ -28,8 +29,8 @@ fn main() {
         Err(error) => process::exit(i32::from(complain(SYSTEM, &error.to_string()))),
     };
     let code = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Parsed::Help) => print(&args::help()),
-        Ok(Parsed::Version) => print(&format!("{}\n", args::version())),
+        Ok(Parsed::Help) => print(&help::help()),
+        Ok(Parsed::Version) => print(&format!("{}\n", help::version())),
         Ok(Parsed::Run(config)) if config.verify => match verify::run(&config) {
             Outcome::Same => 0,
             Outcome::Different => DIFFERENT,

@@ -30,6 +30,7 @@ mod lists;
 mod mirror;
 mod mutants;
 mod old_servers;
+mod options;
 mod packaging;
 mod page;
 mod placement;

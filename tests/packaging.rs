@@ -9,15 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::files::TempDir;
-use common::process::run;
+use common::process::{here, run};
 use common::source::{read, repository};
-
-fn here(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$0\"", program])
-        .output();
-    found.is_ok_and(|output| output.status.success())
-}
 
 /// The files below a directory, relative to it.
 fn files(root: &str) -> BTreeSet<String> {
@@ -179,6 +172,7 @@ fn install_and_uninstall() {
             "lib/sysusers.d/magent.conf",
             "share/magent/keepalived/keepalived.conf.in",
             "share/man/man8/magent.8",
+            "share/bash-completion/completions/magent",
             "share/doc/magent/README.md",
             "share/doc/magent/docs/high-availability.md",
             "share/doc/magent/examples/fast-master.conf",
@@ -240,88 +234,6 @@ fn install_and_uninstall() {
         let (_, rest) =
             run(Command::new("find").args([root, "-mindepth", "1", "-name", "*magent*"]));
         assert_eq!(rest, "");
-    }
-}
-
-/// The options of `--help`: names and default.
-fn options() -> Vec<(Vec<String>, Option<String>)> {
-    let (_, help) = run(Command::new(env!("CARGO_BIN_EXE_magent")).arg("--help"));
-    let rows = help
-        .lines()
-        .filter(|line| line.starts_with("  ") && line.trim_start().starts_with('-'));
-    let options: Vec<_> = rows
-        .map(|line| {
-            let names = line
-                .split_whitespace()
-                .take_while(|word| word.starts_with('-'));
-            let names = names
-                .map(|word| word.trim_end_matches(',').to_string())
-                .collect();
-            let default = line
-                .rsplit_once("(default: ")
-                .map(|(_, text)| text.trim_end_matches(')').to_string());
-            (names, default)
-        })
-        .collect();
-    assert!(options.len() > 25, "{help}");
-    options
-}
-
-#[test]
-fn the_man_page_has_every_option() {
-    let page = read("docs/magent.8");
-    let items = page
-        .split("\n.It ")
-        .skip(1)
-        .filter(|item| item.starts_with("Fl "));
-    let mut documented: Vec<(Vec<String>, String)> = Vec::new();
-    for item in items {
-        let head = item.lines().next().unwrap_or_default();
-        let words = head
-            .split_whitespace()
-            .skip(1)
-            .take_while(|word| *word != "Ar" && *word != "Cm");
-        let names = words
-            .filter(|word| *word != ",")
-            .map(|word| format!("-{word}"))
-            .collect();
-        documented.push((names, item.to_string()));
-    }
-    let given = options();
-    let names = |(names, _): &(Vec<String>, _)| names.clone();
-    let in_page: Vec<_> = documented.iter().map(|(names, _)| names.clone()).collect();
-    assert_eq!(in_page, given.iter().map(names).collect::<Vec<_>>());
-    for ((names, default), (_, item)) in given.iter().zip(&documented) {
-        if let Some(default) = default {
-            let told = item
-                .lines()
-                .any(|line| line == format!("Default: {default}."))
-                || item.contains(&format!("Default: {default} "));
-            assert!(told, "{names:?}: default {default} not in\n{item}");
-        }
-    }
-    if here("man") {
-        let (code, text) = run(Command::new("man")
-            .args(["--warnings", "-l", "docs/magent.8"])
-            .env("LC_ALL", "C")
-            .env("MANWIDTH", "100"));
-        assert!(
-            code == 0 && text.contains("SEE ALSO") && !text.contains("warning"),
-            "{text}"
-        );
-    }
-}
-
-#[test]
-fn the_readme_has_every_option() {
-    let readme = read("README.md");
-    for (names, _) in options() {
-        let long = names.last().expect("a name");
-        let rows = readme.lines().filter(|line| line.starts_with("| `"));
-        let found = rows
-            .into_iter()
-            .any(|row| row.contains(&format!("{long}`")) || row.contains(&format!("{long} ")));
-        assert!(found, "{names:?}: no row in README.md");
     }
 }
 

@@ -8,6 +8,7 @@ use getopts::{Fail, HasArg, Matches, Occur, Options, ParsingStyle};
 
 use super::asking::{asking, Asking};
 use super::friends;
+use super::nearest::{nearest, with_one_dash};
 use super::options::{table, Row};
 use super::{AdminAt, Check, Config, Rejoin, Watch};
 use crate::plain::one_line;
@@ -22,9 +23,9 @@ const BARE: &str =
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Parsed {
-    /// `-h`: print [`help`].
+    /// `-h`: print [`help`](super::help::help).
     Help,
-    /// `-V`: print [`version`].
+    /// `-V`: print [`version`](super::help::version).
     Version,
     /// Run a proxy, or with `--verify` compare the copies.
     Run(Box<Config>),
@@ -52,46 +53,6 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// The line that `-V` prints.
-pub fn version() -> String {
-    format!("magent {}", env!("CARGO_PKG_VERSION"))
-}
-
-/// The text that `-h` prints.
-pub fn help() -> String {
-    let defaults = Config::default();
-    let mut text = format!(
-        "{}\nUsage: magent [OPTION]... -s HOST[:PORT][:WEIGHT] [-s ...] [-b HOST[:PORT]]...\n       \
-         magent [OPTION]... -c FILE [-t]\n       \
-         magent [-c FILE | -s ... [-b ...]] --route KEY...\n       \
-         magent --check ADDR [--timeout MS]\n       \
-         magent --watch ADDR --track-file PATH [--interval MS] [--timeout MS]\n",
-        version()
-    );
-    for row in table() {
-        let short = match row.short {
-            "" => "   ".to_owned(),
-            letter => format!("-{letter},"),
-        };
-        let name = format!("{short} --{} {}", row.long, row.value);
-        let default = match (row.default)(&defaults) {
-            none if none.is_empty() => none,
-            value => format!(" (default: {value})"),
-        };
-        text.push_str(&format!(
-            "  {:<36}{}{default}\n",
-            name.trim_end(),
-            row.meaning
-        ));
-    }
-    text.push_str(
-        "Without -D or -v magent goes to the background once everything has succeeded.\n\
-         Exit codes: 0 success (also: a magent already listens there), 1 copies differ (--verify), 64 wrong options,\n\
-         71 system error. With -t: 0 nothing is wrong, 1 something is. With --check: 0 healthy, 1 degraded (some keys have no live copy), 2 not answering.\n",
-    );
-    text
-}
-
 /// Parses the arguments after the program's name. An option given twice counts as given last,
 /// unless it is repeatable.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
@@ -109,18 +70,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
         return Err(UsageError(BARE.into()));
     }
     let args = friends::translate(args);
-    let matches = options().parse(&args).map_err(|fail| usage(&fail))?;
+    let matches = options().parse(&args).map_err(|fail| usage(&fail, &args))?;
     if matches.opt_present("help") {
         return Ok(Parsed::Help);
     }
     if matches.opt_present("version") {
         return Ok(Parsed::Version);
     }
+    let hint = with_one_dash(&args).map(|long| format!("; did you mean --{long}?"));
+    let hint = hint.unwrap_or_default();
     let routes = matches.opt_present("route");
     if let Some(word) = matches.free.first().filter(|_| !routes) {
         let word = shown(word);
         return Err(UsageError(format!(
-            "{word}: not an option, and nothing else is taken"
+            "{word}: not an option, and nothing else is taken{hint}"
         )));
     }
     let mut config = Config::default();
@@ -131,7 +94,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     for given in &all {
         (given.row.set)(&mut config, &given.value).map_err(|wrong| {
             let value = shown(&given.value);
-            UsageError(format!("{} {value}: {wrong}", given.written))
+            UsageError(format!("{} {value}: {wrong}{hint}", given.written))
         })?;
     }
     if config.verify && !all.iter().any(|given| given.row.long == "resync-rate") {
@@ -326,9 +289,9 @@ fn takes_value(name: &str) -> bool {
     table().any(|row| !row.value.is_empty() && (row.short == name || row.long == name))
 }
 
-fn usage(fail: &Fail) -> UsageError {
+fn usage(fail: &Fail, args: &[String]) -> UsageError {
     let (name, wrong) = match fail {
-        Fail::UnrecognizedOption(name) => (name, "unknown option (-h lists them)"),
+        Fail::UnrecognizedOption(name) => (name, "unknown option"),
         Fail::ArgumentMissing(name) => (name, "a value is missing"),
         Fail::UnexpectedArgument(name) => (name, "takes no value"),
         Fail::OptionMissing(name) => (name, "is needed"),
@@ -336,10 +299,18 @@ fn usage(fail: &Fail) -> UsageError {
     };
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
     let written = format!("{dashes}{}", one_line(name));
-    match (fail, friends::hint(&written)) {
-        (Fail::UnrecognizedOption(_), Some(hint)) => UsageError(format!("{written}: {hint}")),
-        _ => UsageError(format!("{written}: {wrong}")),
+    let Fail::UnrecognizedOption(_) = fail else {
+        return UsageError(format!("{written}: {wrong}"));
+    };
+    if let Some(hint) = friends::hint(&written) {
+        return UsageError(format!("{written}: {hint}"));
     }
+    let meant = with_one_dash(args).or_else(|| nearest(name));
+    let hint = match meant {
+        Some(long) => format!("did you mean --{long}?"),
+        None => "-h lists them".to_owned(),
+    };
+    UsageError(format!("{written}: {wrong} ({hint})"))
 }
 
 /// A word of the command line in a message; an empty one must not vanish.

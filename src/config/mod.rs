@@ -6,6 +6,8 @@ pub mod args;
 mod asking;
 pub mod file;
 mod friends;
+pub mod help;
+mod nearest;
 mod options;
 mod values;
 

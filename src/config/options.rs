@@ -1,12 +1,14 @@
 //! The table of options: one row says how an option is written, what it means, what its default is
 //! and how its value is checked. Parser and `-h` text are made from the same rows.
 //!
-//! The rows are in `basic`, `copies`, `asking` and `running`, by what they are about.
+//! The rows are in files by what they are about, as `-h` and the man page group them.
 
 mod asking;
-mod basic;
+mod clients;
 mod copies;
-mod running;
+mod process;
+mod servers;
+mod telling;
 
 use super::{Ack, Config, LogFormat, ReadRepair, Rejoin};
 
@@ -53,8 +55,43 @@ pub(super) struct Row {
     pub set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
+/// Options that are about the same.
+pub(super) struct Group {
+    /// What they are about: a heading of `-h`.
+    pub title: &'static str,
+    /// The options.
+    pub rows: &'static [Row],
+}
+
+/// All options, as `-h` groups them.
+pub(super) const GROUPS: &[Group] = &[
+    Group {
+        title: "Servers and keys",
+        rows: servers::ROWS,
+    },
+    Group {
+        title: "Clients",
+        rows: clients::ROWS,
+    },
+    Group {
+        title: "Copies",
+        rows: copies::ROWS,
+    },
+    Group {
+        title: "Process",
+        rows: process::ROWS,
+    },
+    Group {
+        title: "Log and figures",
+        rows: telling::ROWS,
+    },
+    Group {
+        title: "Instead of serving",
+        rows: asking::ROWS,
+    },
+];
+
 /// Every option, in the order of `-h`.
 pub(super) fn table() -> impl Iterator<Item = &'static Row> {
-    let parts = [basic::ROWS, copies::ROWS, asking::ROWS, running::ROWS];
-    parts.into_iter().flatten()
+    GROUPS.iter().flat_map(|group| group.rows)
 }

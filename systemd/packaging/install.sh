@@ -26,6 +26,7 @@ place() {
 		s|@DATADIR@|$PREFIX/share/magent|
 		s|@UNITDIR@|$PREFIX/lib/systemd/system|
 		s|@LIBDIR@|$PREFIX/lib|
+		s|@COMPLETIONDIR@|$PREFIX/share/bash-completion/completions|
 		s|@MANDIR@|$PREFIX/share/man|
 		s|@DOCDIR@|$PREFIX/share/doc/magent|
 		s|@SYSCONFDIR@|$SYSCONFDIR|"

@@ -76,6 +76,14 @@ pub fn mortal(program: &str) -> Command {
     command
 }
 
+/// Whether there is such a program here.
+pub fn here(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$0\"", program])
+        .output();
+    found.is_ok_and(|output| output.status.success())
+}
+
 /// Runs a command to its end: the exit code, and all that it said.
 #[track_caller]
 pub fn run(command: &mut Command) -> (i32, String) {

@@ -1,4 +1,4 @@
-//! Options of a magent that serves nobody, and asks servers or another magent instead.
+//! Options of a magent that serves nobody, and asks files, servers or another magent instead.
 
 use super::Row;
 use crate::config::asking::{parse_admin, parse_target};
@@ -6,6 +6,41 @@ use crate::config::values::{none, put_path, within};
 use crate::time::Span;
 
 pub(super) const ROWS: &[Row] = &[
+    Row {
+        short: "h",
+        long: "help",
+        value: "",
+        meaning: "print this text and exit",
+        default: none,
+        set: |_, _| Ok(()),
+    },
+    Row {
+        short: "V",
+        long: "version",
+        value: "",
+        meaning: "print the version and exit",
+        default: none,
+        set: |_, _| Ok(()),
+    },
+    Row {
+        short: "t",
+        long: "test-config",
+        value: "",
+        meaning: "serve nobody: say everything that is wrong in the file of -c, exit 0 if nothing is, 1 if anything is",
+        default: none,
+        set: |c, _| {
+            c.test = true;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "route",
+        value: "",
+        meaning: "serve nobody: print where the keys given behind all options go: pool, hash, primary, backups in order",
+        default: none,
+        set: |_, _| Ok(()),
+    },
     Row {
         short: "",
         long: "verify",
@@ -43,18 +78,6 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         short: "",
-        long: "top",
-        value: "HOST[:PORT]",
-        meaning: "serve nobody: show in the terminal, each second, how the magent with that --admin is (port 12001); \
-                  q ends it",
-        default: none,
-        set: |c, v| {
-            c.top = Some(parse_admin(v)?);
-            Ok(())
-        },
-    },
-    Row {
-        short: "",
         long: "track-file",
         value: "PATH",
         meaning: "the file that --watch writes and a track_file of keepalived reads",
@@ -69,6 +92,18 @@ pub(super) const ROWS: &[Row] = &[
         default: |c| (c.interval.0 / 1000).to_string(),
         set: |c, v| {
             c.interval = Span::from_millis(within(v, 1, 60_000)?);
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
+        long: "top",
+        value: "HOST[:PORT]",
+        meaning: "serve nobody: show in the terminal, each second, how the magent with that --admin is (port 12001); \
+                  q ends it",
+        default: none,
+        set: |c, v| {
+            c.top = Some(parse_admin(v)?);
             Ok(())
         },
     },

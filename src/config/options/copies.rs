@@ -1,48 +1,9 @@
-//! How long servers are waited for, and how copies are kept.
+//! How copies are kept equal, and what a server that returns gets.
 
 use super::{Row, ACKS, JOURNAL_KEYS_MAX, READ_REPAIRS, REJOINS, RESYNC_RATE_MAX};
-use crate::config::values::{choice, copies, none, put_proxy_id, within, word};
-use crate::config::Copies;
-use crate::time::Span;
+use crate::config::values::{choice, put_proxy_id, within, word};
 
 pub(super) const ROWS: &[Row] = &[
-    Row {
-        short: "",
-        long: "timeout",
-        value: "MS",
-        meaning: "milliseconds to connect to a server, and for each of its answers",
-        default: |c| (c.timeout.0 / 1000).to_string(),
-        set: |c, v| {
-            c.timeout = Span::from_millis(within(v, 1, 60_000)?);
-            Ok(())
-        },
-    },
-    Row {
-        short: "",
-        long: "copies",
-        value: "N|all",
-        meaning: "how many backups hold each key; 1: only the hashed one, as magent 0.6",
-        default: |c| match c.copies {
-            Copies::All => "all".into(),
-            Copies::AtMost(n) => n.to_string(),
-        },
-        set: |c, v| {
-            c.copies = copies(v)?;
-            Ok(())
-        },
-    },
-    Row {
-        short: "",
-        long: "eject",
-        value: "",
-        meaning: "without -b: while a server is away its keys go to the others, where they are missed at first; \
-                  without it they are misses, and writes of them errors",
-        default: none,
-        set: |c, _| {
-            c.eject = true;
-            Ok(())
-        },
-    },
     Row {
         short: "",
         long: "ack",
@@ -56,6 +17,17 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         short: "",
+        long: "rejoin",
+        value: "safe|as-is",
+        meaning: "before a server that was away serves again, take from it what it may hold stale; or not",
+        default: |c| word(c.rejoin, REJOINS),
+        set: |c, v| {
+            c.rejoin = choice(v, REJOINS)?;
+            Ok(())
+        },
+    },
+    Row {
+        short: "",
         long: "journal-keys",
         value: "N",
         meaning: "keys written while a server was away that are remembered for it, to delete only \
@@ -63,17 +35,6 @@ pub(super) const ROWS: &[Row] = &[
         default: |c| c.journal_keys.to_string(),
         set: |c, v| {
             c.journal_keys = within(v, 0, JOURNAL_KEYS_MAX)? as usize;
-            Ok(())
-        },
-    },
-    Row {
-        short: "",
-        long: "rejoin",
-        value: "safe|as-is",
-        meaning: "before a server that was away serves again, take from it what it may hold stale; or not",
-        default: |c| word(c.rejoin, REJOINS),
-        set: |c, v| {
-            c.rejoin = choice(v, REJOINS)?;
             Ok(())
         },
     },
