@@ -15,6 +15,7 @@ mod documents;
 mod drill;
 mod drills;
 mod eject;
+mod examples;
 mod exchange;
 mod explicit_cas;
 mod failures;

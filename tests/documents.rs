@@ -4,23 +4,26 @@ use crate::common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
+use common::files::TempDir;
+use common::process::run;
 use common::source::{read, repository};
 
 /// Paths in documents begin at one of these.
 const BASES: [&str; 4] = ["", "docs/", "src/", "keepalived/"];
 
-/// README.md, and all of docs.
+/// All documents, wherever they lie.
 fn documents() -> Vec<String> {
-    let entries = std::fs::read_dir(repository("docs")).expect("docs");
-    let names = entries.map(|entry| entry.expect("an entry").file_name());
-    let names = names.map(|name| name.into_string().expect("UTF-8"));
-    let mut documents: Vec<String> = names
-        .filter(|name| name.ends_with(".md"))
-        .map(|name| format!("docs/{name}"))
-        .collect();
-    documents.push("README.md".into());
-    assert!(documents.len() > 8, "{documents:?}");
+    let mut documents = Vec::new();
+    for folder in ["", "docs/", "docs/examples/", "keepalived/guide/"] {
+        let entries = std::fs::read_dir(repository(folder)).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let names = names.map(|name| name.into_string().expect("UTF-8"));
+        let names = names.filter(|name| name.ends_with(".md"));
+        documents.extend(names.map(|name| format!("{folder}{name}")));
+    }
+    assert!(documents.len() > 20, "{documents:?}");
     documents
 }
 
@@ -101,27 +104,91 @@ fn every_path_leads_somewhere() {
     assert!(count > 50, "only {count} are paths");
 }
 
+/// The links of a document below `root` that lead nowhere, and how many links there are. None leads out of `root`.
+fn dead_links(root: &Path, document: &str) -> (Vec<String>, usize) {
+    let text = |path: &Path| {
+        let text = std::fs::read_to_string(path);
+        prose(&text.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    };
+    let document = root.join(document);
+    let (mut dead, mut count) = (Vec::new(), 0);
+    for link in links(&text(&document)).filter(|link| !link.contains("://")) {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let folder = document.parent().expect("a folder");
+        let target = match file {
+            "" => document.clone(),
+            file => folder.join(file),
+        };
+        count += 1;
+        let is_inside = target
+            .canonicalize()
+            .is_ok_and(|target| target.starts_with(root.canonicalize().expect("there")));
+        if !is_inside || (!anchor.is_empty() && !anchors(&text(&target)).contains(anchor)) {
+            dead.push(link.to_owned());
+        }
+    }
+    (dead, count)
+}
+
 #[test]
 fn every_link_leads_somewhere() {
-    let mut count = 0;
+    let mut links = 0;
     for document in documents() {
-        let text = prose(&read(&document));
-        for link in links(&text).filter(|link| !link.contains("://")) {
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let folder = Path::new(&document).parent().expect("a folder");
-            let target = match file {
-                "" => document.clone(),
-                file => folder.join(file).display().to_string(),
-            };
-            count += 1;
-            assert!(repository(&target).exists(), "{document}: {link}");
-            if !anchor.is_empty() {
-                let anchors = anchors(&prose(&read(&target)));
-                assert!(anchors.contains(anchor), "{document}: {link}");
+        let (dead, count) = dead_links(&repository(""), &document);
+        assert!(dead.is_empty(), "{document}: {dead:?}");
+        links += count;
+    }
+    assert!(links > 50, "only {links} are links");
+}
+
+/// What is shipped leads to what is shipped.
+#[test]
+fn no_link_of_an_installed_document_is_dead() {
+    let root = TempDir::new();
+    let (code, text) = run(Command::new(repository("systemd/packaging/install.sh"))
+        .args(["install", env!("CARGO_BIN_EXE_magent")])
+        .env("DESTDIR", root.path(""))
+        .env("PREFIX", "/usr")
+        .env("SYSCONFDIR", "/etc"));
+    assert_eq!(code, 0, "{text}");
+    let documents = root.path("usr/share/doc/magent");
+    let (_, found) =
+        run(Command::new("find").args([&documents, "-name", "*.md", "-printf", "%P\n"]));
+    assert!(found.lines().count() > 20, "{found}");
+    for document in found.lines() {
+        let (dead, _) = dead_links(Path::new(&documents), document);
+        assert!(dead.is_empty(), "{document}: {dead:?}");
+    }
+}
+
+/// What people search for is what is said.
+#[test]
+fn the_texts_in_troubleshooting_are_magents() {
+    let page = read("docs/troubleshooting.md");
+    let (ours, _) = page
+        .split_once("\n## Texts of other programs\n")
+        .expect("there");
+    let sources = run(Command::new("grep")
+        .args(["-rh", "--include=*.rs", ""])
+        .arg(repository("src")));
+    let mut count = 0;
+    for table in ours.split("\n| text |").skip(1) {
+        let rows = table.lines().skip(2);
+        for row in rows.take_while(|row| row.starts_with('|')) {
+            let first = row.split('|').nth(1).unwrap_or_default();
+            for text in code(first) {
+                count += 1;
+                assert!(sources.1.contains(text), "`{text}`");
             }
         }
     }
-    assert!(count > 50, "only {count} are links");
+    assert!(count > 20, "only {count} are texts");
+}
+
+#[test]
+fn the_first_page_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 150, "{lines}");
 }
 
 #[test]

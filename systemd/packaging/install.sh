@@ -36,6 +36,12 @@ place() {
 adapt() {
 	case $1 in
 	*.service | *.conf | *.8 | keepalived/guide/*) ;;
+	*.md)
+		# keepalived's examples lie one folder higher than in the source.
+		sed 's,\(](\(\.\./\)*\)keepalived/examples,\1examples,g
+			s,\(](\(\.\./\)*\)keepalived/guide,\1examples/guide,g' "$1"
+		return
+		;;
 	*)
 		cat "$1"
 		return

@@ -37,6 +37,7 @@ table() {
 		man             -       test             man-db            man-db
 		ps              -       test             procps            procps-ng
 		chromedriver    -       test             chromium-driver   chromedriver
+		docker-compose  -       test             docker-compose    -
 	END
 }
 
