@@ -311,3 +311,33 @@ fn what_is_answered_here_is_answered_in_turns() {
         assert!(client.line().starts_with(b"VERSION "));
     }
 }
+
+/// Clients that read nothing of what they ask for hold little, before it is known how long that is.
+#[test]
+fn clients_that_read_nothing_leave_the_memory_to_others() {
+    let memcached = Memcached::start();
+    let proxy = Magent::front(&[memcached.port()], &[])
+        .args(&["--memory-limit", "64m"])
+        .start();
+    let mut other = proxy.client();
+    for n in 0..50 {
+        other.set(&format!("value{n}"), &"x".repeat(50_000));
+    }
+    // So many small ones that short values are expected.
+    for _ in 0..50 {
+        other.set("key", "value");
+        assert_eq!(other.get("key").as_deref(), Some("value"));
+    }
+    let keys: Vec<String> = (0..50).map(|n| format!("value{n}")).collect();
+    let question = format!("get {}\r\n", keys.join(" ")).repeat(3);
+    let mut silent: Vec<Client> = (0..60).map(|_| Client::narrow(proxy.port())).collect();
+    // At once, so that nothing is known when the last one has asked.
+    for client in &mut silent {
+        client.send(&question);
+    }
+    for _ in 0..100 {
+        assert_eq!(other.ask("set key 0 0 5\r\nvalue"), "STORED");
+        assert_eq!(other.get("key").as_deref(), Some("value"));
+    }
+    drop(silent);
+}

@@ -164,6 +164,28 @@ impl Client {
         keys.saturating_sub(self.due as usize)
     }
 
+    /// While memory is short: whether it has to wait with its next request.
+    pub fn is_over(&mut self) -> bool {
+        let over = self.owes();
+        if over {
+            self.turn = Turn::Sparing;
+        }
+        over
+    }
+
+    /// Whether something is due to it, or it has not taken all that it was answered.
+    fn owes(&self) -> bool {
+        self.due > 0 || !self.out.is_empty()
+    }
+
+    /// One that has had no reply yet may expect what others got since it came.
+    pub fn expect_at_least(&mut self, typical: usize) {
+        if self.last == 0 {
+            let typical = u32::try_from(typical).unwrap_or(u32::MAX);
+            self.estimate = self.estimate.max(typical);
+        }
+    }
+
     /// How many bytes the reply for so many keys is expected to have.
     #[inline]
     pub fn expects(&self, keys: u16) -> u32 {
@@ -196,9 +218,12 @@ impl Client {
 
     /// Whether a client that was held back has room enough again to go on.
     pub fn may_resume(&self) -> bool {
-        !matches!(self.turn, Turn::Waiting | Turn::Behind)
-            && self.room() > 0
-            && self.out.len() <= self.out_max() / 2
+        let waits = match self.turn {
+            Turn::Waiting | Turn::Behind => true,
+            Turn::Sparing => self.owes(),
+            Turn::None | Turn::Given | Turn::Over => false,
+        };
+        !waits && self.room() > 0 && self.out.len() <= self.out_max() / 2
     }
 
     /// Whether all that it asked is answered and written.

@@ -35,6 +35,8 @@ pub enum Turn {
     Given,
     /// It has waited too long.
     Over,
+    /// Memory is short: it may have one request under way, once it has taken all that it is owed.
+    Sparing,
     /// It has had its share of this turn of the loop: the others come first.
     Behind,
 }
@@ -169,7 +171,7 @@ impl Proxy {
                 self.set_turn(id, Turn::None);
                 return false;
             }
-            Turn::None | Turn::Given | Turn::Behind => {}
+            Turn::None | Turn::Given | Turn::Behind | Turn::Sparing => {}
         }
         let full = self.full_for(op, turn == Turn::Given);
         let clock = self.crowd.clock;
@@ -293,7 +295,7 @@ impl Proxy {
         let Some(client) = self.client_mut(id) else {
             return;
         };
-        if client.turn != Turn::Waiting {
+        if matches!(client.turn, Turn::Given | Turn::Over) {
             client.turn = Turn::None;
         }
         if turn == Turn::Over {

@@ -19,10 +19,11 @@ use crate::proto::request::Request;
 impl Proxy {
     /// The frame at the front of `bytes`.
     pub(super) fn step_frame(&mut self, id: ClientId, bytes: &[u8]) -> Step {
+        let sparing = self.sparing;
         let Some(client) = self.client_mut(id) else {
             return Step::Close;
         };
-        if client.room() == 0 {
+        if client.room() == 0 || (sparing && client.is_over()) {
             return Step::Stall;
         }
         match parse(bytes) {

@@ -17,6 +17,9 @@ use crate::time::{Span, Time};
 /// How often silent clients are looked for.
 const IDLE_CHECK: Span = Span::from_millis(500);
 
+/// Over this share of the memory limit clients are held short.
+const SPARING: usize = 4;
+
 /// The first memcached with the meta commands as they are now.
 const META_SINCE: [u32; 3] = [1, 6, 10];
 
@@ -63,6 +66,7 @@ impl Proxy {
         }
         self.last_tick = now;
         self.take_up_behind();
+        self.sparing = self.memory.used() > self.memory.limit() / SPARING;
         if !self.rendered.0.is_empty() {
             self.rendered = Default::default();
         }

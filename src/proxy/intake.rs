@@ -1,6 +1,7 @@
 //! Flow: bytes of a client become requests, and places in its order of replies.
 
 use super::client::{Input, Reply, Swallow};
+use super::crowd::Turn;
 use super::ids::{Action, ClientId};
 use super::op::{Data, Op};
 use super::tail::Tail;
@@ -77,6 +78,7 @@ impl Proxy {
                 continue;
             }
             client.stalled = false;
+            client.turn = Turn::None;
             self.take_in_partial(id);
             let Some(client) = self.client_mut(id) else {
                 continue;
@@ -192,10 +194,11 @@ impl Proxy {
     }
 
     fn step_line(&mut self, id: ClientId, bytes: &[u8]) -> Step {
+        let sparing = self.sparing;
         let Some(client) = self.client_mut(id) else {
             return Step::Close;
         };
-        if client.room() == 0 {
+        if client.room() == 0 || (sparing && client.is_over()) {
             return Step::Stall;
         }
         let (end, next) = match find_line(bytes, client.searched as usize) {

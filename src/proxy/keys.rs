@@ -1,6 +1,6 @@
 //! Flow: the keys of a retrieval, as many at a time as their client may have under way.
 
-use super::client::{Client, Input, KeyRun};
+use super::client::{Input, KeyRun};
 use super::ids::ClientId;
 use super::intake::Step;
 use super::op::{Data, Op};
@@ -11,6 +11,9 @@ use crate::proto::Verb;
 
 /// Most keys of one retrieval that are asked for at a time.
 const KEYS_MAX: usize = 256;
+
+/// The same while memory is short; only one when half of it is used.
+const KEYS_SPARING: usize = 8;
 
 /// Most bytes of keys asked for at a time: memcached wants a `gat` line to fit into 2 KiB.
 const KEYS_BYTES_MAX: usize = 1900;
@@ -43,8 +46,14 @@ impl Proxy {
             at: request.key.start,
         };
         while run.at < run.line.len() {
-            let room = self.client(id).map_or(0, Client::room);
-            if room == 0 || !self.take_keys(id, &mut run, room) {
+            let typical = self.typical;
+            let room = self.client_mut(id).map_or(0, |client| {
+                client.expect_at_least(typical);
+                client.room()
+            });
+            // While memory is short the first few have to be taken before the next are asked for.
+            let rests = self.sparing && run.at > request.key.start;
+            if room == 0 || rests || !self.take_keys(id, &mut run, room) {
                 break;
             }
         }
@@ -63,11 +72,12 @@ impl Proxy {
     }
 
     pub(super) fn step_keys(&mut self, id: ClientId) -> Step {
+        let sparing = self.sparing;
         let Some(client) = self.client_mut(id) else {
             return Step::Close;
         };
         let room = client.room();
-        if room == 0 {
+        if room == 0 || (sparing && client.is_over()) {
             return Step::Stall;
         }
         let Input::Keys(mut rest) = std::mem::take(&mut client.input) else {
@@ -94,7 +104,12 @@ impl Proxy {
 
     /// Asks for the next keys of a list, at most `room`. False: they have to wait.
     fn take_keys(&mut self, id: ClientId, run: &mut KeyList<'_>, room: usize) -> bool {
-        let limit = room.min(KEYS_MAX);
+        let most = match self.sparing {
+            true if self.memory.used() > self.memory.limit() / 2 => 1,
+            true => KEYS_SPARING,
+            false => KEYS_MAX,
+        };
+        let limit = room.min(most);
         let first = next_token(run.line, run.at).unwrap_or_default();
         let mut end = first.start;
         let mut count = 0;

@@ -199,6 +199,8 @@ pub struct Proxy {
     /// Clients that go on in the next turn, and what the one that is being read has had of this.
     behind: Vec<ClientId>,
     work: u32,
+    /// Memory is short; see [`crowd::Turn::Sparing`].
+    sparing: bool,
     /// The form of `stats` that was rendered last in this turn, and what came of it.
     rendered: (Vec<u8>, Vec<u8>),
     stuck: Stuck,
@@ -292,6 +294,7 @@ impl Proxy {
             crowd: Crowd::default(),
             behind: Vec::new(),
             work: 0,
+            sparing: false,
             rendered: Default::default(),
             stuck: Stuck::default(),
             counters: Counters::default(),
