@@ -292,7 +292,15 @@ fn a_refused_listing_ends() {
     }
     let tool = "/usr/share/memcached/scripts/memcached-tool";
     if !std::path::Path::new(tool).exists() {
-        return eprintln!("skipped: no {tool}");
+        return common::skipped(&format!("no {tool}"));
+    }
+    let needs_uri =
+        std::fs::read_to_string(tool).is_ok_and(|text| text.contains("use URI::Escape"));
+    let has_uri = std::process::Command::new("perl")
+        .args(["-MURI::Escape", "-e1"])
+        .status();
+    if needs_uri && !has_uri.is_ok_and(|status| status.success()) {
+        return common::skipped("memcached-tool here needs Perl's URI::Escape");
     }
     for mode in ["keys", "dump", "settings", "sizes", "display", "stats"] {
         let at = format!("127.0.0.1:{}", proxy.port());
