@@ -291,9 +291,9 @@ fn stop_with_writes_taken_in(asleep: bool) {
             }
         }
     });
-    // More than the kernel takes for the server.
-    wait_for("the writes wait in the proxy", PATIENCE, || {
-        kept.stat("cmd_set").parse::<u32>().unwrap() >= 12
+    // No more is asked of a server than its link has shown to carry: the rest waits.
+    wait_for("the first write is under way", PATIENCE, || {
+        kept.stat("cmd_set").parse::<u32>().unwrap() >= 1
     });
     let mut before = String::new();
     wait_for("all stands still", PATIENCE, || {

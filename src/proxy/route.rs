@@ -343,9 +343,12 @@ impl Routes {
     }
 
     /// `server` is `one`, by another name.
+    /// One that comes with a reload has no part in this ring yet.
     pub fn join(&mut self, server: usize, one: usize) {
-        self.identity[server] = one as u16;
-        self.has_twins = true;
+        if server < self.identity.len() && one < self.identity.len() {
+            self.identity[server] = one as u16;
+            self.has_twins = true;
+        }
     }
 
     /// It is not, as far as is known.

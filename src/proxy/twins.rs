@@ -47,7 +47,8 @@ impl Proxy {
         }
         let same = |&other: &usize| {
             let candidate = &self.servers[other];
-            let is_new = other != index && !server.compared.contains(&other);
+            // The same word with other connections is what a reload makes of a server.
+            let is_new = candidate.name != server.name && !server.compared.contains(&other);
             is_new && candidate.is_connected() && candidate.process == server.process
         };
         let Some(other) = (0..self.servers.len()).find(same) else {
