@@ -22,6 +22,7 @@ mod failures;
 mod front_door;
 mod full_link;
 mod fuzz_exchange;
+mod guide;
 mod ha;
 mod identity;
 mod large;
